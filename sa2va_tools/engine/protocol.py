@@ -1,0 +1,163 @@
+"""The front door. `Engine.load("nano")` gives the engine of this process; remote and fake engines
+obey the same interface. Calls are synchronous; `on_progress` and `cancel` reach the inner loops.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sa2va_tools.engine.regions import Region
+from sa2va_tools.engine.results import (
+    AnswerResult,
+    CaptionResult,
+    ExportResult,
+    SegmentResult,
+    ViewResult,
+)
+from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+
+if TYPE_CHECKING:
+    from sa2va_tools.settings import Settings
+
+Mode = Literal["auto", "sa2va", "sa2va-i"]
+MediaSource = str | Path
+"""A path, `file://` URL, or a `media:…` handle."""
+
+
+class Engine(ABC):
+    """Describe, segment, ground, caption and track; see each method.
+
+    Every method raises errors of `sa2va_tools.errors` only: MediaError and AccessDeniedError for
+    the media, RequestError for an argument, CheckpointError when the model cannot be loaded,
+    CancelledError once `cancel` is set.
+    """
+
+    @staticmethod
+    def load(model: str | Path | None = None, *, settings: Settings | None = None) -> Engine:
+        """The engine of this process. `model` is `"nano"` or a checkpoint's folder; None takes
+        `settings.model`. Weights are loaded at the first call that needs them."""
+        from sa2va_tools.engine.local import LocalEngine
+
+        return LocalEngine.from_settings(model, settings=settings)
+
+    @abstractmethod
+    def describe(
+        self,
+        media: MediaSource,
+        question: str | None = None,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        key_frames: int | None = None,
+        max_new_tokens: int | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> AnswerResult:
+        """Describe the image or video, or answer a question about it, in words. Video: uniform
+        key frames of the range."""
+
+    @abstractmethod
+    def segment(
+        self,
+        media: MediaSource,
+        expressions: str | Sequence[str],
+        *,
+        mode: Mode = "auto",
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        key_frames: int | None = None,
+        gate_by_object_score: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        """Masks (tracks, on video) of what each expression refers to. One trained prompt per
+        expression; all objects are propagated in one pass."""
+
+    @abstractmethod
+    def ground(
+        self,
+        media: MediaSource,
+        question: str | None = None,
+        *,
+        mode: Mode = "auto",
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        key_frames: int | None = None,
+        gate_by_object_score: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> AnswerResult:
+        """A description (or the answer to a question) whose phrases carry masks."""
+
+    @abstractmethod
+    def caption_region(
+        self,
+        media: MediaSource,
+        regions: Region | Sequence[Region],
+        question: str | None = None,
+        *,
+        frame_index: int | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> CaptionResult:
+        """What is at each region of an image, or of one frame of a video (`frame_index`; None
+        takes the frame where a mask handle's mask is largest, else the first)."""
+
+    @abstractmethod
+    def track(
+        self,
+        media: MediaSource,
+        regions: Region | Sequence[Region],
+        *,
+        frame_index: int = 0,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        gate_by_object_score: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        """Each region, given on `frame_index`, as a track over the range, both ways from it."""
+
+    @abstractmethod
+    def view(
+        self,
+        handles: str | Sequence[str],
+        *,
+        media: MediaSource | None = None,
+        frame_index: int | None = None,
+        max_frames: int = 9,
+        max_side: int = 1280,
+        max_bytes: int = 300_000,
+    ) -> ViewResult:
+        """One picture: a frame, or a contact sheet of frames, with the masks outlined and
+        numbered. `handles` are `mask:…`, `answer:…` (all its masks) or a lone `media:…`."""
+
+    @abstractmethod
+    def export(
+        self,
+        handles: str | Sequence[str],
+        out_dir: Path,
+        *,
+        overlay: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> ExportResult:
+        """Write `masks.json` (COCO RLE per object and frame), mask PNGs and an overlay (H.264
+        MP4, or PNG for an image) into `out_dir`. Whole files or none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the model."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,58 @@
+"""Regions that a caller points at: a mask handle, box, point(s), polygon or RLE.
+
+Coordinates are pixels of the source after its orientation is applied, x to the right and y down,
+or fractions of width and height (0 … 1) with `unit="fraction"`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class RleData(BaseModel):
+    """COCO run-length encoding, compressed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: tuple[int, int] = Field(description="[height, width]")
+    counts: str
+
+
+class Region(BaseModel):
+    """Exactly one of the ways to point."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mask: str | None = Field(None, description="Handle of a mask, `mask:…`.")
+    box_xyxy: tuple[float, float, float, float] | None = Field(
+        None, description="[x0, y0, x1, y1], x to the right, y down."
+    )
+    points_xy: list[tuple[float, float]] | None = Field(
+        None, description="Points inside the object.", min_length=1, max_length=32
+    )
+    negative_points_xy: list[tuple[float, float]] = Field(
+        default_factory=list, description="Points outside it; only with points_xy.", max_length=32
+    )
+    polygon_xy: list[tuple[float, float]] | None = Field(
+        None, description="Outline of the region.", min_length=3, max_length=2000
+    )
+    rle: RleData | None = Field(None, description="COCO RLE of the region.")
+    unit: Literal["pixel", "fraction"] = "pixel"
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Region:
+        given = [
+            name
+            for name in ("mask", "box_xyxy", "points_xy", "polygon_xy", "rle")
+            if getattr(self, name) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of mask, box_xyxy, points_xy, polygon_xy, rle; "
+                f"got {', '.join(given) or 'none'}"
+            )
+        if self.negative_points_xy and self.points_xy is None:
+            raise ValueError("negative_points_xy goes with points_xy")
+        return self

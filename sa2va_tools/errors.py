@@ -1,0 +1,138 @@
+"""Every error that sa2va-tools raises on purpose.
+
+    Sa2vaError
+    ├── MediaError                  the image, video or folder cannot be used
+    │   ├── MediaNotFoundError      nothing is at that path (inside the allowed roots)
+    │   ├── MediaUnreadableError    empty, truncated, corrupt, or of a kind we do not read
+    │   └── MediaTooLargeError      over a cap on bytes, pixels, frames or seconds
+    ├── AccessDeniedError           outside the allowed roots, whether or not it exists
+    ├── RequestError                an argument is wrong: empty expression, frame out of range, …
+    │   ├── UnknownHandleError      a handle that this store has never issued
+    │   └── UnsupportedAbilityError the checkpoint cannot do what was asked
+    ├── CheckpointError             a model folder cannot be used
+    │   ├── CheckpointNotFoundError no checkpoint of that name or at that path
+    │   ├── UnsupportedCheckpointError  a family or format that we do not run
+    │   └── CheckpointMismatchError keys or shapes differ from what the config promises
+    ├── StoreError                  the store on disk cannot be read or written
+    ├── OutOfMemoryError            the job does not fit, with the numbers
+    ├── CancelledError              the caller cancelled the job
+    └── MissingExtraError           an optional dependency is not installed
+
+An error says what was wrong and what was expected; `hint` says what to do next. Both are
+written for a reader that sees nothing else, often a language model.
+"""
+
+from __future__ import annotations
+
+
+class Sa2vaError(Exception):
+    """Base of the family. `message` is what went wrong, `hint` the next step (may be empty)."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message} {hint}".strip())
+
+
+class MediaError(Sa2vaError):
+    """The image, video or folder of frames cannot be used."""
+
+    code = "media"
+
+
+class MediaNotFoundError(MediaError):
+    """Nothing is at that path, inside the allowed roots."""
+
+    code = "media_not_found"
+
+
+class MediaUnreadableError(MediaError):
+    """Empty, truncated or corrupt data, or a kind of file that is not read."""
+
+    code = "media_unreadable"
+
+
+class MediaTooLargeError(MediaError):
+    """Over a cap on bytes, pixels, frames or seconds."""
+
+    code = "media_too_large"
+
+
+class AccessDeniedError(Sa2vaError):
+    """Outside the allowed roots; the answer does not tell whether the file exists."""
+
+    code = "access_denied"
+
+
+class RequestError(Sa2vaError):
+    """An argument is wrong."""
+
+    code = "bad_request"
+
+
+class UnknownHandleError(RequestError):
+    """A handle that this store has never issued, or has let go."""
+
+    code = "unknown_handle"
+
+
+class UnsupportedAbilityError(RequestError):
+    """The loaded checkpoint cannot do what was asked."""
+
+    code = "unsupported_ability"
+
+
+class CheckpointError(Sa2vaError):
+    """A model folder cannot be used."""
+
+    code = "checkpoint"
+
+
+class CheckpointNotFoundError(CheckpointError):
+    """No checkpoint of that name or at that path."""
+
+    code = "checkpoint_not_found"
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """A family or a file format that is recognised but not run, or not recognised."""
+
+    code = "checkpoint_unsupported"
+
+
+class CheckpointMismatchError(CheckpointError):
+    """Keys or shapes in the files differ from what the config promises."""
+
+    code = "checkpoint_mismatch"
+
+
+class StoreError(Sa2vaError):
+    """The store on disk cannot be read or written."""
+
+    code = "store"
+
+
+class OutOfMemoryError(Sa2vaError):
+    """The job does not fit into memory."""
+
+    code = "out_of_memory"
+
+
+class CancelledError(Sa2vaError):
+    """The caller cancelled the job; nothing of it is kept."""
+
+    code = "cancelled"
+
+
+class MissingExtraError(Sa2vaError):
+    """An optional dependency is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"This needs the package {package!r}, which is not installed.",
+            hint=f'Install it with: pip install "sa2va-tools[{extra}]"',
+        )

@@ -1,0 +1,45 @@
+"""Every knob, typed. The environment (`SA2VA_*`) is read here and nowhere else, once, by
+`Settings()`; code below the entry points receives the parts it needs as arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class MediaLimits(BaseModel):
+    """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_bytes: int = Field(4 * 2**30, gt=0, description="Size of one file, or of a folder's frames together.")
+    max_pixels: int = Field(64_000_000, gt=0, description="Width × height of one frame.")
+    max_frames: int = Field(100_000, gt=0, description="Frames of one video or folder.")
+    max_duration_s: float = Field(6 * 3600.0, gt=0, description="Seconds of one video.")
+
+
+def default_store_dir() -> Path:
+    """The user's data folder, by platform convention (XDG, macOS, Windows)."""
+    from platformdirs import user_data_path
+
+    return user_data_path("sa2va-tools", appauthor=False)
+
+
+class Settings(BaseSettings):
+    """Read from arguments first, then from `SA2VA_*` (nested names with two underscores)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SA2VA_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    model: str = Field("nano", description="`nano`, or the folder of a checkpoint.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    store_dir: Path = Field(default_factory=default_store_dir)
+    roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
+    limits: MediaLimits = MediaLimits()
+    max_new_tokens: int = Field(2048, gt=0, description="Upstream's own bound on an answer.")
+    threads: int | None = Field(None, gt=0, description="CPU threads for torch; None leaves its default.")
