@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ from sa2va_tools.engine.results import (
     AnswerResult,
     CaptionResult,
     ExportResult,
+    MediaRef,
     SegmentResult,
     ViewResult,
 )
@@ -151,6 +153,19 @@ class Engine(ABC):
     ) -> ExportResult:
         """Write `masks.json` (COCO RLE per object and frame), mask PNGs and an overlay (H.264
         MP4, or PNG for an image) into `out_dir`. Whole files or none."""
+
+    def media_of(self, source: MediaSource) -> MediaRef:
+        """The image or video at a path, or behind a `media:…`, `mask:…` or `answer:…` handle. This
+        default draws a small picture to find out; an engine that can look it up does so."""
+        return self.view(str(source), max_frames=1, max_side=64).media
+
+    def frame_index_at(self, media: MediaSource, time_s: float) -> int:
+        """The frame shown at `time_s`, clipped to the media. This default trusts a constant frame
+        rate; an engine that holds the timestamps uses those."""
+        ref = self.media_of(media)
+        if ref.fps is None:
+            return 0
+        return min(max(int(time_s * Fraction(ref.fps)), 0), ref.frame_count - 1)
 
     @abstractmethod
     def close(self) -> None:

@@ -71,6 +71,8 @@ class MaskObject:
     """Characters of `AnswerResult.text` that this mask belongs to (grounded conversation)."""
     suspect_frames: tuple[int, ...] = ()
     """Source frames where the mask jumps in area, fills the frame, or is lost for a moment."""
+    times_s: tuple[float, ...] = ()
+    """Seconds of each covered frame of `track` by the source's own timestamps; empty for an image."""
 
 
 @dataclass(frozen=True, slots=True)
