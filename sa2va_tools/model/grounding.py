@@ -1,0 +1,345 @@
+"""SAM-2, as Sa2VA prompts it: frames to features, prompts to mask logits, masks to memory.
+
+Built from the leaf modules of transformers' `sam2_video`. Everything here is batched over objects,
+differentiable and stateless: which frames are remembered is decided in `propagation`. Shapes: B
+frames, N objects, C channels, s the side of the coarsest feature map (64 for SAM-2 at 1024 px).
+
+Facts are those of facebookresearch/sam2 (`sam2_base.py`) and bytedance/Sa2VA (`sam2_train.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
+from transformers.models.sam2_video.configuration_sam2_video import (
+    Sam2VideoMaskDecoderConfig,
+    Sam2VideoPromptEncoderConfig,
+)
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
+
+from sa2va_tools.model.config import GroundingConfig
+
+NO_OBJECT_LOGIT = -1024.0
+"""SAM-2's mask logit where an object is not in the frame."""
+MASK_LOGIT_SCALE, MASK_LOGIT_BIAS = 20.0, -10.0
+"""Probabilities (or a binary mask) to the logit-like values that the memory encoder expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFeatures:
+    """What the image encoder made of B frames; `fine` and `middle` before any decoder's 1×1 skip."""
+
+    fine: Tensor
+    """(B, C, 4s, 4s)"""
+    middle: Tensor
+    """(B, C, 2s, 2s)"""
+    top: Tensor
+    """(B, C, s, s)"""
+
+    def take(self, index: Tensor) -> FrameFeatures:
+        """Rows by number: (N,) → features of N frames, a frame repeated for each of its objects."""
+        return FrameFeatures(self.fine[index], self.middle[index], self.top[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Sparse (N, P, C) and dense (N, C, s, s) prompt embeddings of N objects."""
+
+    sparse: Tensor
+    dense: Tensor
+    multimask: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """All candidate masks of N objects: logits (N, M, 4s, 4s), predicted IoU (N, M), the decoder's
+    output tokens (N, M, C) and the object score logit (N,)."""
+
+    logits: Tensor
+    iou: Tensor
+    tokens: Tensor
+    object_logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One mask per object: logits (N, 4s, 4s), pointer (N, C), object score logit (N,)."""
+
+    logits: Tensor
+    pointer: Tensor
+    object_logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One frame as later frames see it: features (s·s, N, 64), pointer (N, C)."""
+
+    features: Tensor
+    pointer: Tensor
+
+
+class Sam2Grounding(nn.Module):
+    """SAM-2's modules under one roof, with one method per step of its algorithm."""
+
+    def __init__(self, config: GroundingConfig) -> None:
+        super().__init__()
+        self.config = config
+        built = Sam2VideoModel(sam2_video_config(config))
+        self.vision_encoder = built.vision_encoder
+        self.prompt_encoder = built.prompt_encoder
+        self.mask_decoder = built.mask_decoder
+        self.memory_attention = built.memory_attention
+        self.memory_encoder = built.memory_encoder
+        self.object_pointer_proj = built.object_pointer_proj
+        self.shared_image_embedding = built.shared_image_embedding
+        self.mask_downsample = built.mask_downsample
+        self.no_memory_embedding = built.no_memory_embedding
+        self.no_memory_positional_encoding = built.no_memory_positional_encoding
+        self.memory_temporal_positional_encoding = built.memory_temporal_positional_encoding
+        self.no_object_pointer = built.no_object_pointer
+        self.language_mask_decoder = (
+            Sam2VideoMaskDecoder(built.mask_decoder.config) if config.separate_language_mask_decoder else None
+        )
+        self._positions: dict[tuple[str, str, torch.dtype], Tensor] = {}
+
+    # ---- frames -------------------------------------------------------------------------------
+
+    def encode(self, pixels: Tensor) -> FrameFeatures:
+        """(B, 3, S, S) normalised pixels → features. The only call that runs the image encoder."""
+        fine, middle, top = self.vision_encoder(pixels, return_dict=True).fpn_hidden_states
+        return FrameFeatures(fine, middle, top)
+
+    def without_memory(self, features: FrameFeatures) -> Tensor:
+        """(B, C, s, s): the top features of frames that attend to nothing."""
+        return features.top + self.no_memory_embedding.view(1, -1, 1, 1)
+
+    # ---- prompts ------------------------------------------------------------------------------
+
+    def language_prompt(self, embeddings: Tensor) -> Prompt:
+        """(N, C) projected [SEG] states: each goes after the two not-a-point tokens of an empty
+        point prompt, as in Sa2VA."""
+        empty = self.empty_prompt(len(embeddings))
+        return Prompt(torch.cat([empty.sparse, embeddings[:, None]], dim=1), empty.dense)
+
+    def empty_prompt(self, objects: int) -> Prompt:
+        """No points at all: what SAM-2 decodes a tracked frame with."""
+        device = self.no_object_pointer.device
+        points = torch.zeros(objects, 1, 2, device=device)
+        labels = -torch.ones(objects, 1, dtype=torch.int32, device=device)
+        return self.point_prompt(points, labels, multimask=True)
+
+    def point_prompt(self, points_xy: Tensor, labels: Tensor, *, multimask: bool) -> Prompt:
+        """(N, P, 2) points in pixels of the S×S square, labels (N, P): 1 inside, 0 outside, 2 and 3
+        the corners of a box, -1 none."""
+        dtype = self.no_object_pointer.dtype
+        sparse, dense = self.prompt_encoder(
+            input_points=points_xy[:, None].to(torch.float32),
+            input_labels=labels[:, None],
+            input_boxes=None,
+            input_masks=None,
+        )
+        return Prompt(sparse[:, 0].to(dtype), dense.to(dtype), multimask)
+
+    def mask_prompt(self, masks: Tensor) -> Prompt:
+        """(N, 4·4s, 4·4s) binary masks as a dense prompt, single-mask output."""
+        small = self.mask_downsample(masks[:, None].to(self.no_object_pointer.dtype))
+        empty = self.empty_prompt(len(masks))
+        return Prompt(empty.sparse, self.prompt_encoder.mask_embed(small), multimask=False)
+
+    # ---- masks --------------------------------------------------------------------------------
+
+    def decode(
+        self, features: FrameFeatures, image_embedding: Tensor, prompt: Prompt, *, language: bool = False
+    ) -> Decoded:
+        """Candidate masks of N objects. `features` holds one frame (shared by all objects) or N;
+        `image_embedding` is (N, C, s, s) or (1, C, s, s). `language` picks Sa2VA-i's second
+        decoder where there is one."""
+        decoder = self._decoder(language)
+        count = len(prompt.sparse)
+        masks, iou, tokens, object_logits = decoder(
+            image_embeddings=image_embedding.expand(count, -1, -1, -1),
+            image_positional_embeddings=self._image_positions().expand(count, -1, -1, -1),
+            sparse_prompt_embeddings=prompt.sparse[:, None],
+            dense_prompt_embeddings=prompt.dense,
+            multimask_output=prompt.multimask,
+            high_resolution_features=[
+                decoder.conv_s0(features.fine).expand(count, -1, -1, -1),
+                decoder.conv_s1(features.middle).expand(count, -1, -1, -1),
+            ],
+        )
+        return Decoded(masks[:, 0], iou[:, 0], tokens[:, 0], object_logits[:, 0, 0])
+
+    def choose(self, decoded: Decoded, *, gate: bool) -> Chosen:
+        """The candidate of the highest predicted IoU, with its object pointer. `gate` empties masks
+        of negative object score (Sa2VA-i's tracking does, Sa2VA does not); the pointer of such an
+        object is SAM-2's no-object pointer in any case."""
+        rows = torch.arange(len(decoded.iou), device=decoded.iou.device)
+        best = decoded.iou.argmax(dim=1)
+        present = decoded.object_logits > 0
+        pointer = self.object_pointer_proj(decoded.tokens[rows, best])
+        pointer = torch.where(present[:, None], pointer, self.no_object_pointer)
+        logits = decoded.logits[rows, best]
+        if gate:
+            logits = torch.where(present[:, None, None], logits, logits.new_tensor(NO_OBJECT_LOGIT))
+        return Chosen(logits, pointer, decoded.object_logits)
+
+    def mask_as_output(self, features: FrameFeatures, masks: Tensor) -> Chosen:
+        """Given masks (N, 4·4s, 4·4s), binary, taken as the answer on their frame (SAM-2's
+        `_use_mask_as_output`): logits of ±10, and a pointer from the original decoder."""
+        side = self.config.logit_side
+        logits = F.interpolate(
+            masks[:, None].float() * MASK_LOGIT_SCALE + MASK_LOGIT_BIAS,
+            size=(side, side),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )[:, 0]
+        decoded = self.decode(features, features.top, self.mask_prompt(masks))
+        pointer = self.choose(decoded, gate=False).pointer
+        present = masks.flatten(1).any(dim=1)
+        pointer = torch.where(present[:, None], pointer, self.no_object_pointer)
+        score = present.to(logits.dtype) * MASK_LOGIT_SCALE + MASK_LOGIT_BIAS
+        return Chosen(logits, pointer, score)
+
+    # ---- memory -------------------------------------------------------------------------------
+
+    def encode_memory(self, features: FrameFeatures, chosen: Chosen, dtype: torch.dtype) -> Memory:
+        """What later frames may attend to: mask probabilities (never binarised in Sa2VA) fused with
+        the frame. `dtype` is that of storage; SAM-2 stores bfloat16."""
+        count, side = len(chosen.logits), 4 * self.config.logit_side
+        full = F.interpolate(
+            chosen.logits[:, None].float(), size=(side, side), mode="bilinear", align_corners=False
+        )
+        masks = torch.sigmoid(full) * MASK_LOGIT_SCALE + MASK_LOGIT_BIAS
+        top = features.top.expand(count, -1, -1, -1)
+        encoded, _ = self.memory_encoder(top, masks.to(top.dtype))
+        return Memory(encoded.flatten(2).permute(2, 0, 1).to(dtype), chosen.pointer)
+
+    def attend(
+        self, features: FrameFeatures, memories: Sequence[tuple[int, Tensor]], pointers: Sequence[Tensor]
+    ) -> Tensor:
+        """The top features of a frame, conditioned on memory, (N, C, s, s).
+
+        `memories` are (slot, features (s·s, N, 64)): slot 0 for conditioning frames, k for the frame
+        k steps away; `pointers` are (N, C) each. Dtypes are cast to the frame's.
+        """
+        count, dtype = memories[0][1].shape[1], features.top.dtype
+        space = self._memory_positions(dtype)
+        keys = [kept.to(dtype) for _, kept in memories]
+        places = [
+            (space + self.memory_temporal_positional_encoding[slot - 1]).expand(-1, count, -1)
+            for slot, _ in memories
+        ]
+        tokens = self._pointer_tokens(pointers, dtype)
+        flat = features.top.expand(count, -1, -1, -1).flatten(2).permute(2, 0, 1)
+        output = self.memory_attention(
+            current_vision_features=flat,
+            current_vision_position_embeddings=self._vision_positions(dtype),
+            memory=torch.cat([*keys, tokens]),
+            memory_posision_embeddings=torch.cat([*places, torch.zeros_like(tokens)]),
+            num_object_pointer_tokens=len(tokens),
+        )
+        # transformers returns (1, N, s·s, C): the batch on dimension 1.
+        side = self.config.top_side
+        return output.reshape(count, side * side, -1).transpose(1, 2).reshape(count, -1, side, side)
+
+    def _pointer_tokens(self, pointers: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """(P·C/64, N, 64): each pointer is split into tokens of the memory's width."""
+        stacked = torch.stack(list(pointers)).to(dtype)
+        count, width = stacked.shape[1], self.config.mem_dim
+        return stacked.reshape(len(stacked), count, -1, width).permute(0, 2, 1, 3).flatten(0, 1)
+
+    # ---- constants ----------------------------------------------------------------------------
+
+    def _decoder(self, language: bool) -> Any:
+        if language and self.language_mask_decoder is not None:
+            return self.language_mask_decoder
+        return self.mask_decoder
+
+    def _image_positions(self) -> Tensor:
+        side = self.config.top_side
+        steps = (torch.arange(side, device=self.no_object_pointer.device) + 0.5) / side
+        grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
+        return self.shared_image_embedding(grid).permute(2, 0, 1)[None].to(self.no_object_pointer.dtype)
+
+    def _vision_positions(self, dtype: torch.dtype) -> Tensor:
+        return self._sine("vision", self.vision_encoder.neck.position_encoding, dtype)
+
+    def _memory_positions(self, dtype: torch.dtype) -> Tensor:
+        return self._sine("memory", self.memory_encoder.position_encoding, dtype)
+
+    def _sine(self, name: str, module: Any, dtype: torch.dtype) -> Tensor:
+        """(s·s, 1, channels). Computed in float32 and cast: in bfloat16 it would be off by 3 %."""
+        device = self.no_object_pointer.device
+        key = (name, str(device), dtype)
+        if key not in self._positions:
+            side = self.config.top_side
+            made = module(torch.Size((1, 1, side, side)), device, torch.float32)
+            self._positions[key] = made.flatten(2).permute(2, 0, 1).to(dtype)
+        return self._positions[key]
+
+
+def sam2_video_config(config: GroundingConfig) -> Sam2VideoConfig:
+    """Our sizes as transformers' nested config; five of its sizes do not follow from image_size."""
+    patch = 4 * config.patch_stride
+    sides = [config.image_size // (config.patch_stride * k) for k in (1, 2, 4)]
+    backbone = Sam2HieraDetConfig(
+        hidden_size=config.stage_dims[0],
+        num_attention_heads=config.stage_heads[0],
+        image_size=[config.image_size, config.image_size],
+        patch_kernel_size=[config.patch_kernel] * 2,
+        patch_stride=[config.patch_stride] * 2,
+        patch_padding=[config.patch_padding] * 2,
+        window_positional_embedding_background_size=list(config.window_pos_embed_bkg_spatial_size),
+        blocks_per_stage=list(config.stages),
+        embed_dim_per_stage=list(config.stage_dims),
+        num_attention_heads_per_stage=list(config.stage_heads),
+        window_size_per_stage=list(config.window_spec),
+        global_attention_blocks=list(config.global_att_blocks),
+        mlp_ratio=config.mlp_ratio,
+    )
+    vision = Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=list(config.stage_dims)[::-1],
+        backbone_feature_sizes=[[side, side] for side in sides],
+        fpn_hidden_size=config.hidden_dim,
+    )
+    prompts = Sam2VideoPromptEncoderConfig(
+        hidden_size=config.hidden_dim, image_size=config.image_size, patch_size=patch, mask_input_channels=16
+    )
+    decoder = Sam2VideoMaskDecoderConfig(
+        hidden_size=config.hidden_dim,
+        mlp_dim=config.mask_decoder_mlp_dim,
+        num_attention_heads=config.mask_decoder_num_heads,
+        iou_head_hidden_dim=config.iou_head_hidden_dim,
+        num_multimask_outputs=3,
+        dynamic_multimask_via_stability=config.dynamic_multimask_via_stability,
+    )
+    return Sam2VideoConfig(
+        vision_config=vision,
+        prompt_encoder_config=prompts,
+        mask_decoder_config=decoder,
+        image_size=config.image_size,
+        num_maskmem=config.num_maskmem,
+        max_object_pointers_in_encoder=config.max_object_pointers,
+        enable_occlusion_spatial_embedding=False,
+        enable_temporal_pos_encoding_for_object_pointers=False,
+        memory_attention_hidden_size=config.hidden_dim,
+        memory_attention_num_layers=config.memory_attention_layers,
+        memory_attention_feed_forward_hidden_size=config.memory_attention_ffn,
+        memory_attention_dropout=0.0,
+        memory_attention_rope_dropout=0.0,
+        memory_attention_rope_feat_sizes=[config.top_side, config.top_side],
+        memory_encoder_hidden_size=config.hidden_dim,
+        memory_encoder_output_channels=config.mem_dim,
+        mask_downsampler_embed_dim=config.hidden_dim,
+        memory_fuser_embed_dim=config.hidden_dim,
+        memory_fuser_intermediate_dim=config.memory_fuser_hidden_dim or 4 * config.hidden_dim,
+        memory_fuser_num_layers=config.memory_fuser_layers,
+    )
