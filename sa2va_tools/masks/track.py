@@ -1,10 +1,19 @@
-"""One object's mask over the frames of one image or video."""
+"""One object's mask over the frames of one image or video. Knows nothing of files or handles."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.masks import rle as rles_of
 from sa2va_tools.masks.rle import Rle
+
+_SCORE_SLACK = 1e-6  # a float32 mean of ones may land just above 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +21,8 @@ class MaskTrack:
     """Per-frame masks of one object; an image is a track of one frame.
 
     All tuples have one entry per covered frame. Frames that are not covered (outside the range, or
-    skipped by the stride) are unknown, not empty.
+    skipped by the stride) are unknown, not empty. ValueError at birth when the fields do not fit
+    each other.
     """
 
     size_wh: tuple[int, int]
@@ -24,3 +34,83 @@ class MaskTrack:
     """Sigmoid of SAM-2's object score, 0 … 1: is the object in this frame?"""
     mask_scores: tuple[float, ...]
     """Mean mask probability over the pixels that are set, 0 … 1; 0 where none is set."""
+
+    def __post_init__(self) -> None:
+        self._check_lengths()
+        if self.frame_indices[0] < 0 or any(a >= b for a, b in pairwise(self.frame_indices)):
+            raise ValueError(f"frame_indices: expected 0 ≤ strictly increasing, got {self.frame_indices}")
+        width, height = self.size_wh
+        for frame_index, rle in zip(self.frame_indices, self.rles, strict=True):
+            if list(rle["size"]) != [height, width]:
+                raise ValueError(
+                    f"rles: expected size [{height}, {width}] at frame {frame_index}, got {rle['size']}"
+                )
+        for name in ("object_scores", "mask_scores"):
+            for score in getattr(self, name):
+                if not -_SCORE_SLACK <= score <= 1 + _SCORE_SLACK:
+                    raise ValueError(f"{name}: expected 0 … 1, got {score}")
+
+    def _check_lengths(self) -> None:
+        expected = len(self.frame_indices)
+        if expected == 0:
+            raise ValueError("frame_indices: expected at least one covered frame, got none")
+        for name in ("rles", "object_scores", "mask_scores"):
+            if len(getattr(self, name)) != expected:
+                raise ValueError(
+                    f"{name}: expected {expected} entries, one per frame index, "
+                    f"got {len(getattr(self, name))}"
+                )
+
+    def __len__(self) -> int:
+        """Covered frames."""
+        return len(self.frame_indices)
+
+    def covers(self, frame_index: int) -> bool:
+        """Whether this source frame was looked at."""
+        position = bisect_left(self.frame_indices, frame_index)
+        return position < len(self) and self.frame_indices[position] == frame_index
+
+    def position(self, frame_index: int) -> int:
+        """Where this source frame stands in the tuples. RequestError when it is not covered."""
+        if not self.covers(frame_index):
+            first, last = self.frame_indices[0], self.frame_indices[-1]
+            raise RequestError(
+                f"Frame {frame_index} is not covered by this mask, which knows {len(self)} "
+                f"frame(s) from {first} to {last}.",
+                hint=f"The nearest frame that it covers is {self.nearest(frame_index)}.",
+            )
+        return bisect_left(self.frame_indices, frame_index)
+
+    def nearest(self, frame_index: int) -> int:
+        """The covered source frame closest to this one; the earlier of two."""
+        return min(self.frame_indices, key=lambda covered: (abs(covered - frame_index), covered))
+
+    def at(self, frame_index: int) -> Rle:
+        """The RLE at a source frame. RequestError when it is not covered."""
+        return self.rles[self.position(frame_index)]
+
+    def mask(self, frame_index: int) -> NDArray[np.bool_]:
+        """The mask (h, w) at a source frame, bool. RequestError when it is not covered."""
+        return rles_of.decode(self.at(frame_index))
+
+    def area(self, frame_index: int) -> int:
+        """Set pixels at a source frame. RequestError when it is not covered."""
+        return rles_of.area(self.at(frame_index))
+
+    @property
+    def areas(self) -> tuple[int, ...]:
+        """Set pixels of each covered frame."""
+        return tuple(rles_of.area(rle) for rle in self.rles)
+
+    @property
+    def visible(self) -> tuple[int, ...]:
+        """Source frames with at least one pixel set."""
+        return tuple(
+            frame_index for frame_index, area in zip(self.frame_indices, self.areas, strict=True) if area
+        )
+
+    @property
+    def largest_frame(self) -> int:
+        """The source frame where the mask is largest; the first of equals."""
+        areas = self.areas
+        return self.frame_indices[areas.index(max(areas))]
