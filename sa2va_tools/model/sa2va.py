@@ -1,0 +1,47 @@
+"""Sa2VA's modules: a multimodal language model, the `[SEG]` projection, and SAM-2.
+
+Architecture only (arXiv 2501.04001, section 3.2): no weights, no tokenizer, no decoding loop.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sa2va_tools.model.config import Sa2vaConfig
+from sa2va_tools.model.families.internvl import KEY_RULES as INTERNVL_KEY_RULES
+from sa2va_tools.model.families.internvl import InternVL
+from sa2va_tools.model.grounding import Sam2Grounding
+from sa2va_tools.model.key_mapping import KeyMap, renamed
+from sa2va_tools.model.sam2_keys import SAM2_KEY_RULES
+
+
+class Sa2VA(nn.Module):
+    """`mllm` answers; its hidden state at each `[SEG]` goes through `text_hidden_fcs` and prompts
+    `grounding`."""
+
+    def __init__(self, config: Sa2vaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mllm = InternVL(config)
+        hidden = self.mllm.hidden_size
+        self.text_hidden_fcs = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, config.grounding.hidden_dim)
+        )
+        self.grounding = Sam2Grounding(config.grounding)
+
+    def prompt_embeddings(self, seg_hidden: Tensor) -> Tensor:
+        """(n, hidden) states at `[SEG]` → (n, C) prompt embeddings for SAM-2."""
+        projected: Tensor = self.text_hidden_fcs(seg_hidden)
+        return projected
+
+
+def key_map(config: Sa2vaConfig) -> KeyMap:
+    """Upstream's names for this family's checkpoints."""
+    families = {"internvl": INTERNVL_KEY_RULES}
+    return KeyMap(
+        (
+            renamed("text_hidden_fcs.{i}.{p}", "text_hidden_fcs.{i}.{p}"),
+            *families[config.family],
+            *SAM2_KEY_RULES,
+        )
+    )
