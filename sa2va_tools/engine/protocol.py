@@ -165,7 +165,7 @@ class Engine(ABC):
         ref = self.media_of(media)
         if ref.fps is None:
             return 0
-        return min(max(int(time_s * Fraction(ref.fps)), 0), ref.frame_count - 1)
+        return min(max(int(time_s * Fraction(ref.fps) + 1e-6), 0), ref.frame_count - 1)
 
     @abstractmethod
     def close(self) -> None:

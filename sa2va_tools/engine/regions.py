@@ -25,10 +25,8 @@ class Region(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    mask: str | None = Field(None, description="Handle of a mask, `mask:…`.")
-    box_xyxy: tuple[float, float, float, float] | None = Field(
-        None, description="[x0, y0, x1, y1], x to the right, y down."
-    )
+    mask: str | None = Field(None, description="mask: handle.")
+    box_xyxy: tuple[float, float, float, float] | None = Field(None, description="[x0, y0, x1, y1]")
     points_xy: list[tuple[float, float]] | None = Field(
         None, description="Points inside the object.", min_length=1, max_length=32
     )

@@ -1,0 +1,168 @@
+"""What every tool's arguments share, and how wrong ones are explained to the caller.
+
+Knows nothing of engines or front ends.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from sa2va_tools.engine.protocol import Engine, Mode
+from sa2va_tools.engine.regions import Region
+from sa2va_tools.errors import RequestError
+
+MAX_REGIONS = 16
+_MAX_EXPLAINED = 5
+
+
+Media = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="Path of an image, video or folder of frames (/data/a.mp4), or a media: handle.",
+    ),
+]
+OptionalMedia = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        description="Path or media: handle; optional if a region is a mask: handle.",
+    ),
+]
+KeyFrames = Annotated[
+    int | None,
+    Field(ge=1, le=64, description="Video: how many frames the language model sees."),
+]
+GateArgument = Annotated[bool, Field(description="False: keep doubtful masks.")]
+
+
+class ToolArguments(BaseModel):
+    """Base of every tool's arguments: unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_json_text(cls, data: Any) -> Any:
+        """Several clients send lists and objects as JSON text; read it where text is not meant."""
+        if not isinstance(data, Mapping):
+            return data
+        return {name: cls._from_json_text(name, value) for name, value in data.items()}
+
+    @classmethod
+    def _from_json_text(cls, name: str, value: Any) -> Any:
+        field = cls.model_fields.get(name)
+        if field is None or not isinstance(value, str) or value[:1] not in "[{" or not value:
+            return value
+        if field.annotation is str or set(get_args(field.annotation)) == {str, type(None)}:
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+
+
+class RangeArguments(ToolArguments):
+    """The part of a video that is worked on."""
+
+    start_s: float | None = Field(None, ge=0, description="Video: from this second, e.g. 2.5.")
+    end_s: float | None = Field(None, ge=0, description="Video: up to this second.")
+    stride: int = Field(1, ge=1, le=1000, description="Video: every n-th frame; larger is faster.")
+
+
+class GroundingArguments(RangeArguments):
+    """How masks are made from words."""
+
+    mode: Mode = Field("auto", description="Video key frames: sa2va takes the first, sa2va-i uniform ones.")
+    key_frames: KeyFrames = None
+    gate_by_object_score: GateArgument = True
+
+
+class FrameArguments(ToolArguments):
+    """One frame of a video, by number or by time."""
+
+    frame_index: int | None = Field(None, ge=0, description="Video: frame, from 0.")
+    time_s: float | None = Field(None, ge=0, description="Instead of frame_index: its second.")
+
+
+def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments) -> int | None:
+    """The frame of `frame_index` or `time_s`; None when neither is given."""
+    if arguments.frame_index is not None and arguments.time_s is not None:
+        raise RequestError(
+            "Both frame_index and time_s are given, and they may name different frames.",
+            hint="Give only one of them.",
+        )
+    if arguments.time_s is None:
+        return arguments.frame_index
+    return engine.frame_index_at(media, arguments.time_s)
+
+
+def _as_region_list(value: Any) -> Any:
+    """A lone region, or a bare mask handle, where a list is meant."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [{"mask": item} if isinstance(item, str) else item for item in items]
+
+
+Regions = Annotated[
+    list[Region],
+    BeforeValidator(_as_region_list),
+    Field(
+        min_length=1,
+        max_length=MAX_REGIONS,
+        description=(
+            "Each has exactly one of mask, box_xyxy, points_xy, polygon_xy, rle, e.g. "
+            '[{"box_xyxy": [40, 30, 120, 90]}]. Coordinates: source pixels, or 0-1 with unit fraction.'
+        ),
+    ),
+]
+
+
+Arguments = TypeVar("Arguments", bound=ToolArguments)
+
+
+def parse_arguments(model: type[Arguments], raw: Mapping[str, Any]) -> Arguments:
+    """`raw` as the tool's arguments. RequestError names what is wrong and what is allowed."""
+    try:
+        return model.model_validate(dict(raw))
+    except ValidationError as error:
+        raise explain(error, model) from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
+    """The same in words that a caller can act on."""
+    problems = error.errors(include_url=False, include_context=False)
+    sentences = [_sentence(problem, model) for problem in problems[:_MAX_EXPLAINED]]
+    if len(problems) > _MAX_EXPLAINED:
+        sentences.append(f"{len(problems) - _MAX_EXPLAINED} more arguments are wrong.")
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    optional = [name for name in model.model_fields if name not in required]
+    hint = f"Required: {', '.join(required) or 'none'}. Optional: {', '.join(optional) or 'none'}."
+    return RequestError(" ".join(dict.fromkeys(sentences)), hint=hint)
+
+
+def _sentence(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    location = problem["loc"]
+    name = ".".join(str(part) for part in location) or "arguments"
+    if problem["type"] == "extra_forbidden":
+        known = list(Region.model_fields if len(location) > 1 else model.model_fields)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        suggestion = f" Did you mean {near[0]!r}?" if near else ""
+        return f"Unknown argument {name!r}.{suggestion}"
+    if problem["type"] == "missing":
+        return f"Missing argument {name!r}: {_description(location, model)}"
+    return f"Argument {name!r}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem)})."
+
+
+def _description(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    field = model.model_fields.get(str(location[0]))
+    return (field.description if field else None) or "it is required."
+
+
+def _short(problem: Mapping[str, Any]) -> str:
+    text = repr(problem["input"])
+    return text if len(text) <= 80 else text[:77] + "…"
