@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from pydantic import BaseModel
-
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.arguments import Arguments, parse_arguments
 from sa2va_tools.tools.outputs import ToolResult
 from sa2va_tools.tools.schema import Schema, arguments_schema, result_schema
@@ -66,6 +64,7 @@ class Tool(Generic[Arguments]):
     result: type[ToolResult] | None
     """None: the result is content only (a picture and a legend)."""
     run: Run[Arguments]
+    """Raises errors of `sa2va_tools.errors` only."""
     hints: Hints = field(default_factory=Hints)
 
     def input_schema(self) -> Schema:
@@ -74,15 +73,6 @@ class Tool(Generic[Arguments]):
     def output_schema(self) -> Schema | None:
         return None if self.result is None else result_schema(self.result)
 
-    def call(
-        self,
-        engine: Engine,
-        raw_arguments: Mapping[str, Any] | BaseModel,
-        *,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> ToolOutput:
-        """Check the arguments and run. Raises errors of `sa2va_tools.errors` only."""
-        raw = dict(raw_arguments) if isinstance(raw_arguments, BaseModel) else raw_arguments
-        arguments = parse_arguments(self.arguments, raw)
-        return self.run(engine, arguments, on_progress, cancel or CancelToken())
+    def parse(self, raw: Mapping[str, Any]) -> Arguments:
+        """The arguments, checked. RequestError names what is wrong and what is allowed."""
+        return parse_arguments(self.arguments, raw)
