@@ -41,9 +41,9 @@ def new_folder(path: Path, *, may_replace: str) -> Iterator[Path]:
 
     StoreError when `path` holds other things, or when the disk refuses.
     """
-    _check_replaceable(path, may_replace)
     temporary = _beside(path)
     try:
+        _check_replaceable(path, may_replace)
         temporary.mkdir(parents=True)
         yield temporary
         if path.exists():

@@ -45,8 +45,14 @@ def encode(mask_hw: NDArray[Any]) -> Rle:
 
 
 def decode(rle: Rle) -> NDArray[np.bool_]:
-    """The mask (h, w), bool, C-contiguous. `rle` is one of ours or went through `validate`."""
-    return np.ascontiguousarray(coco.decode(rle)).view(np.bool_)
+    """The mask (h, w), bool, C-contiguous. `rle` is one of ours or went through `validate`.
+
+    Done here, not by pycocotools, whose decoder leans on an array protocol that NumPy 2 deprecates.
+    """
+    height, width = rle["size"]
+    runs = _read_runs(rle["counts"])
+    is_set = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(is_set, runs).reshape(width, height).T)
 
 
 def area(rle: Rle) -> int:
@@ -120,11 +126,12 @@ def validate(data: Mapping[str, Any], *, size_wh: tuple[int, int] | None = None)
         raise _bad_rle(f"counts must be a string, got {type(counts).__name__}")
     if len(counts) > (height * width + 1) * 2:
         raise _bad_rle(f"counts of {len(counts)} characters are too long for {width}×{height} pixels")
-    runs = _read_runs(counts, height * width)
-    if sum(runs) != height * width:
-        raise _bad_rle(
-            f"its runs cover {sum(runs)} pixels, but the size {width}×{height} has {height * width}"
-        )
+    runs = _read_runs(counts)
+    if np.any((runs < 0) | (runs > height * width)):
+        raise _bad_rle(f"a run is shorter than 0 or longer than {width}×{height} pixels")
+    covered = int(runs.sum())
+    if covered != height * width:
+        raise _bad_rle(f"its runs cover {covered} pixels, but the size {width}×{height} has {height * width}")
     # Encoding anew drops empty runs, so that equal masks have equal text.
     return encode(decode({"size": [height, width], "counts": counts}))
 
@@ -143,31 +150,26 @@ def _checked_size(size: Any, size_wh: tuple[int, int] | None) -> tuple[int, int]
     return height, width
 
 
-def _read_runs(counts: str, pixels: int) -> list[int]:
-    """Run lengths, alternating unset and set. From the fourth on, the text holds differences from
-    the run two before, in little-endian groups of five bits with a sign."""
-    runs: list[int] = []
-    value = chunk_count = 0
-    for character in counts:
-        chunk = ord(character) - 48
-        if not 0 <= chunk < 64:
-            raise _bad_rle(f"counts hold {character!r}, which is no character of COCO's compressed form")
-        value |= (chunk & 0x1F) << (_CHUNK_BITS * chunk_count)
-        chunk_count += 1
-        if chunk_count > _MAX_CHUNKS:
-            raise _bad_rle("counts hold a number that is too long")
-        if chunk & 0x20:
-            continue
-        if chunk & 0x10:
-            value -= 1 << (_CHUNK_BITS * chunk_count)
-        if len(runs) > 2:
-            value += runs[-2]
-        if not 0 <= value <= pixels:
-            raise _bad_rle(f"run {len(runs)} has length {value}, expected 0 … {pixels}")
-        runs.append(value)
-        value = chunk_count = 0
-    if chunk_count:
+def _read_runs(counts: str) -> NDArray[np.int64]:
+    """Run lengths, unset and set by turns. From the fourth on, the text holds differences from the
+    run two before; each number is little-endian in groups of five bits, the last one signed."""
+    chunks = np.frombuffer(counts.encode("utf-8", errors="replace"), dtype=np.uint8).astype(np.int64) - 48
+    if np.any((chunks < 0) | (chunks > 63)):
+        raise _bad_rle("counts hold a character that is not part of COCO's compressed form")
+    if len(chunks) == 0:
+        return chunks
+    ends = np.flatnonzero((chunks & 0x20) == 0)
+    if len(ends) == 0 or ends[-1] != len(chunks) - 1:
         raise _bad_rle("counts end in the middle of a number")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_CHUNKS:
+        raise _bad_rle("counts hold a number that is too long")
+    places = np.arange(len(chunks)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((chunks & 0x1F) << (_CHUNK_BITS * places), starts)
+    runs -= np.where(chunks[ends] & 0x10, 1 << (_CHUNK_BITS * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
     return runs
 
 

@@ -1,0 +1,115 @@
+"""Tracks are checked at birth; areas, spans, centroids and suspect frames are worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.masks import geometry, rle
+from sa2va_tools.masks.geometry import Span
+from sa2va_tools.masks.track import MaskTrack
+
+SIDE = 20
+
+
+def _square(area_side: int) -> rle.Rle:
+    mask_hw = np.zeros((SIDE, SIDE), dtype=bool)
+    mask_hw[:area_side, :area_side] = True
+    return rle.encode(mask_hw)
+
+
+def _track(sides: list[int], frames: list[int] | None = None, **changes) -> MaskTrack:
+    frames = list(range(len(sides))) if frames is None else frames
+    values = {
+        "size_wh": (SIDE, SIDE),
+        "frame_indices": tuple(frames),
+        "rles": tuple(_square(side) for side in sides),
+        "object_scores": (0.9,) * len(sides),
+        "mask_scores": (0.8,) * len(sides),
+    }
+    return MaskTrack(**{**values, **changes})
+
+
+def test_a_track_tells_areas_and_masks_by_source_frame():
+    track = _track([3, 0, 5], [4, 6, 8])
+    assert len(track) == 3
+    assert track.areas == (9, 0, 25)
+    assert track.visible == (4, 8)
+    assert track.largest_frame == 8
+    assert track.area(4) == 9
+    assert track.mask(8).sum() == 25
+    assert track.at(6) == rle.empty((SIDE, SIDE))
+    assert track.covers(6)
+    assert not track.covers(5)
+
+
+def test_a_frame_that_was_not_looked_at_is_unknown():
+    with pytest.raises(RequestError, match=r"Frame 5 is not covered.*from 4 to 8") as caught:
+        _track([3, 0, 5], [4, 6, 8]).mask(5)
+    assert "4" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"frame_indices": (0, 1)}, "rles"),
+        ({"frame_indices": (0, 2, 2)}, "frame_indices"),
+        ({"frame_indices": (-1, 0, 1)}, "frame_indices"),
+        ({"frame_indices": (), "rles": (), "object_scores": (), "mask_scores": ()}, "frame_indices"),
+        ({"object_scores": (0.1, 0.2)}, "object_scores"),
+        ({"object_scores": (0.1, 0.2, 1.1)}, "object_scores"),
+        ({"mask_scores": (0.1, float("nan"), 0.1)}, "mask_scores"),
+        ({"size_wh": (SIDE, SIDE + 1)}, "rles"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused_by_name(changes, field):
+    with pytest.raises(ValueError, match=f"^{field}"):
+        _track([1, 2, 3], **changes)
+
+
+def test_centroids_by_hand():
+    mask_hw = np.zeros((6, 8), dtype=bool)
+    mask_hw[2, 3] = True
+    assert geometry.centroid_xy(mask_hw) == (3.5, 2.5)
+    mask_hw[2, 5] = mask_hw[5, 4] = True
+    assert geometry.centroid_xy(rle.encode(mask_hw)) == pytest.approx((4.5, 3.5))
+    assert geometry.centroid_xy(np.zeros((6, 8), dtype=bool)) is None
+
+
+def test_spans_split_at_covered_empty_frames_only():
+    seconds = [index / 10 for index in range(20)]
+    track = _track([1, 1, 0, 0, 2, 2, 2], [2, 4, 6, 8, 10, 12, 18])
+    assert geometry.visible_spans(track, seconds) == (Span(2, 4, 0.2, 0.4), Span(10, 18, 1.0, 1.8))
+    assert geometry.visible_spans(_track([0, 0]), seconds) == ()
+    assert geometry.visible_spans(_track([2]), [0.0]) == (Span(0, 0, 0.0, 0.0),)
+
+
+def test_spans_follow_uneven_timestamps():
+    assert geometry.visible_spans(_track([1, 1]), [0.5, 3.25]) == (Span(0, 1, 0.5, 3.25),)
+    with pytest.raises(ValueError, match="timestamps_s"):
+        geometry.visible_spans(_track([1, 1]), [0.5])
+
+
+@pytest.mark.parametrize(
+    ("sides", "suspects"),
+    [
+        ([6, 6, 7, 8], ()),
+        ([4, 8, 8], (1,)),  # 16 → 64 pixels
+        ([9, 5, 5], (1,)),  # 81 → 25
+        ([9, 6, 6], ()),  # 81 → 36 is less than threefold
+        ([1, 2, 3, 4], ()),  # ratios of 4 between a handful of pixels
+        ([6, 0, 6], (1,)),  # lost and back
+        ([6, 0, 0, 6], ()),  # away for longer: it may well have left
+        ([0, 6, 6, 0], ()),
+        ([6, 0, 18], (1, 2)),  # both
+        ([20, 20], (0, 1)),  # fills the frame
+        ([19, 19], ()),  # 90 % of it
+    ],
+)
+def test_suspect_frames_by_hand(sides, suspects):
+    assert geometry.suspect_frames(_track(sides)) == suspects
+
+
+def test_suspect_frames_are_source_frames():
+    assert geometry.suspect_frames(_track([6, 0, 6], [30, 40, 50])) == (40,)
