@@ -1,0 +1,173 @@
+"""Pixels → files: H.264 MP4 that every browser plays, and single images as bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import secrets
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sa2va_tools.errors import RequestError, StoreError
+
+_TICKS_PER_S = 90_000
+_BT709 = 1
+
+
+class VideoWriter:
+    """Write frames to an H.264 (yuv420p, fast start) MP4, whole or not at all.
+
+    Use as a context manager. The file appears under `path` when the block ends well; until then
+    it has a hidden name in the same folder, and it is removed when the block raises. H.264 wants
+    even sides: an odd width or height is padded by repeating the last column or row.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size_wh: tuple[int, int],
+        fps: Fraction,
+        *,
+        crf: int = 20,
+        preset: str = "veryfast",
+        threads: int = 0,
+    ) -> None:
+        """`size_wh` of the frames to come; `fps` spaces frames that come without a timestamp.
+        `crf` 0 (lossless) … 51; `threads` 0 leaves it to the encoder."""
+        if fps <= 0 or min(size_wh) < 1:
+            raise RequestError(f"Cannot write a video of size {size_wh} at {fps} frames per second.")
+        self.path = Path(path)
+        self.size_wh = size_wh
+        self.fps = Fraction(fps)
+        self._options = {"crf": str(crf), "preset": preset}
+        self._threads = threads
+        self._part = self.path.with_name(f".{self.path.stem[:80]}.{secrets.token_hex(4)}.part")
+        self._container: Any = None
+        self._stream: Any = None
+        self._last_pts = -1
+        self._step = max(1, round(_TICKS_PER_S / self.fps))
+
+    def __enter__(self) -> Self:
+        try:
+            self._container = av.open(
+                str(self._part), "w", format="mp4", container_options={"movflags": "+faststart"}
+            )
+            self._stream = self._new_stream()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._discard()
+            raise self._failed(error) from error
+        return self
+
+    def write(self, frame_rgb: NDArray[np.uint8], timestamp_s: float | None = None) -> None:
+        """Append one (H, W, 3) uint8 frame, shown from `timestamp_s` on (None: 1/fps after the one
+        before). Raises RequestError for a wrong shape or a time that does not rise, StoreError."""
+        if self._container is None:
+            raise RequestError("VideoWriter is used outside its `with` block.")
+        width, height = self.size_wh
+        if frame_rgb.shape != (height, width, 3) or frame_rgb.dtype != np.uint8:
+            raise RequestError(
+                f"A frame has shape {frame_rgb.shape} and dtype {frame_rgb.dtype}; expected "
+                f"{(height, width, 3)} and uint8."
+            )
+        pts = self._pts_of(timestamp_s)
+        padded = np.pad(frame_rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame.pts, frame.time_base, frame.duration = pts, Fraction(1, _TICKS_PER_S), self._step
+        self._last_pts = pts
+        self._mux(frame)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            if self._last_pts < 0:
+                raise RequestError(f"No frame was written to {self.path.name}.")
+            self._mux(None)
+            self._container.close()
+            self._container = None
+            os.replace(self._part, self.path)  # noqa: PTH105 - Path.replace is the same call
+        except (av.FFmpegError, OSError) as failure:
+            raise self._failed(failure) from failure
+        finally:
+            self._discard()
+
+    def _new_stream(self) -> Any:
+        stream = self._container.add_stream("libx264", rate=self.fps.limit_denominator(1001))
+        stream.width, stream.height = (side + side % 2 for side in self.size_wh)
+        stream.pix_fmt = "yuv420p"
+        stream.options = self._options
+        context = stream.codec_context
+        context.time_base = Fraction(1, _TICKS_PER_S)
+        context.thread_count = self._threads
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        return stream
+
+    def _pts_of(self, timestamp_s: float | None) -> int:
+        if timestamp_s is None:
+            return self._last_pts + self._step if self._last_pts >= 0 else 0
+        if not math.isfinite(timestamp_s) or timestamp_s < 0:
+            raise RequestError(f"A frame's time is {timestamp_s}; it must be 0 s or more.")
+        pts = round(timestamp_s * _TICKS_PER_S)
+        if pts <= self._last_pts:
+            raise RequestError(
+                f"A frame's time, {timestamp_s:.6f} s, does not come after the one before it "
+                f"({self._last_pts / _TICKS_PER_S:.6f} s)."
+            )
+        return pts
+
+    def _mux(self, frame: Any) -> None:
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StoreError:
+        said = getattr(error, "strerror", None) or str(error)
+        return StoreError(
+            f"{self.path} cannot be written: {said}.", hint="Check the folder, its permissions and space."
+        )
+
+    def _discard(self) -> None:
+        """Close what is open and remove the unfinished file."""
+        container, self._container = self._container, None
+        # What fails here concerns a file that is thrown away; the first error is the one to report.
+        with contextlib.suppress(av.FFmpegError, OSError):
+            if container is not None:
+                container.close()
+        self._part.unlink(missing_ok=True)
+
+
+def encode_image(
+    rgb: NDArray[np.uint8], fmt: Literal["png", "jpeg", "webp"] = "png", quality: int = 85
+) -> bytes:
+    """(H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, uint8, as an image file's bytes.
+
+    `quality` 1 … 100 is for JPEG and WebP. Raises RequestError for another shape or dtype, for
+    alpha in JPEG, and for an unknown format.
+    """
+    if fmt not in ("png", "jpeg", "webp"):
+        raise RequestError(f"Image format {fmt!r} is not written.", hint="Use png, jpeg or webp.")
+    channels = 1 if rgb.ndim == 2 else rgb.shape[2] if rgb.ndim == 3 else 0
+    allowed = (1, 3) if fmt == "jpeg" else (1, 3, 4)
+    if rgb.dtype != np.uint8 or channels not in allowed or 0 in rgb.shape or not 1 <= quality <= 100:
+        raise RequestError(
+            f"Cannot write {fmt} of shape {rgb.shape}, dtype {rgb.dtype}, quality {quality}; expected "
+            f"uint8 with {' or '.join(map(str, allowed))} channels and a quality of 1 … 100."
+        )
+    buffer = io.BytesIO()
+    options = {"compress_level": 6} if fmt == "png" else {"quality": quality}
+    Image.fromarray(rgb).save(buffer, fmt.upper(), **options)
+    return buffer.getvalue()

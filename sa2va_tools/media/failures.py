@@ -1,0 +1,92 @@
+"""What the libraries raise → our errors, in one place. Knows nothing of formats."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import cv2
+from PIL import Image
+
+from sa2va_tools.errors import (
+    MediaError,
+    MediaNotFoundError,
+    MediaTooLargeError,
+    MediaUnreadableError,
+    Sa2vaError,
+)
+
+READABLE_KINDS = (
+    "Readable are JPEG, PNG, WebP, BMP, TIFF and GIF images, MP4, MOV, WebM, MKV and most other "
+    "video files, and folders of frames."
+)
+
+# Decoders meet hostile bytes with nearly every builtin error; all of them mean "corrupt" here.
+_DECODER_ERRORS = (
+    av.FFmpegError,
+    cv2.error,
+    zlib.error,
+    struct.error,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    AssertionError,
+)
+
+
+@contextmanager
+def decoder_errors(path: Path, doing: str = "read") -> Iterator[None]:
+    """Run library code on `path`; whatever it raises leaves as a MediaError, its warnings unseen.
+
+    Wrap calls into decoders only: programming errors of ours must not pass through here.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Sa2vaError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaTooLargeError(
+            f"{path.name} holds far more pixels than an image should.",
+            hint="Scale it down first.",
+        ) from error
+    except MemoryError as error:
+        raise MediaTooLargeError(f"{path.name} does not fit into memory.") from error
+    except _DECODER_ERRORS as error:
+        raise _mapped(path, doing, error) from error
+
+
+def _mapped(path: Path, doing: str, error: BaseException) -> MediaError:
+    if isinstance(error, FileNotFoundError):
+        return MediaNotFoundError(f"There is no file or folder at {path}.")
+    if isinstance(error, PermissionError):
+        return MediaUnreadableError(
+            f"{path.name} may not be read: permission denied.",
+            hint="Change its permissions, or copy it to a folder that you may read.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE):
+        return MediaUnreadableError(f"{path.name} cannot be read from disk: {error.strerror}.")
+    return MediaUnreadableError(
+        f"{path.name} cannot be {doing}: it is truncated, corrupt, or not what its name says "
+        f"({_said(error)}).",
+        hint="Check that the file opens in a viewer; export or download it again if not.",
+    )
+
+
+def _said(error: BaseException) -> str:
+    """The library's own words, without the path and on one line."""
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(words).split())[:160]

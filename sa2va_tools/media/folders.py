@@ -1,0 +1,86 @@
+"""A folder of frames as a video, in natural order (frame2 before frame10).
+
+A folder has no clock: it plays at 24 frames per second, and a warning says so. Hidden files and
+files that are no still images are passed over. Links that lead out of the folder are refused,
+because only the folder itself was checked against the allowed roots.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.failures import READABLE_KINDS, decoder_errors
+from sa2va_tools.media.limits import check_bytes, check_duration, check_frames
+from sa2va_tools.media.probe import Probe
+from sa2va_tools.media.stills import probe_still
+from sa2va_tools.settings import MediaLimits
+
+FOLDER_FPS = Fraction(24)
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def probe_folder(path: Path, limits: MediaLimits, on_frame: Callable[[], None], budget_px: int) -> Probe:
+    """Reads every header; decodes every frame while `budget_px` pixels last, else the first.
+    `on_frame` may raise to stop."""
+    files = frame_files(path, limits)
+    first = probe_still(files[0], limits)
+    decode = len(files) * first.size_wh[0] * first.size_wh[1] <= budget_px
+    for file in files[1:]:
+        on_frame()
+        other = probe_still(file, limits, decode=decode)
+        if other.size_wh != first.size_wh:
+            raise _mixed_sizes(path, (files[0], first), (file, other))
+    count = len(files)
+    check_duration(path.name, float(count / FOLDER_FPS), limits)
+    return Probe(
+        "frames",
+        first.size_wh,
+        frame_count=count,
+        fps=FOLDER_FPS,
+        timestamps_s=tuple(float(index / FOLDER_FPS) for index in range(count)),
+        last_frame_s=float(1 / FOLDER_FPS),
+        files=files,
+        warnings=(f"A folder of frames has no frame rate; {FOLDER_FPS} frames per second are assumed.",),
+    )
+
+
+def frame_files(path: Path, limits: MediaLimits) -> tuple[Path, ...]:
+    """The frames in natural order. Raises MediaUnreadableError when there is none."""
+    with decoder_errors(path, "listed"):
+        names = [file for file in path.iterdir() if not file.name.startswith(".")]
+        files = sorted((file for file in names if file.suffix.lower() in _SUFFIXES), key=_natural_key)
+        files = [file for file in files if file.is_file()]
+        size = sum(file.stat().st_size for file in files)
+    if not files:
+        held = f"{len(names)} other entries" if names else "nothing"
+        raise MediaUnreadableError(
+            f"The folder {path.name} holds no frames ({held}).",
+            hint=f"A folder must hold the frames of one video as image files. {READABLE_KINDS}",
+        )
+    check_frames(path.name, len(files), limits)
+    check_bytes(path.name, size, limits)
+    root = path.resolve()
+    for file in files:
+        if not file.resolve().is_relative_to(root):
+            raise MediaUnreadableError(
+                f"{path.name}/{file.name} is a link that leads out of the folder.",
+                hint="Copy the frames into the folder, or point at the folder that holds them.",
+            )
+    return tuple(files)
+
+
+def _natural_key(file: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"([0-9]+)", file.name.lower())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], file.name
+
+
+def _mixed_sizes(folder: Path, one: tuple[Path, Probe], two: tuple[Path, Probe]) -> MediaUnreadableError:
+    said = " and ".join(f"{file.name} is {p.size_wh[0]}×{p.size_wh[1]}" for file, p in (one, two))
+    return MediaUnreadableError(
+        f"The frames in {folder.name} differ in size: {said}.",
+        hint="Bring all frames to one size, or put each video into its own folder.",
+    )

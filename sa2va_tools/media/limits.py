@@ -1,0 +1,40 @@
+"""The caps on what is read, each with its own words. Knows nothing of formats."""
+
+from __future__ import annotations
+
+from sa2va_tools.errors import MediaTooLargeError
+from sa2va_tools.settings import MediaLimits
+
+
+def check_bytes(name: str, size: int, limits: MediaLimits) -> None:
+    if size > limits.max_bytes:
+        raise MediaTooLargeError(
+            f"{name} is {size:,} bytes; at most {limits.max_bytes:,} are read.",
+            hint="Cut or compress it, or raise SA2VA_LIMITS__MAX_BYTES.",
+        )
+
+
+def check_pixels(name: str, size_wh: tuple[int, int], limits: MediaLimits) -> None:
+    width, height = size_wh
+    if width * height > limits.max_pixels:
+        raise MediaTooLargeError(
+            f"{name} is {width}×{height} = {width * height:,} pixels; at most {limits.max_pixels:,} "
+            "are read.",
+            hint="Scale it down, or raise SA2VA_LIMITS__MAX_PIXELS.",
+        )
+
+
+def check_frames(name: str, count: int, limits: MediaLimits) -> None:
+    if count > limits.max_frames:
+        raise MediaTooLargeError(
+            f"{name} has more than {limits.max_frames:,} frames, the most that are read.",
+            hint="Cut it, or raise SA2VA_LIMITS__MAX_FRAMES.",
+        )
+
+
+def check_duration(name: str, duration_s: float, limits: MediaLimits) -> None:
+    if duration_s > limits.max_duration_s:
+        raise MediaTooLargeError(
+            f"{name} lasts {duration_s:,.1f} s; at most {limits.max_duration_s:,.1f} s are read.",
+            hint="Cut it, or raise SA2VA_LIMITS__MAX_DURATION_S.",
+        )

@@ -1,0 +1,29 @@
+"""What a look into a file or folder finds, before it has a name and a hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from sa2va_tools.media.orientation import UPRIGHT, Orientation
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Sizes are after orientation, seconds count from the first frame."""
+
+    container: str
+    size_wh: tuple[int, int]
+    frame_count: int = 1
+    fps: Fraction | None = None
+    timestamps_s: tuple[float, ...] = (0.0,)
+    last_frame_s: float = 0.0
+    """How long the last frame is shown."""
+    orientation: Orientation = UPRIGHT
+    pts: tuple[int, ...] = ()
+    """Presentation stamps of the frames in the stream's ticks, strictly increasing; empty where
+    the stream has none to seek by."""
+    files: tuple[Path, ...] = ()
+    """The frames of a folder, in order."""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,73 @@
+"""Which frames a call works on, and which of them the language model sees. Knows no pixels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.media.media import Media
+
+_EPSILON_S = 1e-6
+"""Timestamps are rounded binary fractions: 0.3 asked for should meet 0.3 shown."""
+
+
+def select_frames(
+    media: Media, *, start_s: float | None = None, end_s: float | None = None, stride: int = 1
+) -> tuple[int, ...]:
+    """Source indices of the frames shown within [start_s, end_s], every `stride`-th of them.
+
+    Seconds count from the first frame; None means from the start, or to the end. Raises
+    RequestError, naming the duration, when the range is negative, reversed or holds no frame.
+    """
+    if stride < 1:
+        raise RequestError(f"stride is {stride}; it must be 1 or more.", hint="1 takes every frame.")
+    if media.kind == "image":
+        if start_s is not None or end_s is not None:
+            raise RequestError(
+                f"{media.name} is an image and has no time range.", hint="Leave out start_s and end_s."
+            )
+        return (0,)
+    _check_range(media, start_s, end_s)
+    first = -math.inf if start_s is None else start_s - _EPSILON_S
+    last = math.inf if end_s is None else end_s + _EPSILON_S
+    inside = [index for index, at_s in enumerate(media.timestamps_s) if first <= at_s <= last]
+    if not inside:
+        raise _range_error(media, f"No frame is shown {_said(start_s, end_s)}")
+    return tuple(inside[::stride])
+
+
+def _check_range(media: Media, start_s: float | None, end_s: float | None) -> None:
+    for name, value in (("start_s", start_s), ("end_s", end_s)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise _range_error(media, f"{name} is {value}; it must be 0 or more")
+    if start_s is not None and end_s is not None and end_s < start_s:
+        raise _range_error(media, f"The range ends ({end_s:g} s) before it starts ({start_s:g} s)")
+
+
+def _said(start_s: float | None, end_s: float | None) -> str:
+    if start_s is not None and end_s is not None:
+        return f"from {start_s:g} s to {end_s:g} s"
+    return f"from {start_s:g} s on" if start_s is not None else f"up to {end_s:g} s"
+
+
+def _range_error(media: Media, what: str) -> RequestError:
+    last_s = media.timestamps_s[-1]
+    return RequestError(
+        f"{what}; {media.name} lasts {media.duration_s:.3f} s.",
+        hint=f"Its {media.frame_count} frames are shown from 0 s to {last_s:.3f} s.",
+    )
+
+
+def first_key_positions(n_frames: int, count: int) -> tuple[int, ...]:
+    """The first `count` of `n_frames` positions (fewer when there are fewer): mode `sa2va`."""
+    return tuple(range(min(count, n_frames)))
+
+
+def uniform_key_positions(n_frames: int, count: int) -> tuple[int, ...]:
+    """`count` positions spread over `n_frames`, both ends included, with repeats when there are
+    fewer frames than that: mode `sa2va-i`, and `describe` on a video."""
+    if n_frames < 1 or count < 1:
+        return ()
+    return tuple(int(position) for position in np.linspace(0, n_frames - 1, count, dtype=int))

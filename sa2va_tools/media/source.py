@@ -1,0 +1,148 @@
+"""A path or `file://` URL → the real file that it names, under the access policy.
+
+This is the one room for untrusted input: nothing else in the project turns a string of a caller
+into a path to read. It does not know what is in the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from sa2va_tools.errors import AccessDeniedError, MediaNotFoundError, RequestError
+
+_MAX_PATH_BYTES = 4096
+_MAX_NAME_BYTES = 255
+_NEAR_MATCH_ENTRIES = 2000
+# One letter is a Windows drive; `name:part.mp4` without a slash is a file name.
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]+):(?=/)|^(data|mailto|javascript|file):", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """Which folders may be read.
+
+    `roots` None reads anything (a person's own command line, the library); an empty tuple reads
+    nothing; otherwise only what lies, after all symbolic links, inside one of the folders.
+    """
+
+    roots: tuple[Path, ...] | None
+
+    def resolve(self, source: str | Path) -> Path:
+        """The real, absolute path that `source` names.
+
+        Relative paths are looked up in each root in turn, or in the working directory when
+        unrestricted; `~` is the home folder only when unrestricted.
+
+        Raises AccessDeniedError for URLs and for whatever is outside the roots (the same words
+        whether or not it exists), MediaNotFoundError when it is inside and missing, RequestError
+        for a source that is no path at all.
+        """
+        text = _path_text(source)
+        if self.roots is None:
+            return _existing(Path(os.path.realpath(Path(text).expanduser() if text[0] == "~" else text)))
+        roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
+        inside = [path for path in _candidates(text, roots) if _is_inside(path, roots)]
+        if not inside:
+            raise _denied(roots)
+        found = next((path for path in inside if path.exists()), inside[0])
+        return _existing(found, roots)
+
+
+def _candidates(text: str, roots: tuple[Path, ...]) -> Iterator[Path]:
+    """Real paths that `text` may mean; made without asking whether they exist."""
+    if Path(text).is_absolute():
+        yield Path(os.path.realpath(text))
+    else:
+        yield from (Path(os.path.realpath(root / text)) for root in roots)
+
+
+def _is_inside(path: Path, roots: tuple[Path, ...]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
+
+
+def _denied(roots: tuple[Path, ...]) -> AccessDeniedError:
+    # The path itself is left out: two refusals must never differ.
+    if not roots:
+        return AccessDeniedError(
+            "No folder has been opened for reading, so no file can be read.",
+            hint="Start the server with a folder that it may read: `sa2va mcp --root DIR`.",
+        )
+    return AccessDeniedError(
+        f"The path is outside the folders that may be read: {', '.join(map(str, roots))}.",
+        hint="Give a path inside one of them, or have the server started with one more `--root DIR`.",
+    )
+
+
+def _existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
+    if path.exists():
+        return path
+    searchable = roots is None or _is_inside(path.parent, roots)
+    near = _near_matches(path) if searchable else []
+    hint = f"Did you mean {', '.join(near)}?" if near else "Check the spelling and the folder."
+    raise MediaNotFoundError(f"There is no file or folder at {path}.", hint=hint)
+
+
+def _near_matches(path: Path) -> list[str]:
+    """Up to three names in the same folder that look like the missing one."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _NEAR_MATCH_ENTRIES)]
+    except OSError:
+        return []  # the folder is missing or closed as well: there is nothing to suggest
+    return difflib.get_close_matches(path.name, sorted(names), n=3, cutoff=0.6)
+
+
+def _path_text(source: str | Path) -> str:
+    text = os.fspath(source)
+    if not text.strip():
+        raise RequestError("The media path is empty.", hint="Give the path of an image, video or folder.")
+    scheme = _SCHEME.match(text)
+    if scheme:
+        name = (scheme.group(1) or scheme.group(2)).lower()
+        if name != "file":
+            raise AccessDeniedError(
+                f"{name}: URLs are off; only local files are read.",
+                hint="Download the file first, then give its path.",
+            )
+        text = _path_of_file_url(text)
+    _check_spelling(text)
+    return text
+
+
+def _path_of_file_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise RequestError(f"This is not a valid file URL: {error}.", hint="Give a plain path.") from error
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise AccessDeniedError(
+            "A file:// URL may only name this machine (empty host or localhost).",
+            hint="Write file:///path/to/file, or give a plain path.",
+        )
+    if parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise RequestError(
+            "A file:// URL must hold one absolute path, with ? as %3F and # as %23.",
+            hint="Write file:///path/to/file, or give a plain path.",
+        )
+    return url2pathname(parts.path) if os.name == "nt" else unquote(parts.path)
+
+
+def _check_spelling(text: str) -> None:
+    if "\0" in text:
+        raise RequestError("The media path holds a NUL byte.", hint="Give a plain path.")
+    raw = text.encode("utf-8", "surrogatepass")
+    longest = max(len(part) for part in re.split(rb"[/\\]", raw))
+    if len(raw) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:
+        raise RequestError(
+            f"The media path is too long: {len(raw)} bytes, its longest name {longest}; at most "
+            f"{_MAX_PATH_BYTES} and {_MAX_NAME_BYTES} are possible.",
+            hint="Give the path of a file, not its contents.",
+        )

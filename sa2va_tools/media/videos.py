@@ -1,0 +1,231 @@
+"""A video file → its exact frames: how many, when each is shown, which of them decode.
+
+All packets are read (fast: nothing is decoded), which bounds frames and seconds. Then every frame
+is decoded once while the budget lasts, so that damage is found when the file is opened; of a longer
+video only the first frame is, and damage further on is an error of the frame that it hits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.container import frame_orientation, opened_video
+from sa2va_tools.media.failures import decoder_errors
+from sa2va_tools.media.limits import check_duration, check_frames, check_pixels
+from sa2va_tools.media.orientation import UPRIGHT, Orientation
+from sa2va_tools.media.probe import Probe
+from sa2va_tools.settings import MediaLimits
+
+_FALLBACK_FPS = Fraction(25)
+_MAX_DAMAGED_SHARE = 0.2
+"""Beyond this share of damaged frames a file is called corrupt; a glitch stays below it."""
+
+
+@dataclass(slots=True)
+class _Packets:
+    """What the container says, before anything is decoded."""
+
+    pts: list[int | None] = field(default_factory=list)
+    """Of the packets that are to be shown, in file order."""
+    total: int = 0
+    """Packets, with those that an edit list hides."""
+    last_duration: int = 0
+    broken: str = ""
+    """How reading broke off, or empty."""
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """What the decoder gave."""
+
+    pts: list[int | None] = field(default_factory=list)
+    corrupt: int = 0
+    size_wh: tuple[int, int] = (0, 0)
+    orientation: Orientation = UPRIGHT
+
+
+def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], budget_px: int) -> Probe:
+    """`on_frame` is called at every packet and frame, and may raise to stop."""
+    with opened_video(path) as (container, stream):
+        size_wh = (int(stream.width), int(stream.height))
+        check_pixels(path.name, size_wh, limits)
+        rate, time_base = _rate_of(stream), Fraction(stream.time_base)
+        announced, sar = int(stream.frames), stream.sample_aspect_ratio
+        kind = str(container.format.name).split(",")[0]
+        packets = _read_packets(path, container, stream, limits, on_frame)
+    if not packets.pts:
+        raise MediaUnreadableError(
+            f"{path.name} holds no frames.", hint="It may have been cut off; export or download it again."
+        )
+    whole = len(packets.pts) * size_wh[0] * size_wh[1] <= budget_px
+    decoded = _decode(path, limits, on_frame, None if whole else 1)
+    warnings = _damage(path, packets, decoded, announced, whole)
+    if sar not in (None, 0, 1):
+        warnings.append(f"{path.name} has pixels that are not square ({sar}); they are read as square.")
+    clock = _clock(decoded.pts if whole else packets.pts, rate, time_base, packets.last_duration)
+    check_duration(path.name, clock.timestamps_s[-1] + clock.last_frame_s, limits)
+    if clock.is_guess:
+        warnings.append(f"{path.name} has no usable timestamps; {clock.fps} frames per second are assumed.")
+    return Probe(
+        _container_name(kind, path),
+        decoded.orientation.apply_size(decoded.size_wh),
+        frame_count=len(clock.timestamps_s),
+        fps=clock.fps,
+        timestamps_s=clock.timestamps_s,
+        last_frame_s=clock.last_frame_s,
+        orientation=decoded.orientation,
+        pts=clock.pts,
+        warnings=tuple(warnings),
+    )
+
+
+def decoded_frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Frames in order of presentation from where the container stands; packets that do not decode
+    are passed over. Raises MediaUnreadableError when the picture changes its size."""
+    size_wh: tuple[int, int] | None = None
+    for packet in _packets(path, container, stream):
+        with decoder_errors(path, "decoded"):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue  # counted by the caller, who knows which frames to expect
+        for frame in frames:
+            size_wh = size_wh or (frame.width, frame.height)
+            if (frame.width, frame.height) != size_wh:
+                raise MediaUnreadableError(
+                    f"{path.name} changes its size midway, from {size_wh[0]}×{size_wh[1]} to "
+                    f"{frame.width}×{frame.height}.",
+                    hint="Re-encode it at one size, or cut it where the size changes.",
+                )
+            yield frame
+
+
+def _packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Packets, the last of them empty (it flushes the decoder), also when reading breaks off."""
+    source = container.demux(stream)
+    while True:
+        with decoder_errors(path):
+            try:
+                packet = next(source, None)
+            except av.FFmpegError:
+                packet = av.Packet()
+                packet.stream = stream
+        if packet is None:
+            return
+        yield packet
+        if packet.size == 0:
+            return
+
+
+def _read_packets(
+    path: Path, container: Any, stream: Any, limits: MediaLimits, on_frame: Callable[[], None]
+) -> _Packets:
+    found = _Packets()
+    time_base = Fraction(stream.time_base)
+    earliest: int | None = None
+    for packet in _packets(path, container, stream):
+        on_frame()
+        if packet.size == 0:
+            break
+        found.total += 1
+        if packet.is_corrupt:
+            found.broken = "its data ends early"
+            continue
+        if packet.is_discard:
+            continue
+        found.pts.append(packet.pts)
+        found.last_duration = int(packet.duration or 0) or found.last_duration
+        check_frames(path.name, len(found.pts), limits)
+        if packet.pts is not None:
+            earliest = packet.pts if earliest is None else min(earliest, packet.pts)
+            check_duration(path.name, float((packet.pts - earliest) * time_base), limits)
+    return found
+
+
+def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count: int | None) -> _Decoded:
+    """Decode `count` frames (None: all of them)."""
+    found = _Decoded()
+    with opened_video(path) as (container, stream):
+        for frame in itertools.islice(decoded_frames(path, container, stream), count):
+            on_frame()
+            if not found.pts:
+                found.size_wh = (frame.width, frame.height)
+                check_pixels(path.name, found.size_wh, limits)
+                found.orientation = frame_orientation(frame)
+            found.pts.append(frame.pts)
+            found.corrupt += bool(frame.is_corrupt)
+    return found
+
+
+def _damage(path: Path, packets: _Packets, decoded: _Decoded, announced: int, whole: bool) -> list[str]:
+    """Warnings about frames that are lost; raises when too little is left to trust."""
+    expected = len(packets.pts)
+    lost = max(0, expected - len(decoded.pts)) if whole else 0
+    if not decoded.pts or (lost + decoded.corrupt) > _MAX_DAMAGED_SHARE * expected:
+        raise MediaUnreadableError(
+            f"{path.name} is corrupt: of {expected} frames {lost} do not decode and "
+            f"{decoded.corrupt} are damaged.",
+            hint="Export or download it again.",
+        )
+    warnings = []
+    if lost or decoded.corrupt:
+        warnings.append(
+            f"{path.name} is damaged: of {expected} frames {lost} do not decode (left out) and "
+            f"{decoded.corrupt} decode with errors."
+        )
+    if packets.broken or announced > packets.total:
+        of = f" of {announced}" if announced > expected else ""
+        warnings.append(f"{path.name} breaks off: {expected}{of} frames are there and are used.")
+    return warnings
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    fps: Fraction
+    timestamps_s: tuple[float, ...]
+    last_frame_s: float
+    pts: tuple[int, ...]
+    is_guess: bool
+
+
+def _clock(stamps: list[int | None], rate: Fraction | None, time_base: Fraction, last: int) -> _Clock:
+    """Seconds from the first frame on. Without a full set of stamps, evenly spaced at `rate`."""
+    pts = sorted(stamp for stamp in stamps if stamp is not None)
+    rising = all(a < b for a, b in itertools.pairwise(pts))
+    if len(pts) != len(stamps) or not rising:
+        fps = rate or _FALLBACK_FPS
+        seconds = tuple(float(index / fps) for index in range(len(stamps)))
+        return _Clock(fps, seconds, float(1 / fps), (), True)
+    seconds = tuple(float((stamp - pts[0]) * time_base) for stamp in pts)
+    fps = _average_fps(pts, rate, time_base)
+    last_frame_s = float(last * time_base) if last else float(1 / fps)
+    return _Clock(fps, seconds, last_frame_s, tuple(pts), False)
+
+
+def _average_fps(pts: list[int], rate: Fraction | None, time_base: Fraction) -> Fraction:
+    """The stream's own rate where the stamps keep to it within a tick, else the measured one."""
+    if rate and all(abs((p - pts[0]) * time_base - i / rate) <= time_base for i, p in enumerate(pts)):
+        return rate
+    if len(pts) < 2:
+        return rate or _FALLBACK_FPS
+    return ((len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)).limit_denominator(10_000)
+
+
+def _rate_of(stream: Any) -> Fraction | None:
+    rate = stream.average_rate or stream.guessed_rate
+    return Fraction(rate) if rate and rate > 0 else None
+
+
+def _container_name(kind: str, path: Path) -> str:
+    """FFmpeg names families ("mov,mp4,…", "matroska,webm"): the file's suffix tells which."""
+    suffix = path.suffix.lower().lstrip(".")
+    families = {"mov": ("mp4", "mov", "m4v", "3gp"), "matroska": ("mkv", "webm")}
+    return suffix if suffix in families.get(kind, ()) else {"mov": "mp4", "matroska": "mkv"}.get(kind, kind)
