@@ -13,7 +13,7 @@ from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.arguments import FrameArguments, OptionalMedia, Regions, frame_asked_for
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, CaptionOut, CaptionsResult
-from sa2va_tools.tools.reporting import list_masks, media_out, media_words, provenance_out, quoted
+from sa2va_tools.tools.reporting import in_words, list_masks, media_out, media_words, provenance_out, quoted
 
 
 class CaptionArguments(FrameArguments):
@@ -69,7 +69,7 @@ def _run(
         warnings=listing.warnings,
     )
     words = [f"{number}. {item.label}: {quoted(item.text)}" for number, item in enumerate(captions, start=1)]
-    return ToolOutput(structured, "\n".join([summary, *words]))
+    return ToolOutput(structured, in_words(summary, listing.warnings, *words))
 
 
 TOOL = Tool(

@@ -9,7 +9,14 @@ from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.arguments import KeyFrames, Media, RangeArguments
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, DescribeResult
-from sa2va_tools.tools.reporting import media_out, media_words, provenance_out, quoted, require_media
+from sa2va_tools.tools.reporting import (
+    in_words,
+    media_out,
+    media_words,
+    provenance_out,
+    quoted,
+    require_media,
+)
 
 
 class DescribeArguments(RangeArguments):
@@ -45,7 +52,7 @@ def _run(
         provenance=provenance_out(result.provenance),
         warnings=list(result.warnings),
     )
-    return ToolOutput(structured, f"{summary}\n{quoted(result.text)}")
+    return ToolOutput(structured, in_words(summary, result.warnings, quoted(result.text)))
 
 
 TOOL = Tool(

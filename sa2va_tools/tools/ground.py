@@ -10,6 +10,7 @@ from sa2va_tools.tools.arguments import GroundingArguments, Media
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, GroundResult, PhraseMaskOut
 from sa2va_tools.tools.reporting import (
+    in_words,
     list_masks,
     masks_words,
     media_out,
@@ -60,7 +61,7 @@ def _run(
         provenance=provenance_out(result.provenance),
         warnings=listing.warnings,
     )
-    return ToolOutput(structured, f"{summary}\n{quoted(result.text)}")
+    return ToolOutput(structured, in_words(summary, listing.warnings, quoted(result.text)))
 
 
 TOOL = Tool(

@@ -36,12 +36,12 @@ class MediaOut(BaseModel):
 class SpanOut(BaseModel):
     """An unbroken stretch of worked-on frames in which the object is seen."""
 
-    first_frame: int
-    last_frame: int
+    start_frame: int
+    end_frame: int
+    """Belongs to the stretch."""
     start_s: float
-    """Time of first_frame."""
     end_s: float
-    """Time of last_frame."""
+    """When end_frame begins to be shown."""
 
 
 class ProvenanceOut(BaseModel):
@@ -92,7 +92,7 @@ class MaskOut(BaseModel):
 
 _MASKS = (
     f"At most {MAX_MASKS}. Where found, also frame (where largest), its box_xyxy (source pixels) and "
-    "area_fraction, visible_spans (first_frame, last_frame, start_s, end_s), suspect_frames (check with "
+    "area_fraction, visible_spans (start_frame, end_frame, start_s, end_s), suspect_frames (check with "
     "view); else reason."
 )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 from sa2va_tools.engine.results import MaskObject, MediaRef, Provenance
 from sa2va_tools.errors import StoreError
 from sa2va_tools.masks import rle
+from sa2va_tools.masks.geometry import spans_of_covered
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.tools.outputs import (
     MAX_FRAMES_LISTED,
@@ -23,7 +23,6 @@ from sa2va_tools.tools.outputs import (
 )
 
 _MAX_LABEL = 120
-_MAX_IN_SUMMARY = 8
 
 
 def media_out(ref: MediaRef) -> MediaOut:
@@ -111,28 +110,24 @@ def _where(track: MaskTrack | None) -> dict[str, Any]:
 
 
 def _spans(item: MaskObject, media: MediaRef) -> list[SpanOut]:
-    """Unbroken runs of covered frames with a pixel set; frames between strides do not break a run."""
-    track = item.track
-    if track is None or media.fps is None:
+    if item.track is None or media.fps is None:
         return []
-    times_s = item.times_s or tuple(float(index / Fraction(media.fps)) for index in track.frame_indices)
-    seen = [position for position, area in enumerate(track.areas) if area]
-    starts = seen[:1] + [after for before, after in pairwise(seen) if after > before + 1]
-    ends = [before for before, after in pairwise(seen) if after > before + 1] + seen[-1:]
+    fps = Fraction(media.fps)
+    times_s = item.times_s or [float(frame / fps) for frame in item.track.frame_indices]
     return [
         SpanOut(
-            first_frame=track.frame_indices[first],
-            last_frame=track.frame_indices[last],
-            start_s=round(times_s[first], 3),
-            end_s=round(times_s[last], 3),
+            start_frame=span.start_frame,
+            end_frame=span.end_frame,
+            start_s=round(span.start_s, 3),
+            end_s=round(span.end_s, 3),
         )
-        for first, last in zip(starts, ends, strict=True)
+        for span in spans_of_covered(item.track, times_s)
     ]
 
 
 def media_words(ref: MediaRef) -> str:
-    """`clip.mp4 (video, 320×240, 16 frames, 1.6 s)`."""
-    facts = [ref.kind, f"{ref.size_wh[0]}×{ref.size_wh[1]}"]
+    """`clip.mp4 (media:…, video, 320×240, 16 frames, 1.6 s)`."""
+    facts = [ref.handle, ref.kind, f"{ref.size_wh[0]}×{ref.size_wh[1]}"]
     if ref.duration_s is not None:
         facts += [f"{ref.frame_count} frames", f"{ref.duration_s:.1f} s"]
     return f"{ref.name} ({', '.join(facts)})"
@@ -140,10 +135,7 @@ def media_words(ref: MediaRef) -> str:
 
 def masks_words(masks: Sequence[MaskOut]) -> str:
     """One clause per mask: handle, score, place and time, or why it was not found."""
-    clauses = [_mask_words(mask) for mask in masks[:_MAX_IN_SUMMARY]]
-    if len(masks) > _MAX_IN_SUMMARY:
-        clauses.append(f"and {len(masks) - _MAX_IN_SUMMARY} more (see masks)")
-    return "; ".join(clauses)
+    return "; ".join(_mask_words(mask) for mask in masks)
 
 
 def _mask_words(mask: MaskOut) -> str:
@@ -156,10 +148,17 @@ def _mask_words(mask: MaskOut) -> str:
     spans = mask.visible_spans or []
     if spans:
         first, last = spans[0], spans[-1]
-        words += f" at frame {mask.frame}, seen in frames {first.first_frame}–{last.last_frame}"
+        words += f" at frame {mask.frame}, seen in frames {first.start_frame}–{last.end_frame}"
         words += f" ({first.start_s:g}–{last.end_s:g} s)"
         words += f" in {len(spans)} stretches" if len(spans) > 1 else ""
+    if mask.suspect_frames:
+        words += f", doubtful in frames {', '.join(map(str, mask.suspect_frames))}"
     return words
+
+
+def in_words(summary: str, warnings: Iterable[str], *more: str) -> str:
+    """Everything for a reader that sees no structured content."""
+    return "\n".join([summary, *more, *(f"Warning: {warning}" for warning in warnings)])
 
 
 def quoted(text: str) -> str:

@@ -13,7 +13,14 @@ from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.arguments import GroundingArguments, Media
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import MasksResult
-from sa2va_tools.tools.reporting import list_masks, masks_words, media_out, media_words, provenance_out
+from sa2va_tools.tools.reporting import (
+    in_words,
+    list_masks,
+    masks_words,
+    media_out,
+    media_words,
+    provenance_out,
+)
 
 MAX_EXPRESSIONS = 16
 _EXAMPLE = 'Name one thing per expression, e.g. ["the red car", "the person on the left"].'
@@ -69,7 +76,7 @@ def masks_output(result: SegmentResult, verb: str) -> ToolOutput:
         provenance=provenance_out(result.provenance),
         warnings=listing.warnings,
     )
-    return ToolOutput(structured, summary)
+    return ToolOutput(structured, in_words(summary, listing.warnings))
 
 
 def _run(

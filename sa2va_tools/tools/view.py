@@ -30,9 +30,10 @@ def _run(
 ) -> ToolOutput:
     handles = _checked_handles(engine, arguments.handles)
     cancel.raise_if_cancelled()
+    shown = handles[0] if arguments.time_s is None else engine.media_of(handles[0]).handle
     result = engine.view(
         handles,
-        frame_index=frame_asked_for(engine, handles[0], arguments),
+        frame_index=frame_asked_for(engine, shown, arguments),
         max_frames=arguments.max_frames,
         max_side=arguments.max_side,
         max_bytes=MAX_IMAGE_BYTES,

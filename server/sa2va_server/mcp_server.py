@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,33 +25,9 @@ from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.catalogue import CATALOGUE, tool_named
+from sa2va_tools.tools.shared_engine import EngineSource, SharedEngine
 
 logger = logging.getLogger(__name__)
-
-EngineSource = Engine | Callable[[], Engine]
-"""An engine, or what opens one (called once, from a worker thread, at the first call)."""
-
-
-class SharedEngine:
-    """The engine, opened when it is first needed and closed once."""
-
-    def __init__(self, source: EngineSource) -> None:
-        self._source = source
-        self._engine: Engine | None = None
-        self._lock = threading.Lock()
-
-    def get(self) -> Engine:
-        """Raises what the source raises; the next call tries again."""
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._source if isinstance(self._source, Engine) else self._source()
-            return self._engine
-
-    def close(self) -> None:
-        with self._lock:
-            if self._engine is not None:
-                self._engine.close()
-                self._engine = None
 
 
 class CatalogueServer(MCPServer[None]):
@@ -123,6 +98,7 @@ def build_server(
 ) -> CatalogueServer:
     """A server for any transport.
 
+    An engine that is given as a function is opened by the first call, in its worker thread.
     `roots` are told to the client; refusing what lies outside them is the engine's work. With
     `owns_stdout`, stray prints go to stderr while it runs, as stdio needs. `report_every_s` is the
     pace of progress notifications.

@@ -1,0 +1,6 @@
+"""For tests of what is built on top: a fake engine that obeys the whole protocol, and small clips."""
+
+from sa2va_tools.testing.clips import synthetic_clip
+from sa2va_tools.testing.fake_engine import ABSENT_WORD, FakeEngine
+
+__all__ = ["ABSENT_WORD", "FakeEngine", "synthetic_clip"]
