@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
@@ -40,7 +41,8 @@ def encode(mask_hw: NDArray[Any]) -> Rle:
         raise ValueError(f"mask_hw: expected a non-empty (h, w) array, got shape {mask_hw.shape}")
     if mask_hw.dtype not in (np.bool_, np.uint8):
         raise ValueError(f"mask_hw: expected bool or uint8, got {mask_hw.dtype}")
-    coded = coco.encode(np.asfortranarray(mask_hw != 0).view(np.uint8))
+    set_hw = np.ascontiguousarray(mask_hw != 0).view(np.uint8)
+    coded = coco.encode(cv2.transpose(set_hw).T)  # column order, made much faster than by NumPy
     return _as_rle(coded)
 
 
@@ -52,7 +54,8 @@ def decode(rle: Rle) -> NDArray[np.bool_]:
     height, width = rle["size"]
     runs = _read_runs(rle["counts"])
     is_set = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(is_set, runs).reshape(width, height).T)
+    columns = np.repeat(is_set, runs).reshape(width, height)
+    return np.asarray(cv2.transpose(columns.view(np.uint8))).view(np.bool_)
 
 
 def area(rle: Rle) -> int:

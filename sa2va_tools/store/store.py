@@ -1,0 +1,200 @@
+"""Media, masks and answers under short handles, on disk, across restarts.
+
+Layout: `<root>/v1/<kind>/<id>.json.gz`, one immutable record per file, written whole or not at all.
+Equal content has one handle, so that writers in several processes need no lock. Knows nothing of
+models or protocols; there is no index and no retention yet.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sa2va_tools import atomic
+from sa2va_tools.errors import MediaNotFoundError, StoreError
+from sa2va_tools.media.media import Media
+from sa2va_tools.store import handles, records
+from sa2va_tools.store.handles import Kind
+from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
+from sa2va_tools.store.stamp import stamp_of
+
+FORMAT = "sa2va-store/1"
+_LAYOUT = "v1"
+_SUFFIX = ".json.gz"
+_KNOWN_SHOWN = 5
+# What reading, parsing and taking apart a file that is not ours can raise.
+_GARBLED = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    gzip.BadGzipFile,
+    zlib.error,
+)
+
+_Record = TypeVar("_Record")
+
+
+class Store:
+    """Keeps records under `root`, which is made (for its owner only) by the first write.
+
+    Every method raises StoreError when the disk cannot be read or written or a file is not a record
+    of ours; `put_…` raises TypeError or ValueError when a record holds what JSON cannot (a NaN, an
+    array); `get_…` raises UnknownHandleError for a handle that is not here and RequestError for a
+    handle of another kind.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put_media(self, media: Media) -> str:
+        """`media:…`. The same content at another path keeps its handle and moves it to that path.
+        MediaNotFoundError when the file is gone."""
+        try:
+            stamp = stamp_of(media.path)
+        except OSError as error:
+            raise _moved(f"{media.path}", "cannot be read any more") from error
+        return self._put("media", {"media": records.media_to_json(media), "stamp": stamp})
+
+    def get_media(self, handle: str) -> Media:
+        """The media, whose file is still as it was. MediaNotFoundError when it moved or changed."""
+        media, stamp = self._get("media", handle, _media_and_stamp)
+        try:
+            unchanged = stamp_of(media.path) == stamp
+        except OSError as error:
+            raise _moved(f"{media.path} ({handle})", "is no longer there") from error
+        if not unchanged:
+            raise _moved(f"{media.path} ({handle})", "has changed since that handle was given")
+        return media
+
+    def put_mask(self, record: MaskRecord) -> str:
+        """`mask:…`; the same mask of the same media, made the same way, keeps its handle."""
+        handles.id_of(record.media_handle, "media")
+        return self._put("mask", records.mask_to_json(record))
+
+    def get_mask(self, handle: str) -> MaskRecord:
+        return self._get("mask", handle, records.mask_from_json)
+
+    def put_answer(self, record: AnswerRecord) -> str:
+        """`answer:…`; the same answer, made the same way, keeps its handle."""
+        if record.media_handle is not None:
+            handles.id_of(record.media_handle, "media")
+        for mask_handle in record.mask_handles:
+            handles.id_of(mask_handle, "mask")
+        return self._put("answer", records.answer_to_json(record))
+
+    def get_answer(self, handle: str) -> AnswerRecord:
+        return self._get("answer", handle, records.answer_from_json)
+
+    def handles(self, kind: Kind | None = None) -> tuple[str, ...]:
+        """Every handle in the store, or those of one kind; newest first."""
+        found: list[tuple[int, str]] = []
+        for folder_kind in handles.KINDS if kind is None else (kind,):
+            try:
+                for path in self._folder(folder_kind).glob(f"[!.]*{_SUFFIX}"):
+                    handle = f"{folder_kind}:{path.name.removesuffix(_SUFFIX)}"
+                    if handles.kind_of(handle):
+                        found.append((-path.stat().st_mtime_ns, handle))
+            except OSError as error:
+                raise _unreadable(self._folder(folder_kind), f"{error.strerror or error}") from error
+        return tuple(handle for _, handle in sorted(found))
+
+    def _put(self, kind: Kind, record: Json) -> str:
+        # As it will be read back: what is hashed must not differ from what is checked later.
+        record = json.loads(json.dumps(record, allow_nan=False))
+        digest = handles.digest_of(_identity(kind, record))
+        document = json.dumps({"format": FORMAT, "kind": kind, "record": record})
+        self._make_folder(kind)
+        for length in handles.ID_LENGTHS:
+            path = self._folder(kind) / f"{digest[:length]}{_SUFFIX}"
+            there = self._record_at(path, kind)
+            if there is not None and handles.digest_of(_identity(kind, there)) != digest:
+                continue  # another content whose digest begins alike
+            has_moved = kind == "media" and there != record
+            if there is None or has_moved:
+                atomic.write_bytes(path, gzip.compress(document.encode("ascii"), mtime=0))
+            return f"{kind}:{digest[:length]}"
+        raise AssertionError("two contents with one SHA-256")
+
+    def _record_at(self, path: Path, kind: Kind) -> Json | None:
+        """The record in the file; None when there is none, or none that can be used: it is replaced."""
+        try:
+            return _read(path, kind)
+        except FileNotFoundError:
+            return None
+        except StoreError:
+            return None
+
+    def _get(self, kind: Kind, handle: str, from_json: Callable[[Json], _Record]) -> _Record:
+        record_id = handles.id_of(handle, kind)
+        path = self._folder(kind) / f"{record_id}{_SUFFIX}"
+        try:
+            record = _read(path, kind)
+        except FileNotFoundError:
+            raise handles.unknown(handle, kind, self.handles(kind)[:_KNOWN_SHOWN]) from None
+        try:
+            return from_json(record)
+        except _GARBLED as error:
+            raise _unreadable(path, "it holds other fields than expected") from error
+
+    def _folder(self, kind: Kind) -> Path:
+        return self.root / _LAYOUT / kind
+
+    def _make_folder(self, kind: Kind) -> None:
+        try:
+            if not self.root.exists():
+                self.root.parent.mkdir(parents=True, exist_ok=True)
+                self.root.mkdir(mode=0o700, exist_ok=True)
+            self._folder(kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The store at {self.root} cannot be made: {error.strerror or error}.",
+                hint="Set SA2VA_STORE_DIR to a folder that can be written.",
+            ) from error
+
+
+def _read(path: Path, kind: Kind) -> Json:
+    """The record in a file, checked against the digest in the file's name. FileNotFoundError where
+    there is none, StoreError when it is not one of ours or was damaged."""
+    try:
+        document = json.loads(gzip.decompress(path.read_bytes()))
+        if document["format"] != FORMAT or document["kind"] != kind:
+            raise _unreadable(path, f"it is not a {kind} record of the format {FORMAT}")
+        record: Json = document["record"]
+        digest = handles.digest_of(_identity(kind, record))
+    except FileNotFoundError:
+        raise
+    except _GARBLED as error:
+        raise _unreadable(path, "it is damaged, or not a record of this store") from error
+    except OSError as error:
+        raise _unreadable(path, f"{error.strerror or error}") from error
+    if not digest.startswith(path.name.removesuffix(_SUFFIX)):
+        raise _unreadable(path, "its content does not belong to its name")
+    return record
+
+
+def _identity(kind: Kind, record: Json) -> Json:
+    return records.media_identity(record["media"]) if kind == "media" else records.result_identity(record)
+
+
+def _media_and_stamp(record: Json) -> tuple[Media, Any]:
+    return records.media_from_json(record["media"]), record["stamp"]
+
+
+def _moved(what: str, problem: str) -> MediaNotFoundError:
+    return MediaNotFoundError(
+        f"{what} {problem}.", hint="Pass the path of the image or video again; masks made of it stay usable."
+    )
+
+
+def _unreadable(path: Path, problem: str) -> StoreError:
+    return StoreError(
+        f"The store's file {path} cannot be used: {problem}.",
+        hint="Make the result again; if this comes back, remove that file.",
+    )
