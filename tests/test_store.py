@@ -278,6 +278,15 @@ def test_keys_and_tuples_are_stored_as_json_has_them(store):
     assert store.get_answer(handle).extra == {"10": [1, 2], "9": {"a": [3]}}
 
 
+def test_what_stands_where_a_folder_should_is_told(store, media):
+    store.put_media(media)
+    (store.root / "v1" / "mask").write_text("not a folder")
+    with pytest.raises(StoreError, match="cannot read"):
+        store.handles()
+    with pytest.raises(StoreError, match="cannot read"):
+        store.get_mask("mask:abcdefghij")
+
+
 def test_a_store_that_cannot_be_made_or_written_says_so(tmp_path, media):
     (tmp_path / "file").write_text("in the way")
     blocked = Store(tmp_path / "file" / "store")

@@ -96,13 +96,17 @@ class Store:
         """Every handle in the store, or those of one kind; newest first."""
         found: list[tuple[int, str]] = []
         for folder_kind in handles.KINDS if kind is None else (kind,):
+            folder = self._folder(folder_kind)
             try:
-                for path in self._folder(folder_kind).glob(f"[!.]*{_SUFFIX}"):
+                # Not glob, which takes a folder that may not be read for an empty one.
+                for path in folder.iterdir():
                     handle = f"{folder_kind}:{path.name.removesuffix(_SUFFIX)}"
-                    if handles.kind_of(handle):
+                    if path.name.endswith(_SUFFIX) and handles.kind_of(handle):
                         found.append((-path.stat().st_mtime_ns, handle))
+            except FileNotFoundError:
+                continue  # nothing of this kind was ever written
             except OSError as error:
-                raise _unreadable(self._folder(folder_kind), f"{error.strerror or error}") from error
+                raise _refused(folder, error) from error
         return tuple(handle for _, handle in sorted(found))
 
     def _put(self, kind: Kind, record: Json) -> str:
@@ -173,7 +177,7 @@ def _read(path: Path, kind: Kind) -> Json:
     except _GARBLED as error:
         raise _unreadable(path, "it is damaged, or not a record of this store") from error
     except OSError as error:
-        raise _unreadable(path, f"{error.strerror or error}") from error
+        raise _refused(path, error) from error
     if not digest.startswith(path.name.removesuffix(_SUFFIX)):
         raise _unreadable(path, "its content does not belong to its name")
     return record
@@ -197,4 +201,11 @@ def _unreadable(path: Path, problem: str) -> StoreError:
     return StoreError(
         f"The store's file {path} cannot be used: {problem}.",
         hint="Make the result again; if this comes back, remove that file.",
+    )
+
+
+def _refused(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"The store cannot read {path}: {error.strerror or error}.",
+        hint="Check the permissions, or set SA2VA_STORE_DIR to another folder.",
     )
