@@ -47,7 +47,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         backend = PreTrainedTokenizerFast(
             tokenizer_file=str(folder / "tokenizer.json"), **_special_tokens(folder)
         )
-    except Exception as error:  # noqa: BLE001  the Rust tokenizer raises bare Exception
+    except Exception as error:
         raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {error}.") from error
     return Tokenizer(
         backend, _id_of(backend, IMG_CONTEXT, folder), _id_of(backend, SEG, folder), backend.eos_token_id

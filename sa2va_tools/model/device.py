@@ -1,0 +1,33 @@
+"""Where a model runs and in which number format: chosen in one place."""
+
+from __future__ import annotations
+
+import torch
+
+from sa2va_tools.errors import RequestError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU. Raises RequestError for a device that is not there."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    name = next(name for name, there in available.items() if there) if wanted == "auto" else wanted
+    if not available.get(name, False):
+        raise RequestError(
+            f"The device {wanted!r} is not available here (available: "
+            f"{', '.join(name for name, there in available.items() if there)}).",
+            hint="Use --device auto, or install a torch build for your GPU.",
+        )
+    return torch.device(name)
+
+
+def choose_dtype(wanted: str, device: torch.device, *, small: bool) -> torch.dtype:
+    """`auto`: bfloat16 on CUDA, as the published models run; float32 elsewhere, and for models as
+    small as the embedded one, where bfloat16 loses time and precision."""
+    if wanted == "auto":
+        return torch.bfloat16 if device.type == "cuda" and not small else torch.float32
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return dtypes[wanted]

@@ -1,0 +1,67 @@
+"""The border of the model: plain values and numpy arrays. Nothing above this imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FrameSource(Protocol):
+    """Frames of one clip by position (0 … n-1 within the clip, whatever the source's indices)."""
+
+    def __len__(self) -> int: ...
+
+    def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """RGB pictures (height, width, 3) at strictly increasing positions, streamed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """What the language model wrote, and one prompt embedding per `[SEG]` that it fed back."""
+
+    text: str
+    """With markup and the stop token."""
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    seg_prompts: NDArray[np.float32]
+    """(n, C)"""
+    truncated: bool
+    """True when max_new_tokens ended it before a stop word."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMasks:
+    """Masks of all objects on one frame."""
+
+    position: int
+    masks: NDArray[np.bool_]
+    """(objects, height, width)"""
+    object_scores: NDArray[np.float32]
+    """(objects,) sigmoid of SAM-2's object score."""
+    mask_scores: NDArray[np.float32]
+    """(objects,) mean probability over the set pixels; 0 where none is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointPrompt:
+    """Points on one frame, in fractions of width and height (0 … 1).
+
+    `labels`: 1 inside, 0 outside; a box is two points labelled 2 (top left) and 3 (bottom right).
+    """
+
+    points_xy: tuple[tuple[float, float], ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """Where a model runs."""
+
+    device: str
+    dtype: str
+    name: str

@@ -1,0 +1,232 @@
+"""The streaming tracker: many objects, one pass over the frames, bounded memory.
+
+Decides which frames condition, which are remembered and for how long; every tensor step is
+`Sam2Grounding`'s. Each frame is encoded once, whatever the number of objects. Kept on the device:
+the memories of the conditioning frames, the last few memories and pointers — nothing else, however
+long the clip. Positions count frames of the clip as it is tracked (after range and stride).
+
+Rules of attention: facebookresearch/sam2 `sam2_base.py`, `_prepare_memory_conditioned_features`;
+of conditioning: bytedance/Sa2VA `predict_forward` (mode `sa2va`), kumuji/Sa2VA-i (mode `sa2va-i`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
+from sa2va_tools.model.output import FrameMasks, FrameSource
+from sa2va_tools.model.preprocess import grounding_pixels
+from sa2va_tools.progress import CancelToken
+
+_BACKWARD_CHUNK = 32
+"""Frames held while a stretch is read forwards to be tracked backwards."""
+
+
+@dataclass
+class MemoryBank:
+    """What later frames may attend to, for one direction of travel."""
+
+    num_maskmem: int
+    max_pointers: int
+    conditioning: dict[int, Memory] = field(default_factory=dict)
+    recent: dict[int, Memory] = field(default_factory=dict)
+
+    def remember(self, position: int, memory: Memory) -> None:
+        """Add the newest tracked frame; let go of what no later frame can reach."""
+        self.recent[position] = memory
+        for old in [kept for kept in self.recent if abs(position - kept) >= self.max_pointers - 1]:
+            del self.recent[old]
+
+    def memories(self, position: int, step: int) -> list[tuple[int, Tensor]]:
+        """(slot, features): all conditioning frames in slot 0, then the frames k steps behind."""
+        kept = [(0, memory.features) for memory in self.conditioning.values()]
+        for distance in range(self.num_maskmem - 1, 0, -1):
+            memory = self.recent.get(position - step * distance)
+            if memory is not None:
+                kept.append((distance, memory.features))
+        return kept
+
+    def pointers(self, position: int, step: int) -> list[Tensor]:
+        """Object pointers of conditioning frames already passed, then of the frames behind."""
+        kept = [memory.pointer for at, memory in self.conditioning.items() if (position - at) * step >= 0]
+        for distance in range(1, self.max_pointers):
+            memory = self.recent.get(position - step * distance)
+            if memory is not None:
+                kept.append(memory.pointer)
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A conditioning frame: what it contributes, and the answer that is shown for it."""
+
+    chosen: Chosen
+    shown: Chosen
+    """Its scores are those of the prompt's own decoding, also where `chosen` is a mask prompt."""
+
+
+_Condition = Callable[[FrameFeatures, NDArray[np.uint8]], KeyFrame]
+"""(features, picture) → the conditioning of that frame."""
+
+
+class Propagator:
+    """Tracks N objects through one clip."""
+
+    def __init__(
+        self,
+        grounding: Sam2Grounding,
+        *,
+        gate: bool,
+        memory_dtype: torch.dtype = torch.bfloat16,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        """`gate` empties tracked masks of negative object score; `memory_dtype` is that of stored
+        memories (SAM-2 stores bfloat16)."""
+        self.grounding, self.gate, self.memory_dtype, self.cancel = grounding, gate, memory_dtype, cancel
+        self.encoder_passes = 0
+        self.logits_of: dict[int, Tensor] | None = None
+        """Set to a dictionary to keep the low-resolution logits (N, 4s, 4s) of each frame."""
+
+    # ---- whole clips --------------------------------------------------------------------------
+
+    def language(
+        self, source: FrameSource, key_positions: Sequence[int], embeddings: Tensor
+    ) -> Iterator[FrameMasks]:
+        """Mode `sa2va`: the (N, C) embeddings prompt every key frame, without memory."""
+
+        def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
+            chosen = self.from_language(features, embeddings, gate=self.grounding.config.gate_masks)
+            return KeyFrame(chosen, chosen)
+
+        return self._clip(source, key_positions, condition)
+
+    def language_masks(
+        self, source: FrameSource, key_positions: Sequence[int], embeddings: Tensor
+    ) -> Iterator[FrameMasks]:
+        """Mode `sa2va-i`: the embeddings' masks on the key frames, binarised at the video's size,
+        are mask prompts for plain SAM-2."""
+
+        def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
+            first = self.from_language(features, embeddings, gate=self.grounding.config.gate_masks)
+            # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
+            masks = _resized(first.logits, picture.shape[:2]) > 0
+            chosen = self.from_masks(features, masks)
+            shown = Chosen(chosen.logits, chosen.pointer, first.object_logits)
+            return KeyFrame(chosen, shown)
+
+        return self._clip(source, key_positions, condition)
+
+    def masks(self, source: FrameSource, position: int, masks: Tensor) -> Iterator[FrameMasks]:
+        """Track (N, height, width) boolean masks given on one frame, both ways."""
+
+        def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
+            chosen = self.from_masks(features, masks)
+            return KeyFrame(chosen, chosen)
+
+        return self._clip(source, [position], condition)
+
+    # ---- single frames ------------------------------------------------------------------------
+
+    def encode(self, picture: NDArray[np.uint8]) -> FrameFeatures:
+        """One frame through the image encoder."""
+        if self.cancel is not None:
+            self.cancel.raise_if_cancelled()
+        parameter = self.grounding.no_object_pointer
+        pixels = torch.from_numpy(grounding_pixels([picture], self.grounding.config.image_size))
+        self.encoder_passes += 1
+        return self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
+
+    def from_language(self, features: FrameFeatures, embeddings: Tensor, *, gate: bool) -> Chosen:
+        prompt = self.grounding.language_prompt(embeddings)
+        decoded = self.grounding.decode(
+            features, self.grounding.without_memory(features), prompt, language=True
+        )
+        return self.grounding.choose(decoded, gate=gate)
+
+    def from_masks(self, features: FrameFeatures, masks: Tensor) -> Chosen:
+        side = 4 * self.grounding.config.logit_side
+        square = F.interpolate(
+            masks[:, None].float(), size=(side, side), mode="bilinear", align_corners=False, antialias=True
+        )
+        return self.grounding.mask_as_output(features, (square[:, 0] >= 0.5).float())
+
+    def result(self, position: int, chosen: Chosen, size_hw: tuple[int, int]) -> FrameMasks:
+        """Logits → masks at the video's size, through SAM-2's input size as upstream does."""
+        logits = full_size(chosen.logits, self.grounding.config.image_size, size_hw)
+        masks = logits > 0
+        inside = (torch.sigmoid(logits) * masks).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
+        if self.logits_of is not None:
+            self.logits_of[position] = chosen.logits.float().cpu()
+        return FrameMasks(
+            position,
+            masks.cpu().numpy(),
+            torch.sigmoid(chosen.object_logits.float()).cpu().numpy(),
+            inside.float().cpu().numpy(),
+        )
+
+    # ---- the walk -----------------------------------------------------------------------------
+
+    def _clip(
+        self, source: FrameSource, key_positions: Sequence[int], condition: _Condition
+    ) -> Iterator[FrameMasks]:
+        keys = sorted(set(key_positions))
+        conditioning: dict[int, Memory] = {}
+        for position, picture in zip(keys, source.frames(keys), strict=True):
+            features = self.encode(picture)
+            key = condition(features, picture)
+            yield self.result(position, key.shown, picture.shape[:2])
+            if len(keys) < len(source):
+                conditioning[position] = self.grounding.encode_memory(features, key.chosen, self.memory_dtype)
+        yield from self._forward(source, keys, conditioning)
+        yield from self._backward(source, keys, conditioning)
+
+    def _forward(
+        self, source: FrameSource, keys: list[int], conditioning: dict[int, Memory]
+    ) -> Iterator[FrameMasks]:
+        positions = [at for at in range(keys[0] + 1, len(source)) if at not in keys]
+        if positions:
+            bank = self._bank(conditioning)
+            for position, picture in zip(positions, source.frames(positions), strict=True):
+                yield self._tracked(bank, position, picture, step=1)
+
+    def _backward(
+        self, source: FrameSource, keys: list[int], conditioning: dict[int, Memory]
+    ) -> Iterator[FrameMasks]:
+        bank = self._bank(conditioning)
+        for end in range(keys[0], 0, -_BACKWARD_CHUNK):
+            positions = list(range(max(0, end - _BACKWARD_CHUNK), end))
+            pictures = list(source.frames(positions))
+            while positions:
+                yield self._tracked(bank, positions.pop(), pictures.pop(), step=-1)
+
+    def _tracked(
+        self, bank: MemoryBank, position: int, picture: NDArray[np.uint8], *, step: int
+    ) -> FrameMasks:
+        features = self.encode(picture)
+        attended = self.grounding.attend(
+            features, bank.memories(position, step), bank.pointers(position, step)
+        )
+        prompt = self.grounding.empty_prompt(len(attended))
+        chosen = self.grounding.choose(self.grounding.decode(features, attended, prompt), gate=self.gate)
+        bank.remember(position, self.grounding.encode_memory(features, chosen, self.memory_dtype))
+        return self.result(position, chosen, picture.shape[:2])
+
+    def _bank(self, conditioning: dict[int, Memory]) -> MemoryBank:
+        config = self.grounding.config
+        return MemoryBank(config.num_maskmem, config.max_object_pointers, dict(conditioning))
+
+
+def full_size(logits: Tensor, image_size: int, size_hw: tuple[int, int]) -> Tensor:
+    """(N, l, l) logits → (N, height, width) in two bilinear steps; one step gives other edges."""
+    return _resized(_resized(logits, (image_size, image_size)), size_hw)
+
+
+def _resized(maps: Tensor, size_hw: tuple[int, ...]) -> Tensor:
+    return F.interpolate(maps[:, None].float(), size=size_hw, mode="bilinear", align_corners=False)[:, 0]

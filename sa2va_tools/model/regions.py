@@ -1,0 +1,76 @@
+"""Region masks → the grid cells whose visual tokens a region prompt repeats.
+
+Numpy only. Nearest sampling on the grid, as the published code does; a region too small to meet a
+sample point is rescued by cropping in around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.model.preprocess import Picture
+
+_RESCUE_SHARE = 0.5
+"""Share of the crop's side that the rescued region's longer side takes up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionInput:
+    """A picture and the cells of one region on it; `cropped` where the rescue was needed."""
+
+    picture: Picture
+    cells: NDArray[np.int64]
+    cropped: bool
+
+
+def region_cells(mask: NDArray[np.bool_], grid: int) -> NDArray[np.int64]:
+    """Row-major numbers of the cells of a grid × grid nearest resize that are set (torch's
+    `interpolate(mode="nearest")`: sample at floor(cell · side / grid))."""
+    rows = _sample_points(mask.shape[0], grid)
+    columns = _sample_points(mask.shape[1], grid)
+    return np.flatnonzero(mask[np.ix_(rows, columns)]).astype(np.int64)
+
+
+def region_input(picture: Picture, mask: NDArray[np.bool_], grid: int) -> RegionInput:
+    """The picture as it is, or cropped around a region that vanishes on the grid.
+
+    Raises RequestError for a region without a pixel.
+    """
+    if not mask.any():
+        raise RequestError(
+            "The region is empty: it covers no pixel of the picture.",
+            hint="Give a box, point or mask inside the picture; coordinates are [x, y] in pixels.",
+        )
+    cells = region_cells(mask, grid)
+    if len(cells):
+        return RegionInput(picture, cells, cropped=False)
+    top, bottom, left, right = _crop_around(mask)
+    cropped = mask[top:bottom, left:right]
+    cells = region_cells(cropped, grid)
+    if not len(cells):
+        # Thinner than a sample step even when cropped: the cell under its middle.
+        ys, xs = np.nonzero(cropped)
+        middle = int(ys.mean() * grid / cropped.shape[0]) * grid + int(xs.mean() * grid / cropped.shape[1])
+        cells = np.asarray([middle], np.int64)
+    return RegionInput(np.ascontiguousarray(picture[top:bottom, left:right]), cells, cropped=True)
+
+
+def _sample_points(side: int, grid: int) -> NDArray[np.int64]:
+    scale = np.float32(side) / np.float32(grid)
+    points = np.floor(np.arange(grid, dtype=np.float32) * scale).astype(np.int64)
+    return np.minimum(points, side - 1)
+
+
+def _crop_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    ys, xs = np.nonzero(mask)
+    height, width = mask.shape
+    longest = max(int(np.ptp(ys)), int(np.ptp(xs))) + 1
+    side = max(int(longest / _RESCUE_SHARE), 8)
+    side_y, side_x = min(side, height), min(side, width)
+    top = int(np.clip((ys.min() + ys.max()) // 2 - side_y // 2, 0, height - side_y))
+    left = int(np.clip((xs.min() + xs.max()) // 2 - side_x // 2, 0, width - side_x))
+    return top, top + side_y, left, left + side_x

@@ -1,0 +1,256 @@
+"""A loaded checkpoint, ready to be asked: numpy in, numpy out.
+
+The only class of this package that the engine holds. Knows pictures, prompts and masks; nothing of
+files, handles or ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.model import prompt as words
+from sa2va_tools.model.config import Capabilities
+from sa2va_tools.model.device import choose_device, choose_dtype
+from sa2va_tools.model.families.base import VisualInput
+from sa2va_tools.model.generation import NextToken, generate, greedy
+from sa2va_tools.model.loading import Loaded, load_checkpoint
+from sa2va_tools.model.output import DeviceFacts, FrameMasks, FrameSource, ModelAnswer, PointPrompt
+from sa2va_tools.model.preprocess import Picture
+from sa2va_tools.model.prompt import Turn
+from sa2va_tools.model.propagation import Propagator
+from sa2va_tools.model.regions import region_input
+from sa2va_tools.progress import CancelToken
+
+_SMALL_PARAMETERS = 50_000_000
+
+
+class Sa2vaRuntime:
+    """One checkpoint on one device."""
+
+    def __init__(self, loaded: Loaded, name: str, *, memory_dtype: torch.dtype = torch.bfloat16) -> None:
+        self._loaded, self.name = loaded, name
+        self.config, self.revision = loaded.config, loaded.revision
+        self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
+        self._template = words.template_named(loaded.config.template)
+        self._memory_dtype = memory_dtype
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        cancel: CancelToken | None = None,
+        on_file: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Sa2vaRuntime:
+        """Load a checkpoint's folder; raises CheckpointError and its kinds, RequestError for a device
+        that is not there, OutOfMemoryError where it does not fit."""
+        if threads is not None:
+            torch.set_num_threads(threads)
+        place = choose_device(device)
+        small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2 * _SMALL_PARAMETERS
+        try:
+            loaded = load_checkpoint(
+                folder,
+                device=place,
+                dtype=choose_dtype(dtype, place, small=small),
+                cancel=cancel,
+                on_file=on_file,
+            )
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(f"The checkpoint {folder.name}", error) from error
+        return cls(loaded, name or folder.name)
+
+    # ---- facts --------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.config.capabilities
+
+    @property
+    def facts(self) -> DeviceFacts:
+        parameter = next(self._modules.parameters())
+        device = parameter.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return DeviceFacts(str(device), str(parameter.dtype).removeprefix("torch."), name)
+
+    # ---- words --------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def look(self, pictures: Sequence[Picture], *, video: bool) -> VisualInput:
+        """Visual tokens of an image or of key frames, to be used in several `answer`s."""
+        with _memory_guard("Looking at the pictures"):
+            return self._modules.mllm.look(pictures, video=video)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        question: str,
+        visual: VisualInput | None = None,
+        *,
+        cells: Sequence[NDArray[np.int64]] = (),
+        history: Sequence[Turn] = (),
+        max_new_tokens: int = 2048,
+        next_token: NextToken = greedy,
+        cancel: CancelToken | None = None,
+        on_token: Callable[[int], None] = lambda count: None,
+    ) -> ModelAnswer:
+        """Answer a question that holds `<image>` where the pictures go (words.IMAGE). `cells` are the
+        regions' grid cells; they are spoken of as region1, region2, …"""
+        family = self._modules.mllm
+        pictures = "" if visual is None else family.placeholders(visual)
+        if cells:
+            pictures += words.region_tokens([len(region) for region in cells])
+        text = words.chat_text(self._template, question, pictures, history)
+        prompt_ids = self._tokenizer.encode(text)
+        with _memory_guard("The answer"):
+            ids = torch.tensor([prompt_ids], device=next(self._modules.parameters()).device)
+            made = generate(
+                family,
+                self._tokenizer,
+                family.embed(ids, visual, cells),
+                stop_words=self._template.stop_words,
+                max_new_tokens=max_new_tokens,
+                next_token=next_token,
+                cancel=cancel,
+                on_token=on_token,
+            )
+            prompts = self._modules.prompt_embeddings(made.seg_hidden)
+        return ModelAnswer(
+            self._tokenizer.decode(made.token_ids),
+            tuple(prompt_ids),
+            tuple(made.token_ids),
+            prompts.float().cpu().numpy(),
+            made.truncated,
+        )
+
+    def caption(
+        self,
+        picture: Picture,
+        mask: NDArray[np.bool_],
+        question: str = words.CAPTION_REGION,
+        *,
+        max_new_tokens: int = 2048,
+        cancel: CancelToken | None = None,
+    ) -> tuple[ModelAnswer, bool]:
+        """What is inside `mask` (height, width); True beside it where the picture was cropped in
+        because the region vanished on the model's grid."""
+        region = region_input(picture, mask, self.config.region_grid)
+        visual = self.look([region.picture], video=False)
+        asked = f"{words.IMAGE}{question.strip()}"
+        answer = self.answer(
+            asked, visual, cells=[region.cells], max_new_tokens=max_new_tokens, cancel=cancel
+        )
+        return answer, region.cropped
+
+    # ---- masks --------------------------------------------------------------------------------
+
+    def masks_from_words(
+        self,
+        source: FrameSource,
+        seg_prompts: NDArray[np.float32],
+        *,
+        mode: str = "sa2va",
+        key_positions: Sequence[int] = (0,),
+        cancel: CancelToken | None = None,
+    ) -> Iterator[FrameMasks]:
+        """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
+        one frame is answered by the language decoder in both modes."""
+        propagator = self.propagator(gate=self._gates(mode), cancel=cancel)
+        embeddings = self._to_device(seg_prompts)
+        if mode == "sa2va-i" and len(source) > 1:
+            walk = propagator.language_masks(source, key_positions, embeddings)
+        else:
+            walk = propagator.language(source, key_positions, embeddings)
+        return _guarded(walk)
+
+    def masks_from_masks(
+        self,
+        source: FrameSource,
+        masks: NDArray[np.bool_],
+        position: int,
+        *,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[FrameMasks]:
+        """Track (N, height, width) masks given on one frame, both ways."""
+        propagator = self.propagator(gate=True, cancel=cancel)
+        device = next(self._modules.parameters()).device
+        return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(device)))
+
+    @torch.inference_mode()
+    def masks_from_points(
+        self, picture: Picture, prompts: Sequence[PointPrompt], *, cancel: CancelToken | None = None
+    ) -> FrameMasks:
+        """A mask per box or set of points, by the checkpoint's own SAM-2 head."""
+        propagator = self.propagator(gate=False, cancel=cancel)
+        grounding, side = self._modules.grounding, self.config.grounding.image_size
+        with _memory_guard("Segmenting the region"):
+            features = propagator.encode(picture)
+            results = []
+            for prompt in prompts:
+                points = self._to_device(np.asarray(prompt.points_xy, np.float32))[None].float() * side
+                labels = torch.tensor([prompt.labels], dtype=torch.int32, device=points.device)
+                sparse = grounding.point_prompt(points, labels, multimask=len(prompt.labels) == 1)
+                decoded = grounding.decode(features, grounding.without_memory(features), sparse)
+                chosen = grounding.choose(decoded, gate=False)
+                results.append(propagator.result(0, chosen, picture.shape[:2]))
+        return FrameMasks(
+            0,
+            np.concatenate([result.masks for result in results]),
+            np.concatenate([result.object_scores for result in results]),
+            np.concatenate([result.mask_scores for result in results]),
+        )
+
+    def propagator(self, *, gate: bool, cancel: CancelToken | None = None) -> Propagator:
+        """The tracker over this checkpoint's SAM-2."""
+        return Propagator(self._modules.grounding, gate=gate, memory_dtype=self._memory_dtype, cancel=cancel)
+
+    def _gates(self, mode: str) -> bool:
+        return mode == "sa2va-i" or self.config.grounding.gate_masks
+
+    def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
+        parameter = next(self._modules.parameters())
+        return torch.from_numpy(np.ascontiguousarray(array)).to(parameter.device, parameter.dtype)
+
+
+class _memory_guard:  # noqa: N801  used like a function
+    """Turns torch's out-of-memory into ours, and gives the memory back."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            raise _out_of_memory(self.what, error) from error
+
+
+def _guarded(walk: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
+    """Each step without gradients and with the memory guard; a plain decorator would leave
+    inference mode on between the steps."""
+    while True:
+        with torch.inference_mode(), _memory_guard("Propagating the masks"):
+            try:
+                item = next(walk)
+            except StopIteration:
+                return
+        yield item
+
+
+def _out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"{what} did not fit into the device's memory: {error}.",
+        hint="Use a shorter range or a larger stride, fewer expressions, a smaller checkpoint, or --device cpu.",
+    )
