@@ -1,0 +1,184 @@
+"""Words for objects of the shape world: nouns, unique referring expressions, absent ones. Strings only.
+
+Every referring expression is checked to fit exactly one object, with room to spare where it compares.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sa2va_tools.training.world import (
+    COLOURS,
+    GROWING,
+    HELD_OUT,
+    MOTIONS,
+    SHAPES,
+    SIDE,
+    SIZES,
+    STILL,
+    ShapeObject,
+)
+
+MOVING = (*(f"moving {direction}" for direction in MOTIONS[:4]), "standing still", "growing")
+
+_ATTRIBUTE_SETS = (
+    *(("colour", "shape"),) * 5,
+    *(("shape",),) * 2,
+    *(("colour",),) * 2,
+    ("size", "colour", "shape"),
+    ("size", "colour", "shape"),
+    ("size", "shape"),
+    ("size", "colour"),
+    ("size",),
+)
+_MOTION_SETS = (
+    ("motion",),
+    ("motion", "colour"),
+    ("motion", "shape"),
+    ("motion", "shape"),
+    ("motion", "colour", "shape"),
+)
+_CLEAR_PX = 12.0
+_CLEAR_RADIUS_PX = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """Words that fit one object, without an article, and what they rely on ("attributes", "motion", …)."""
+
+    text: str
+    kind: str
+
+
+def noun(thing: ShapeObject, attributes: Sequence[str]) -> str:
+    """`large red circle`, `red object`, `circle`, `circle moving left`: the named attributes only."""
+    words = []
+    if "size" in attributes:
+        words.append(SIZES[thing.size])
+    if "colour" in attributes and thing.colour is not None:
+        words.append(COLOURS[thing.colour])
+    words.append(SHAPES[thing.shape] if "shape" in attributes else "object")
+    if "motion" in attributes:
+        words.append(MOVING[thing.motion])
+    return " ".join(words)
+
+
+def with_article(words: str) -> str:
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def plural(word: str) -> str:
+    return word + ("es" if word.endswith("s") else "s")
+
+
+def single_out(
+    objects: Sequence[ShapeObject], index: int, attributes: Sequence[str]
+) -> str | None:
+    """The noun with these attributes, if it fits object `index` alone."""
+    thing = objects[index]
+    if "colour" in attributes and thing.colour is None:
+        return None
+    values = [getattr(thing, name) for name in attributes]
+    fitting = [o for o in objects if [getattr(o, name) for name in attributes] == values]
+    # A random paint has no name, but it may look like one.
+    unsure = "colour" in attributes and any(o.colour is None for o in objects)
+    return noun(thing, attributes) if len(fitting) == 1 and not unsure else None
+
+
+def refer(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, *, video: bool
+) -> Expression | None:
+    """An expression for object `index` alone, or None when a few tries found none."""
+    for _ in range(5):
+        kind = rng.random()
+        if video and kind < 0.4:
+            text = single_out(objects, index, rng.choice(_MOTION_SETS))
+            found = Expression(text, "motion") if text else None
+        elif video or kind < 0.68 or len(objects) == 1:
+            text = single_out(objects, index, rng.choice(_ATTRIBUTE_SETS))
+            found = Expression(text, "attributes") if text else None
+        else:
+            found = _compare(objects, index, rng)
+        if found is not None:
+            return found
+    return None
+
+
+def _compare(objects: Sequence[ShapeObject], index: int, rng: random.Random) -> Expression | None:
+    """`largest circle`, `leftmost object`, `red object on the left`."""
+    thing = objects[index]
+    base_set = rng.choice(((), ("shape",), ("colour",), ("colour", "shape")))
+    if "colour" in base_set and any(o.colour is None for o in objects):
+        return None
+    base = noun(thing, base_set)
+    rivals = [o for o in objects if o is not thing and noun(o, base_set) == base]
+    if not rivals:
+        return None
+    x, y = thing.start_xy
+    choices: list[tuple[str, Callable[[ShapeObject], float], float, bool]] = [
+        (f"leftmost {base}", lambda o: -o.start_xy[0], _CLEAR_PX, True),
+        (f"rightmost {base}", lambda o: o.start_xy[0], _CLEAR_PX, True),
+        (f"topmost {base}", lambda o: -o.start_xy[1], _CLEAR_PX, True),
+        (f"bottommost {base}", lambda o: o.start_xy[1], _CLEAR_PX, True),
+        (f"{base} on the left", lambda o: -o.start_xy[0], _CLEAR_PX, x < SIDE * 0.45),
+        (f"{base} on the right", lambda o: o.start_xy[0], _CLEAR_PX, x > SIDE * 0.55),
+        (f"{base} at the top", lambda o: -o.start_xy[1], _CLEAR_PX, y < SIDE * 0.45),
+        (f"{base} at the bottom", lambda o: o.start_xy[1], _CLEAR_PX, y > SIDE * 0.55),
+        (f"largest {base}", lambda o: o.radius, _CLEAR_RADIUS_PX, True),
+        (f"biggest {base}", lambda o: o.radius, _CLEAR_RADIUS_PX, True),
+        (f"smallest {base}", lambda o: -o.radius, _CLEAR_RADIUS_PX, True),
+    ]
+    rng.shuffle(choices)
+    for text, value, clear, holds in choices:
+        if holds and value(thing) > max(map(value, rivals)) + clear:
+            kind = "size order" if clear == _CLEAR_RADIUS_PX else "place"
+            return Expression(text, kind)
+    return None
+
+
+def absent(
+    objects: Sequence[ShapeObject], rng: random.Random, *, allow_held_out: bool
+) -> str | None:
+    """A noun that fits no object, half of the time nearly (the colour or the shape is there).
+
+    Training never names a held-out pair, not even to deny it: the model would learn that it never is.
+    """
+    if any(o.colour is None for o in objects):
+        return None
+    for _ in range(10):
+        colour, shape = rng.randrange(len(COLOURS)), rng.randrange(len(SHAPES))
+        near = rng.random()
+        if near < 0.35:
+            colour = rng.choice(objects).colour or 0
+        elif near < 0.7:
+            shape = rng.choice(objects).shape
+        form = rng.random()
+        if form < 0.12 and all(o.shape != shape for o in objects):
+            return SHAPES[shape]
+        if form < 0.24 and all(o.colour != colour for o in objects):
+            return f"{COLOURS[colour]} object"
+        held_out = (colour, shape) in HELD_OUT
+        if all((o.colour, o.shape) != (colour, shape) for o in objects) and (
+            allow_held_out or not held_out
+        ):
+            return f"{COLOURS[colour]} {SHAPES[shape]}"
+    return None
+
+
+def place_of(thing: ShapeObject) -> str | None:
+    """`in the middle`, `on the left`, …; None near the diagonals, where it could be said either way."""
+    dx, dy = thing.start_xy[0] - SIDE / 2, thing.start_xy[1] - SIDE / 2
+    if max(abs(dx), abs(dy)) < 16:
+        return "in the middle"
+    if abs(abs(dx) - abs(dy)) < 8 or max(abs(dx), abs(dy)) < 22:
+        return None
+    if abs(dx) > abs(dy):
+        return "on the left" if dx < 0 else "on the right"
+    return "at the top" if dy < 0 else "at the bottom"
+
+
+def describable_motion(thing: ShapeObject) -> bool:
+    """Turning back has no name in this world; growth and standing still have."""
+    return not thing.returns or thing.motion in (STILL, GROWING)

@@ -1,0 +1,229 @@
+"""Stage 3: the language model answers about the world, and writes `[SEG]` states in the teacher's space.
+
+No SAM-2 here. Beside the text's cross-entropy, throw-away heads teach the circuits that the answers need:
+tokens about to speak of an object point at its visual tokens, and visual tokens of later frames know how
+their object moves and where it started (the first frame's tokens cannot: attention is causal).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from sa2va_tools.model.families.internvl import InternVL
+from sa2va_tools.training.dense_heads import (
+    TOKEN_CELLS,
+    DenseHeads,
+    DenseTargets,
+    dense_losses,
+    dense_targets,
+    token_cover,
+)
+from sa2va_tools.training.losses import text_loss
+from sa2va_tools.training.nano_config import CHAT_FRAMES, PROMPT_WIDTH
+from sa2va_tools.training.packing import IGNORED, PackedBatch, Packer, Sample
+from sa2va_tools.training.rendering import sample_clip
+from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS, TurnRules, sample_turns
+from sa2va_tools.training.teacher import CODE_DIMS, PLACE_DIMS, attributes_of, object_code
+from sa2va_tools.training.vision_stage import see
+from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIZES, SceneRecipe
+
+VIDEO_MOMENTS = tuple(k / (CHAT_FRAMES - 1) for k in range(CHAT_FRAMES))
+_IMAGE_LAYER, _VIDEO_LAYER = 2, 3  # after which layer tokens must have found their object
+_MOTION_LAYER = 2
+_NAMELESS_SCENES = 0.2
+_TEMPLATE_WEIGHT, _LIST_WEIGHT = 0.15, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of one kind, packed."""
+
+    samples: tuple[Sample, ...]
+    packed: PackedBatch
+    moments: tuple[float, ...]
+
+    @property
+    def is_video(self) -> bool:
+        return len(self.moments) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageOutput:
+    """`patches` and `tokens` as `see` gives them; `hidden` (B, L, width) last layer; `layers` all of them."""
+
+    patches: Tensor
+    tokens: Tensor
+    hidden: Tensor
+    layers: tuple[Tensor, ...]
+
+
+def language_batch(
+    rng: random.Random, packer: Packer, *, video: bool, clips: int, turns: int, tasks: Sequence[str] | None = None
+) -> Batch:
+    """Fresh training scenes with their turns; some scenes hold nameless paints and are asked less."""
+    moments = VIDEO_MOMENTS if video else (0.0,)
+    drawn = tasks or (VIDEO_TASKS if video else IMAGE_TASKS)
+    samples: list[Sample] = []
+    while len(samples) < clips:
+        nameless = 0.4 if rng.random() < _NAMELESS_SCENES else 0.0
+        clip = sample_clip(rng, SceneRecipe(video=video, unnamed_share=nameless), moments)
+        asked = sample_turns(clip.objects, rng, turns, drawn, TurnRules(video=video))
+        if asked:
+            samples.append(Sample(clip, tuple(asked)))
+    return Batch(tuple(samples), packer.pack(samples), moments)
+
+
+def read(mllm: InternVL, batch: Batch) -> LanguageOutput:
+    """One pass of both encoders of `batch`."""
+    patches, tokens = see(mllm, [sample.clip for sample in batch.samples])
+    packed = batch.packed
+    rows, frames = len(batch.samples), len(batch.moments)
+    visual = tokens.reshape(rows, frames * TOKEN_CELLS, -1)
+    embeddings = mllm.token_embeddings(packed.ids).clone()
+    row_numbers = torch.arange(rows)[:, None]
+    embeddings[row_numbers, packed.places] = visual
+    if len(packed.region_places):
+        last = visual[:, -TOKEN_CELLS:]
+        source = last[packed.region_cells[:, 0], packed.region_cells[:, 1]]
+        embeddings[packed.region_places[:, 0], packed.region_places[:, 1]] = source
+    output = mllm.language_model.model(
+        inputs_embeds=embeddings,
+        attention_mask=packed.mask,
+        position_ids=packed.positions,
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    return LanguageOutput(patches, tokens, output.last_hidden_state, output.hidden_states)
+
+
+class LanguageLoss:
+    """All losses of the stage; holds the tokens' weights."""
+
+    def __init__(self, mllm: InternVL, text_hidden_fcs: nn.Module, heads: DenseHeads, tokenizer: Tokenizer) -> None:
+        self._mllm, self._projection, self._heads = mllm, text_hidden_fcs, heads
+        self._weights = token_weights(tokenizer)
+
+    def __call__(
+        self, batch: Batch, output: LanguageOutput, *, dense: bool
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Total loss, what to log, and the (S, C) projected `[SEG]` states. `dense` keeps the vision
+        encoder's own targets alive while it is trained."""
+        kind = "video_" if batch.is_video else ""
+        text, right = self._text(batch.packed, output)
+        log = {f"{kind}text": text, f"{kind}word_right": right}
+        total = text
+        prompts, code, place = self._code(batch, output)
+        total = total + code
+        log[f"{kind}place_error"] = place
+        pointing, hit = self._pointers(batch, output)
+        total = total + 0.5 * pointing
+        log[f"{kind}pointer_right"] = hit
+        if batch.is_video or dense:
+            targets = dense_targets([sample.clip for sample in batch.samples], batch.moments)
+            if batch.is_video:
+                moving, known = self._motion(batch, output, targets)
+                total = total + 0.5 * moving
+                log["motion_right"] = known
+            if dense:
+                seen, _ = dense_losses(self._heads, output.patches, output.tokens, targets)
+                total = total + 0.3 * seen
+        return total, log, prompts
+
+    def _text(self, packed: PackedBatch, output: LanguageOutput) -> tuple[Tensor, Tensor]:
+        labels = packed.labels[:, 1:]
+        answered = labels != IGNORED
+        logits = self._mllm.language_model.lm_head(output.hidden[:, :-1][answered])
+        return text_loss(logits, labels[answered], self._weights)
+
+    def _code(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor, Tensor]:
+        rows, places, things = batch.packed.segments.unbind(1)
+        prompts = self._projection(output.hidden[rows, places])
+        if not len(rows):
+            zero = prompts.sum()
+            return prompts, zero, zero.detach()
+        wanted = segment_codes(batch)
+        error = (prompts - wanted).square()
+        loss = 4 * error[:, :CODE_DIMS].mean() + error[:, CODE_DIMS:].mean()
+        return prompts, loss, error[:, :PLACE_DIMS].mean().detach()
+
+    def _pointers(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor]:
+        """Tokens that will speak of an object must score its visual tokens highest, in any frame."""
+        packed = batch.packed
+        marks = torch.cat([packed.segments, packed.mentions])
+        layer = output.layers[_VIDEO_LAYER if batch.is_video else _IMAGE_LAYER]
+        layer = F.layer_norm(layer, layer.shape[-1:])
+        row_numbers = torch.arange(len(batch.samples))[:, None]
+        keys = self._heads.pointer_key(layer[row_numbers, packed.places])
+        queries = self._heads.pointer_query(layer[marks[:, 0], marks[:, 1]])
+        scores = torch.einsum("mc,mkc->mk", queries, keys[marks[:, 0]]) / 8
+        cover = _covers(batch)[marks[:, 0], marks[:, 2]]
+        wanted = cover / cover.sum(1, keepdim=True).clamp(min=1e-6)
+        loss = -(wanted * scores.log_softmax(1)).sum(1).mean()
+        hit = (cover.gather(1, scores.argmax(1, keepdim=True)) > 0).float().mean()
+        return loss, hit
+
+    def _motion(
+        self, batch: Batch, output: LanguageOutput, targets: DenseTargets
+    ) -> tuple[Tensor, Tensor]:
+        """Visual tokens of every later frame tell the motion and the first place of their object."""
+        frames = len(batch.moments)
+        layer = output.layers[_MOTION_LAYER]
+        row_numbers = torch.arange(len(batch.samples))[:, None]
+        visual = F.layer_norm(layer[row_numbers, batch.packed.places], layer.shape[-1:])
+        visual = visual.reshape(-1, TOKEN_CELLS, layer.shape[-1])
+        later = torch.arange(len(visual)) % frames > 0
+        covered = targets.has & later[:, None]
+        logits = self._heads.motion(visual[covered])
+        wanted = targets.motion[covered]
+        origin = F.mse_loss(self._heads.origin(visual[covered]), targets.origin[covered])
+        right = (logits.argmax(1) == wanted).float().mean()
+        return F.cross_entropy(logits, wanted) + 4 * origin, right
+
+
+def segment_codes(batch: Batch) -> Tensor:
+    """(S, C): the teacher's code of the object that each `[SEG]` stands for, on the first frame."""
+    boxes, attributes = [], []
+    for row, _, thing in batch.packed.segments.tolist():
+        clip = batch.samples[row].clip
+        boxes.append(torch.from_numpy(clip.boxes_tn4[0, thing]))
+        attributes.append(attributes_of(clip, [thing])[0])
+    return object_code(torch.stack(boxes), torch.stack(attributes), PROMPT_WIDTH)
+
+
+def _covers(batch: Batch) -> Tensor:
+    """(B, most objects, F·K): how much of each visual token each object covers."""
+    most = max(len(sample.clip.objects) for sample in batch.samples)
+    covers = torch.zeros(len(batch.samples), most, len(batch.moments) * TOKEN_CELLS)
+    for b, sample in enumerate(batch.samples):
+        for i in range(len(sample.clip.objects)):
+            for t in range(len(batch.moments)):
+                cover = torch.from_numpy(token_cover(sample.clip.mask_hw(i, t)))
+                covers[b, i, t * TOKEN_CELLS : (t + 1) * TOKEN_CELLS] = cover
+    return covers
+
+
+def token_weights(tokenizer: Tokenizer) -> Tensor:
+    """(V,): 1 for words that carry content, less for list marks, least for the template's words."""
+    directions = [motion for motion in MOTIONS if motion != "still"]
+    words = [*COLOURS, *SHAPES, *SIZES, *directions, "moving", "standing", "top", "bottom", "middle"]
+    words += ["Yes", "No", "Sure", "There", "in", "on", "at", *"0123456789"]
+    weights = torch.full((tokenizer.get_vocab_size(),), _TEMPLATE_WEIGHT)
+    for word in words:
+        _weigh(tokenizer, weights, word, 1.0)
+    for mark in (",", "and", "<p>", "</p>", "[SEG]", "an", "<|im_end|>"):
+        _weigh(tokenizer, weights, mark, _LIST_WEIGHT)
+    return weights
+
+
+def _weigh(tokenizer: Tokenizer, weights: Tensor, word: str, weight: float) -> None:
+    for form in (word, f" {word}"):
+        ids = tokenizer.encode(form).ids
+        if len(ids) == 1:
+            weights[ids[0]] = weight

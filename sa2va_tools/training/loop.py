@@ -1,0 +1,161 @@
+"""A training stage in time: how far it is, what it logs, how it is resumed. Knows nothing of losses or data.
+
+A stage is given minutes, not steps, because the machine is not known; its schedules are functions of the
+part of that time that has passed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
+from sa2va_tools.training.workers import Workers
+
+Schedule = Callable[[float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its number in the stage, and the part (0 … 1) of the stage's time that has passed."""
+
+    number: int
+    progress: float
+
+
+class StageRun:
+    """The loop of one stage over named modules and their optimisers.
+
+    Iterate over it for steps, call `learn` once in each. Every `save_every_s` the state goes into
+    `folder/<name>.state.pt`, from which a later run with the same name and folder goes on; means of the
+    values passed to `learn` go into `folder/<name>.csv`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        minutes: float,
+        modules: Mapping[str, nn.Module],
+        optimizers: list[Optimizer],
+        schedule: Schedule,
+        save_every_s: float = 90,
+        log_every: int = 25,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        self.name, self.folder, self.minutes = name, folder, minutes
+        self._modules, self._optimizers, self._schedule = modules, optimizers, schedule
+        self._save_every_s, self._log_every = save_every_s, log_every
+        self._on_progress, self._cancel = on_progress, cancel or CancelToken()
+        self._workers = workers or Workers()
+        self._peak_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
+        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._elapsed_s = 0.0
+        self._steps = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.state_path.exists():
+            self._resume()
+
+    @property
+    def state_path(self) -> Path:
+        return self.folder / f"{self.name}.state.pt"
+
+    def __iter__(self) -> Iterator[Step]:
+        last_saved = time.monotonic()
+        for module in self._modules.values():
+            self._workers.start_alike(module.state_dict().values())
+        while True:
+            self._cancel.raise_if_cancelled()
+            began = time.monotonic()
+            progress = self._workers.agree(self._elapsed_s / (self.minutes * 60))
+            if progress >= 1:
+                break
+            self._set_rates(progress)
+            yield Step(self._steps, progress)
+            self._steps += 1
+            self._elapsed_s += time.monotonic() - began
+            if not self._workers.is_first:
+                continue
+            if self._steps % self._log_every == 0:
+                self._log()
+            if time.monotonic() - last_saved > self._save_every_s:
+                self.save()
+                last_saved = time.monotonic()
+        if self._workers.is_first:
+            self._log()
+            self.save()
+
+    def learn(self, loss: Tensor, values: Mapping[str, Tensor | float]) -> None:
+        """One optimiser step on `loss`; `values` are averaged into the log. A loss that is not finite is
+        skipped, not learnt."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        if torch.isfinite(loss):
+            loss.backward()
+        else:
+            self._sums["skipped"].append(1.0)
+        for module in self._modules.values():
+            self._workers.average_gradients(module.parameters())
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self._sums["loss"].append(float(loss.detach()))
+        for key, value in values.items():
+            self._sums[key].append(float(value.detach() if isinstance(value, Tensor) else value))
+
+    def save(self) -> None:
+        """Write the state, all or nothing."""
+        state = {
+            "elapsed_s": self._elapsed_s,
+            "steps": self._steps,
+            "modules": {name: module.state_dict() for name, module in self._modules.items()},
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+        }
+        partial = self.state_path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.state_path)
+
+    def _resume(self) -> None:
+        state = torch.load(self.state_path, weights_only=True)
+        self._elapsed_s, self._steps = state["elapsed_s"], state["steps"]
+        for name, module in self._modules.items():
+            module.load_state_dict(state["modules"][name])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    def _set_rates(self, progress: float) -> None:
+        warm_up = min(1.0, (self._steps + 1) / 50)
+        for optimizer, peaks in zip(self._optimizers, self._peak_rates, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * warm_up * self._schedule(progress)
+
+    def _log(self) -> None:
+        if not self._sums:
+            return
+        means = {key: sum(values) / len(values) for key, values in self._sums.items()}
+        self._sums.clear()
+        with (self.folder / f"{self.name}.csv").open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            for key, mean in means.items():
+                writer.writerow((self._steps, round(self._elapsed_s, 1), key, round(mean, 5)))
+        words = " ".join(f"{key}={mean:.3f}" for key, mean in means.items())
+        self._on_progress(Progress(self.name, int(self._elapsed_s), int(self.minutes * 60), words))
+
+
+def load_modules(state_path: Path, modules: Mapping[str, nn.Module]) -> None:
+    """Weights that an earlier stage saved, into modules of the same names."""
+    state = torch.load(state_path, weights_only=True)
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name])

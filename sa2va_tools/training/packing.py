@@ -1,0 +1,173 @@
+"""Several turns about one clip behind one picture prefix: each sees the prefix and itself, nothing else.
+
+Mathematically the same as one sample per turn (positions restart after the prefix, a 4-D mask hides the other
+turns), but the pictures are encoded and read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from sa2va_tools.model.prompt import (
+    IMAGE,
+    IMG_CONTEXT,
+    SEG,
+    picture_tokens,
+    region_tokens,
+    template_named,
+)
+from sa2va_tools.training.dense_heads import TOKEN_CELLS, TOKEN_GRID, token_cover
+from sa2va_tools.training.rendering import Clip
+from sa2va_tools.training.tasks import Turn
+from sa2va_tools.training.world import SIDE
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A clip as the language model sees it (all its frames), and what is asked about it."""
+
+    clip: Clip
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """B samples padded to L tokens; all have F frames.
+
+    `ids`, `labels` (IGNORED outside answers), `positions`: (B, L); `mask` (B, 1, L, L) bool; `places` (B, F·K)
+    where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row, position) filled by
+    (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object; `mentions` (M, 3):
+    row, position of the token that is about to speak of the object, object; `turn_of_token` (B, L), -1 in
+    prefix and padding.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    positions: Tensor
+    mask: Tensor
+    places: Tensor
+    region_places: Tensor
+    region_cells: Tensor
+    segments: Tensor
+    mentions: Tensor
+    turn_of_token: Tensor
+
+
+@dataclass(slots=True)
+class _Row:
+    ids: list[int]
+    labels: list[int]
+    positions: list[int]
+    turns: list[int]
+    region_places: list[int] = field(default_factory=list)
+    region_cells: list[int] = field(default_factory=list)
+    segments: list[tuple[int, int]] = field(default_factory=list)
+    mentions: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Packer:
+    """Turns samples into batches with one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, template: str = "qwen_chat") -> None:
+        self._tokenizer = tokenizer
+        before, after = template_named(template).user.split("{input}")
+        self._before, self._after = before, after
+        self._end = template_named(template).stop_words[0]
+        self._image_id = tokenizer.token_to_id(IMG_CONTEXT)
+        self._seg_id = tokenizer.token_to_id(SEG)
+        self._cache: dict[str, tuple[list[int], list[int]]] = {}
+
+    def prefix(self, frames: int) -> list[int]:
+        """Tokens before the first turn: what `chat_text` begins with."""
+        return self._encode(self._before + picture_tokens([1] * frames, TOKEN_CELLS))[0]
+
+    def question(self, turn: Turn, clip: Clip) -> tuple[list[int], list[int]]:
+        """Tokens from the picture to the answer, and the picture cells that its regions repeat."""
+        regions = [region_cells(clip.mask_hw(i)) for i in turn.regions]
+        marks = region_tokens([len(cells) for cells in regions]) if regions else ""
+        text = turn.question.replace(IMAGE, marks) + self._after
+        return self._encode(text)[0], [int(c) for cells in regions for c in cells]
+
+    def pack(self, samples: Sequence[Sample]) -> PackedBatch:
+        rows = [self._row(sample) for sample in samples]
+        length = max(len(row.ids) for row in rows)
+
+        def padded(values: Sequence[list[int]], fill: int) -> Tensor:
+            return torch.tensor([v + [fill] * (length - len(v)) for v in values])
+
+        ids = padded([row.ids for row in rows], 0)
+        turns = padded([row.turns for row in rows], -2)
+        same = turns[:, :, None] == turns[:, None, :]
+        seen = (same | (turns[:, None, :] == -1)) & torch.ones(length, length, dtype=torch.bool).tril()
+        seen |= torch.eye(length, dtype=torch.bool)
+        frames = len(samples[0].clip.frames_thwc)
+        picture = self.prefix(frames)
+        places = [p for p, token in enumerate(picture) if token == self._image_id]
+        return PackedBatch(
+            ids=ids,
+            labels=padded([row.labels for row in rows], IGNORED),
+            positions=padded([row.positions for row in rows], 0),
+            mask=seen[:, None],
+            places=torch.tensor([places] * len(rows)),
+            region_places=_pairs((b, p) for b, row in enumerate(rows) for p in row.region_places),
+            region_cells=_pairs((b, c) for b, row in enumerate(rows) for c in row.region_cells),
+            segments=_triples((b, *s) for b, row in enumerate(rows) for s in row.segments),
+            mentions=_triples((b, *m) for b, row in enumerate(rows) for m in row.mentions),
+            turn_of_token=turns.clamp(min=-1),
+        )
+
+    def _row(self, sample: Sample) -> _Row:
+        prefix = self.prefix(len(sample.clip.frames_thwc))
+        start = len(prefix)
+        row = _Row(list(prefix), [IGNORED] * start, list(range(start)), [-1] * start)
+        for number, turn in enumerate(sample.turns):
+            question, cells = self.question(turn, sample.clip)
+            answer, ends = self._encode(turn.answer + self._end)
+            begin = len(row.ids)
+            row.region_places += [begin + k for k, t in enumerate(question) if t == self._image_id]
+            row.region_cells += cells
+            first = begin + len(question)
+            marks = [first + k for k, t in enumerate(answer) if t == self._seg_id]
+            row.segments += list(zip(marks, turn.segments, strict=True))
+            for character, thing in turn.mentions:
+                spoken = next(k for k, end in enumerate(ends) if end > character)
+                row.mentions.append((first + spoken - 1, thing))
+            tokens = question + answer
+            row.ids += tokens
+            row.labels += [IGNORED] * len(question) + answer
+            row.positions += range(start, start + len(tokens))
+            row.turns += [number] * len(tokens)
+        return row
+
+    def _encode(self, text: str) -> tuple[list[int], list[int]]:
+        """Token ids, and the character where each ends."""
+        if text not in self._cache:
+            if len(self._cache) > 50_000:
+                self._cache.clear()
+            encoded = self._tokenizer.encode(text)
+            self._cache[text] = (encoded.ids, [end for _, end in encoded.offsets])
+        return self._cache[text]
+
+
+def region_cells(mask_hw: np.ndarray) -> np.ndarray:
+    """The tokens that a region repeats: nearest sampling of its mask, as published; a region that falls
+    between the samples gets the token it covers most."""
+    step = SIDE // TOKEN_GRID
+    cells = np.flatnonzero(mask_hw[::step, ::step])
+    return cells if len(cells) else np.array([int(token_cover(mask_hw).argmax())])
+
+
+def _pairs(values: object) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.long).view(-1, 2)  # type: ignore[call-overload]
+
+
+def _triples(values: object) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.long).view(-1, 3)  # type: ignore[call-overload]

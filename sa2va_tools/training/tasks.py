@@ -1,0 +1,323 @@
+"""Questions and answers about a scene: the five abilities of Sa2VA in the shape world's words.
+
+A turn's question starts with `<image>`, as the prompt builder wants it. It knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sa2va_tools.model.prompt import (
+    CAPTION_REGION,
+    DESCRIBE_IMAGE,
+    DESCRIBE_VIDEO,
+    GROUND_IMAGE,
+    GROUND_SUFFIX,
+    GROUND_VIDEO,
+    IMAGE,
+    chat_question,
+    segment_question,
+)
+from sa2va_tools.training.expressions import (
+    MOVING,
+    absent,
+    noun,
+    place_of,
+    plural,
+    refer,
+    single_out,
+    with_article,
+)
+from sa2va_tools.training.world import COLOURS, SHAPES, SIZES, ShapeObject
+
+IMAGE_TASKS = (
+    *("refer",) * 7, *("refuse",) * 2, *("ground",) * 2, "describe", *("region",) * 2,
+    "count", "exists", *("attribute",) * 2, "where",
+)  # fmt: skip
+VIDEO_TASKS = (
+    *("refer",) * 8, "refuse", *("ground",) * 2, "describe", "count", "exists", "attribute",
+    *("motion",) * 4,
+)  # fmt: skip
+
+_SEGMENT_IMAGE = (
+    "Can you segment {the} in this image?",
+    "Could you provide a segmentation mask for {the} in this image?",
+    "Please segment {the}.",
+    "Segment {the}.",
+    "Please segment {the} in this image.",
+    "What is {the} in this image? Please respond with segmentation mask.",
+    "Where is {the} in this picture? Please respond with a segmentation mask.",
+    "{the}",
+)
+_SEGMENT_VIDEO = (
+    "Can you segment {the} in this video?",
+    "Segment {the}.",
+    "Please segment {the} in this video.",
+    "What is {the} in this video? Please respond with a segmentation mask.",
+    "{the}",
+)
+_DESCRIBE = ("Describe the {kind}.", "What is in the {kind}?", "What do you see?", "Describe this {kind}.")
+_REGION = (
+    CAPTION_REGION,
+    "What is region{number}?",
+    "Describe region{number}.",
+    "Can you give me a short description of region{number}?",
+)
+FOUND = "Sure, it is [SEG]."
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question and its answer.
+
+    `segments` are the objects of the answer's `[SEG]` tokens in order, `regions` those that the question
+    marks; `mentions` are (character of the answer, object): from there on the answer speaks of it.
+    """
+
+    task: str
+    kind: str
+    question: str
+    answer: str
+    segments: tuple[int, ...] = ()
+    regions: tuple[int, ...] = ()
+    mentions: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRules:
+    """How freely to ask. `vary` uses paraphrases beside the published wording; `target_held_out` asks only
+    about held-out objects (for the test), which a training scene has none of."""
+
+    video: bool
+    vary: bool = True
+    targets: tuple[int, ...] | None = None
+    allow_held_out: bool = False
+
+
+def sample_turns(
+    objects: Sequence[ShapeObject], rng: random.Random, count: int, tasks: Sequence[str], rules: TurnRules
+) -> list[Turn]:
+    """Up to `count` turns of tasks drawn from `tasks`; fewer when the scene allows no more."""
+    turns: list[Turn] = []
+    for _ in range(count * 4):
+        made = make_turn(objects, rng, rng.choice(tasks), rules)
+        if made is not None:
+            turns.append(made)
+        if len(turns) == count:
+            break
+    return turns
+
+
+def make_turn(
+    objects: Sequence[ShapeObject], rng: random.Random, task: str, rules: TurnRules
+) -> Turn | None:
+    """A turn of that task, or None when this scene has none."""
+    index = rng.choice(rules.targets or range(len(objects)))
+    return _MAKERS[task](objects, index, rng, rules)
+
+
+def _refer(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    found = refer(objects, index, rng, video=rules.video)
+    if found is None:
+        return None
+    question = _segment(found.text, rng, rules)
+    return Turn("refer", found.kind, question, FOUND, (index,), mentions=((0, index),))
+
+
+def _refuse(
+    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    words = absent(objects, rng, allow_held_out=rules.allow_held_out)
+    if words is None:
+        return None
+    return Turn("refuse", "refuse", _segment(words, rng, rules), f"There is no {words}.")
+
+
+def _segment(words: str, rng: random.Random, rules: TurnRules) -> str:
+    the = f"the {words}"
+    article = rng.random()
+    if rules.vary and article < 0.3:
+        the = words if article < 0.2 else with_article(words)
+    form = rng.random()
+    if not rules.vary or form < 0.45:
+        return segment_question(the, video=rules.video)
+    if form < 0.55:
+        return segment_question(rng.choice((f"Where is {the}?", f"Which one is {the}?")), video=rules.video)
+    pattern = rng.choice(_SEGMENT_VIDEO if rules.video else _SEGMENT_IMAGE)
+    question = chat_question(pattern.format(the=the))
+    return question
+
+
+def _ground(
+    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    parts = _phrases(objects, rules)
+    if parts is None:
+        return None
+    question = GROUND_VIDEO if rules.video else GROUND_IMAGE
+    if rules.vary and rng.random() < 0.3:
+        kind = "video" if rules.video else "image"
+        question = f"{rng.choice(_DESCRIBE).format(kind=kind)} {GROUND_SUFFIX}"
+    answer, mentions = _enumerate("", [(f"<p>{words}", "</p> [SEG]", i) for words, i in parts])
+    segments = tuple(i for _, i in parts)
+    return Turn("ground", "ground", chat_question(question), answer, segments, mentions=mentions)
+
+
+def _describe(
+    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    parts = _phrases(objects, rules)
+    if parts is None:
+        return None
+    question = DESCRIBE_VIDEO if rules.video else DESCRIBE_IMAGE
+    if rules.vary and rng.random() < 0.5:
+        question = rng.choice(_DESCRIBE).format(kind="video" if rules.video else "image")
+    answer, mentions = _enumerate("There is ", [(words, "", i) for words, i in parts])
+    return Turn("describe", "describe", chat_question(question), answer, mentions=mentions)
+
+
+def _phrases(objects: Sequence[ShapeObject], rules: TurnRules) -> list[tuple[str, int]] | None:
+    """(`a red circle`, object) from left to right; None when an object cannot be named."""
+    if any(o.colour is None or (rules.video and o.returns) for o in objects):
+        return None
+    attributes = ("colour", "shape", "motion") if rules.video else ("colour", "shape")
+    order = sorted(range(len(objects)), key=lambda i: objects[i].start_xy[0])
+    return [(with_article(noun(objects[i], attributes)), i) for i in order]
+
+
+def _enumerate(
+    start: str, parts: Sequence[tuple[str, str, int]]
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """`start A, B and C.` of (words, ending, object), and where each object's description begins."""
+    text, mentions = start, []
+    for number, (words, ending, index) in enumerate(parts):
+        if number:
+            text += " and " if number == len(parts) - 1 else ", "
+        # The first content word comes after the article; the space before it belongs to it.
+        mentions.append((len(text) + words.index(" "), index))
+        text += words + ending
+    return text + ".", tuple(mentions)
+
+
+def _region(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    if rules.video or objects[index].colour is None:
+        return None
+    regions, number = [index], 1
+    if rules.vary and len(objects) > 1 and rng.random() < 0.15:
+        regions = [index, rng.choice([i for i in range(len(objects)) if i != index])]
+        rng.shuffle(regions)
+        number = regions.index(index) + 1
+    words = with_article(noun(objects[index], ("size", "colour", "shape")))
+    form = rng.choice(_REGION) if rules.vary else CAPTION_REGION
+    # No line break: the sentence that marks the regions ends with one.
+    question = IMAGE + form.replace("region1", "region{number}").format(number=number)
+    answer = words[0].upper() + words[1:] + "."
+    mention = ((words.index(" "), index),)
+    return Turn("region", "region", question, answer, (), tuple(regions), mention)
+
+
+def _count(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    form = rng.random()
+    if form < 0.4:
+        return _number(f"How many {plural('object')} are there?", len(objects))
+    if form < 0.75:
+        shape = objects[index].shape if rng.random() < 0.7 else rng.randrange(len(SHAPES))
+        number = sum(o.shape == shape for o in objects)
+        return _number(f"How many {plural(SHAPES[shape])} are there?", number)
+    if any(o.colour is None for o in objects):
+        return None
+    colour = objects[index].colour if rng.random() < 0.7 else rng.randrange(len(COLOURS))
+    number = sum(o.colour == colour for o in objects)
+    return _number(f"How many {COLOURS[colour or 0]} objects are there?", number)
+
+
+def _number(question: str, number: int) -> Turn:
+    return Turn("count", "count", chat_question(question), f"{number}.")
+
+
+def _exists(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    if any(o.colour is None for o in objects):
+        return None
+    words, answer = noun(objects[index], ("colour", "shape")), "Yes, there is."
+    mentions: tuple[tuple[int, int], ...] = ((0, index),)
+    if rng.random() < 0.5:
+        missing = absent(objects, rng, allow_held_out=rules.allow_held_out)
+        if missing is None:
+            return None
+        words, answer, mentions = missing, "No, there is not.", ()
+    question = chat_question(f"Is there {with_article(words)}?")
+    return Turn("exists", "exists", question, answer, mentions=mentions)
+
+
+def _attribute(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    thing = objects[index]
+    asked = rng.choice(("colour", "colour", "shape", "shape", "size"))
+    known = {
+        "colour": rng.choice((("shape",), ("shape",), ("size", "shape"))),
+        "shape": rng.choice((("colour",), ("colour",), ("size", "colour"))),
+        "size": ("colour", "shape"),
+    }[asked]
+    words = single_out(objects, index, known)
+    if words is None or thing.colour is None:
+        return None
+    question, answer = {
+        "colour": (rng.choice((f"What color is the {words}?", f"What colour is the {words}?")),
+                   f"It is {COLOURS[thing.colour]}."),
+        "shape": (f"What shape is the {words}?", f"It is {with_article(SHAPES[thing.shape])}."),
+        "size": (f"Is the {words} small or large?", f"It is {SIZES[thing.size]}."),
+    }[asked]  # fmt: skip
+    return Turn("attribute", asked, chat_question(question), answer, mentions=((0, index), (5, index)))
+
+
+def _where(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    place = place_of(objects[index])
+    words = single_out(objects, index, rng.choice((("colour", "shape"), ("shape",), ("colour",))))
+    if place is None or words is None or rules.video:
+        return None
+    question = chat_question(f"Where is the {words}?")
+    return Turn("where", "where", question, f"It is {place}.", mentions=((0, index), (5, index)))
+
+
+def _motion(
+    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
+) -> Turn | None:
+    words = single_out(objects, index, rng.choice((("colour", "shape"), ("shape",), ("colour",))))
+    if words is None or not rules.video or objects[index].returns:
+        return None
+    form = rng.choice(
+        ("How does the {} move?", "Which way does the {} move?", "What is the {} doing?", "Is the {} moving?")
+        if rules.vary
+        else ("How does the {} move?",)
+    )
+    answer = f"It is {MOVING[objects[index].motion]}."
+    question = chat_question(form.format(words))
+    return Turn("motion", "motion", question, answer, mentions=((0, index), (5, index)))
+
+
+_Maker = Callable[[Sequence[ShapeObject], int, random.Random, TurnRules], Turn | None]
+_MAKERS: dict[str, _Maker] = {
+    "refer": _refer,
+    "refuse": _refuse,
+    "ground": _ground,
+    "describe": _describe,
+    "region": _region,
+    "count": _count,
+    "exists": _exists,
+    "attribute": _attribute,
+    "where": _where,
+    "motion": _motion,
+}
