@@ -25,9 +25,12 @@ _POINTER_WIDTH = 64
 
 @dataclass(frozen=True, slots=True)
 class DenseTargets:
-    """What the K tokens of F frames show: `has` and `centre` (F, K) bool, `attributes` (F, K, 3) of the object
-    that covers most of the token, `motion` (F, K), `place` and `origin` (F, K, PLACE_DIMS) of where it is and
-    where it was on the clip's first frame, `fine` (F, patches, 16)."""
+    """What the K tokens of F frames show.
+
+    `has` and `centre` (F, K) bool; of the object that covers most of the token: `attributes` (F, K, 3),
+    `motion` (F, K), `place` and `origin` (F, K, PLACE_DIMS), where it is and where it was on the clip's first
+    frame; `fine` (F, patches, 16), which parts of each patch any object covers.
+    """
 
     has: Tensor
     centre: Tensor
@@ -101,7 +104,13 @@ def _frame_targets(clip: Clip, t: int, progress: float) -> tuple[np.ndarray, ...
         if covers[i].any():
             column, row = int((x0 + x1) / 2 * TOKEN_GRID / SIDE), int((y0 + y1) / 2 * TOKEN_GRID / SIDE)
             centre[min(row, TOKEN_GRID - 1) * TOKEN_GRID + min(column, TOKEN_GRID - 1)] = True
-    return covers.max(0) > _MIN_COVER, centre, labels[owner], clip.boxes_tn4[t][owner], clip.boxes_tn4[0][owner]
+    return (
+        covers.max(0) > _MIN_COVER,
+        centre,
+        labels[owner],
+        clip.boxes_tn4[t][owner],
+        clip.boxes_tn4[0][owner],
+    )
 
 
 def dense_losses(

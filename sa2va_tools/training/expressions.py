@@ -73,9 +73,7 @@ def plural(word: str) -> str:
     return word + ("es" if word.endswith("s") else "s")
 
 
-def single_out(
-    objects: Sequence[ShapeObject], index: int, attributes: Sequence[str]
-) -> str | None:
+def single_out(objects: Sequence[ShapeObject], index: int, attributes: Sequence[str]) -> str | None:
     """The noun with these attributes, if it fits object `index` alone."""
     thing = objects[index]
     if "colour" in attributes and thing.colour is None:
@@ -138,9 +136,7 @@ def _compare(objects: Sequence[ShapeObject], index: int, rng: random.Random) -> 
     return None
 
 
-def absent(
-    objects: Sequence[ShapeObject], rng: random.Random, *, allow_held_out: bool
-) -> str | None:
+def absent(objects: Sequence[ShapeObject], rng: random.Random, *, allow_held_out: bool) -> str | None:
     """A noun that fits no object, half of the time nearly (the colour or the shape is there).
 
     Training never names a held-out pair, not even to deny it: the model would learn that it never is.
@@ -160,9 +156,7 @@ def absent(
         if form < 0.24 and all(o.colour != colour for o in objects):
             return f"{COLOURS[colour]} object"
         held_out = (colour, shape) in HELD_OUT
-        if all((o.colour, o.shape) != (colour, shape) for o in objects) and (
-            allow_held_out or not held_out
-        ):
+        if all((o.colour, o.shape) != (colour, shape) for o in objects) and (allow_held_out or not held_out):
             return f"{COLOURS[colour]} {SHAPES[shape]}"
     return None
 

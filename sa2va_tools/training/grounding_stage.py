@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sa2va_tools.model.grounding import Chosen, Decoded, FrameFeatures, Memory, Prompt, Sam2Grounding
 from sa2va_tools.training.grounding_data import GroundingBatch, grounding_batch
-from sa2va_tools.training.losses import MaskLoss, mask_loss
 from sa2va_tools.training.loop import StageRun, Step
+from sa2va_tools.training.losses import MaskLoss, mask_loss
 from sa2va_tools.training.nano_config import PROMPT_WIDTH
 from sa2va_tools.training.teacher import blur_prompts
 from sa2va_tools.training.world import SIDE, SceneRecipe
@@ -47,7 +47,9 @@ def image_step(
     plain = grounding.without_memory(features)
     target = batch.targets[:, 0].flatten(0, 1)
     by_words = _loss(
-        grounding.decode(features, plain, grounding.language_prompt(taught(batch, noise))), target, batch.valid
+        grounding.decode(features, plain, grounding.language_prompt(taught(batch, noise))),
+        target,
+        batch.valid,
     )
     values = {"image_iou": by_words.iou_reached, "image_bce": by_words.bce, "image_dice": by_words.dice}
     total = by_words.total
@@ -203,5 +205,9 @@ def _frame_of_object(batch: GroundingBatch) -> Tensor:
 def _loss(decoded: Decoded, target: Tensor, valid: Tensor) -> MaskLoss:
     flat = valid.flatten()
     return mask_loss(
-        decoded.logits[None], decoded.iou[None], decoded.object_logits[None, :, None], target[None], flat[None]
+        decoded.logits[None],
+        decoded.iou[None],
+        decoded.object_logits[None, :, None],
+        target[None],
+        flat[None],
     )

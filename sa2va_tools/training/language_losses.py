@@ -65,7 +65,13 @@ class LanguageOutput:
 
 
 def language_batch(
-    rng: random.Random, packer: Packer, *, video: bool, clips: int, turns: int, tasks: Sequence[str] | None = None
+    rng: random.Random,
+    packer: Packer,
+    *,
+    video: bool,
+    clips: int,
+    turns: int,
+    tasks: Sequence[str] | None = None,
 ) -> Batch:
     """Fresh training scenes with their turns; some scenes hold nameless paints and are asked less."""
     moments = VIDEO_MOMENTS if video else (0.0,)
@@ -106,7 +112,9 @@ def read(mllm: InternVL, batch: Batch) -> LanguageOutput:
 class LanguageLoss:
     """All losses of the stage; holds the tokens' weights."""
 
-    def __init__(self, mllm: InternVL, text_hidden_fcs: nn.Module, heads: DenseHeads, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, mllm: InternVL, text_hidden_fcs: nn.Module, heads: DenseHeads, tokenizer: Tokenizer
+    ) -> None:
         self._mllm, self._projection, self._heads = mllm, text_hidden_fcs, heads
         self._weights = token_weights(tokenizer)
 
@@ -143,7 +151,7 @@ class LanguageLoss:
         return text_loss(logits, labels[answered], self._weights)
 
     def _code(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor, Tensor]:
-        rows, places, things = batch.packed.segments.unbind(1)
+        rows, places, _ = batch.packed.segments.unbind(1)
         prompts = self._projection(output.hidden[rows, places])
         if not len(rows):
             zero = prompts.sum()
@@ -169,9 +177,7 @@ class LanguageLoss:
         hit = (cover.gather(1, scores.argmax(1, keepdim=True)) > 0).float().mean()
         return loss, hit
 
-    def _motion(
-        self, batch: Batch, output: LanguageOutput, targets: DenseTargets
-    ) -> tuple[Tensor, Tensor]:
+    def _motion(self, batch: Batch, output: LanguageOutput, targets: DenseTargets) -> tuple[Tensor, Tensor]:
         """Visual tokens of every later frame tell the motion and the first place of their object."""
         frames = len(batch.moments)
         layer = output.layers[_MOTION_LAYER]

@@ -22,7 +22,15 @@ from sa2va_tools.training.teacher import PLACE_DIMS, place_code
 IMAGE_CLIPS, VIDEO_CLIPS, TURNS = 12, 5, 8
 VISION_RESTS_UNTIL = 0.25
 EASY_UNTIL = 0.2
-_EASY_IMAGE_TASKS = (*("refer",) * 6, *("attribute",) * 3, *("region",) * 3, "where", "refuse", "exists", "ground")
+_EASY_IMAGE_TASKS = (
+    *("refer",) * 6,
+    *("attribute",) * 3,
+    *("region",) * 3,
+    "where",
+    "refuse",
+    "exists",
+    "ground",
+)
 _EASY_VIDEO_TASKS = (*("refer",) * 6, *("motion",) * 4, "attribute", "refuse", "ground")
 
 
@@ -50,7 +58,8 @@ def language_optimizers(modules: Mapping[str, nn.Module], *, rate: float = 1.0) 
 def train_language(
     model: Sa2VA, heads: DenseHeads, packer: Packer, loss_of: LanguageLoss, run: StageRun, *, seed: int
 ) -> None:
-    """Easy tasks first, the vision encoder resting; then all tasks, all weights. Every third step is video."""
+    """Easy tasks first, the vision encoder resting; then all tasks, all weights. Every third step is
+    video."""
     rng = random.Random(seed)
     model.mllm.train()
     for step in run:

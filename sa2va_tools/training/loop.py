@@ -7,7 +7,6 @@ part of that time that has passed.
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -125,7 +124,7 @@ class StageRun:
         }
         partial = self.state_path.with_suffix(".partial")
         torch.save(state, partial)
-        os.replace(partial, self.state_path)
+        partial.replace(self.state_path)
 
     def _resume(self) -> None:
         state = torch.load(self.state_path, weights_only=True)

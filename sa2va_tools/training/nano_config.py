@@ -164,8 +164,9 @@ def start_language(mllm: InternVL) -> None:
                 nn.init.normal_(module.weight, std=0.06)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
-    for projection in (mllm.mlp1[1], mllm.mlp1[3]):
-        nn.init.normal_(projection.weight, std=projection.weight.shape[1] ** -0.5)
+    for module in mllm.mlp1:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
     vision = mllm.vision_model
     with torch.no_grad():
         vision.embeddings.patch_embeddings.projection.weight.normal_(std=0.04)
@@ -182,6 +183,6 @@ def _waves(side: int, width: int) -> torch.Tensor:
     """(side², width): sines and cosines of column and row."""
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     steps = torch.arange(width // 4) / (width // 4)
-    frequencies = 1.2 * 20.0 ** -steps
+    frequencies = 1.2 * 20.0**-steps
     parts = [f(axis.reshape(-1, 1) * frequencies) for axis in (columns, rows) for f in (torch.sin, torch.cos)]
     return torch.cat(parts, 1)

@@ -1,8 +1,8 @@
 """Muon for the hidden matrices, AdamW for the rest. With AdamW alone the vision encoder stays at chance.
 
-This Muon (after Keller Jordan's description) differs from torch's in how it computes, not in what: matrices of
-one shape are orthogonalised together, in float32. On a CPU that is tens of times faster than one by one in
-bfloat16, which costs more than the backward pass of a model this small.
+This Muon (after Keller Jordan's description) differs from torch's in how it computes, not in what: matrices
+of one shape are orthogonalised together, in float32. On a CPU that is tens of times faster than one by one
+in bfloat16, which costs more than the backward pass of a model this small.
 """
 
 from __future__ import annotations

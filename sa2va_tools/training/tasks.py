@@ -110,17 +110,13 @@ def sample_turns(
     return turns
 
 
-def make_turn(
-    objects: Sequence[ShapeObject], rng: random.Random, task: str, rules: TurnRules
-) -> Turn | None:
+def make_turn(objects: Sequence[ShapeObject], rng: random.Random, task: str, rules: TurnRules) -> Turn | None:
     """A turn of that task, or None when this scene has none."""
     index = rng.choice(rules.targets or range(len(objects)))
     return _MAKERS[task](objects, index, rng, rules)
 
 
-def _refer(
-    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _refer(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     found = refer(objects, index, rng, video=rules.video)
     if found is None:
         return None
@@ -128,9 +124,7 @@ def _refer(
     return Turn("refer", found.kind, question, FOUND, (index,), mentions=((0, index),))
 
 
-def _refuse(
-    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _refuse(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     words = absent(objects, rng, allow_held_out=rules.allow_held_out)
     if words is None:
         return None
@@ -148,13 +142,10 @@ def _segment(words: str, rng: random.Random, rules: TurnRules) -> str:
     if form < 0.55:
         return segment_question(rng.choice((f"Where is {the}?", f"Which one is {the}?")), video=rules.video)
     pattern = rng.choice(_SEGMENT_VIDEO if rules.video else _SEGMENT_IMAGE)
-    question = chat_question(pattern.format(the=the))
-    return question
+    return chat_question(pattern.format(the=the))
 
 
-def _ground(
-    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _ground(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     parts = _phrases(objects, rules)
     if parts is None:
         return None
@@ -167,9 +158,7 @@ def _ground(
     return Turn("ground", "ground", chat_question(question), answer, segments, mentions=mentions)
 
 
-def _describe(
-    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _describe(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     parts = _phrases(objects, rules)
     if parts is None:
         return None
@@ -189,9 +178,7 @@ def _phrases(objects: Sequence[ShapeObject], rules: TurnRules) -> list[tuple[str
     return [(with_article(noun(objects[i], attributes)), i) for i in order]
 
 
-def _enumerate(
-    start: str, parts: Sequence[tuple[str, str, int]]
-) -> tuple[str, tuple[tuple[int, int], ...]]:
+def _enumerate(start: str, parts: Sequence[tuple[str, str, int]]) -> tuple[str, tuple[tuple[int, int], ...]]:
     """`start A, B and C.` of (words, ending, object), and where each object's description begins."""
     text, mentions = start, []
     for number, (words, ending, index) in enumerate(parts):
@@ -203,9 +190,7 @@ def _enumerate(
     return text + ".", tuple(mentions)
 
 
-def _region(
-    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     if rules.video or objects[index].colour is None:
         return None
     regions, number = [index], 1
@@ -222,9 +207,7 @@ def _region(
     return Turn("region", "region", question, answer, (), tuple(regions), mention)
 
 
-def _count(
-    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _count(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     form = rng.random()
     if form < 0.4:
         return _number(f"How many {plural('object')} are there?", len(objects))
@@ -243,9 +226,7 @@ def _number(question: str, number: int) -> Turn:
     return Turn("count", "count", chat_question(question), f"{number}.")
 
 
-def _exists(
-    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _exists(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     if any(o.colour is None for o in objects):
         return None
     words, answer = noun(objects[index], ("colour", "shape")), "Yes, there is."
@@ -281,9 +262,7 @@ def _attribute(
     return Turn("attribute", asked, chat_question(question), answer, mentions=((0, index), (5, index)))
 
 
-def _where(
-    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _where(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     place = place_of(objects[index])
     words = single_out(objects, index, rng.choice((("colour", "shape"), ("shape",), ("colour",))))
     if place is None or words is None or rules.video:
@@ -292,9 +271,7 @@ def _where(
     return Turn("where", "where", question, f"It is {place}.", mentions=((0, index), (5, index)))
 
 
-def _motion(
-    objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
-) -> Turn | None:
+def _motion(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     words = single_out(objects, index, rng.choice((("colour", "shape"), ("shape",), ("colour",))))
     if words is None or not rules.video or objects[index].returns:
         return None

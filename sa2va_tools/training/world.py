@@ -218,9 +218,7 @@ def _place(rng: random.Random, recipe: SceneRecipe, drawn: ShapeObject) -> Shape
         starts.append(start)
         shifts.append(shift)
     returns = drawn.motion in _DIRECTION_XY and rng.random() < recipe.return_share
-    return replace(
-        drawn, start_xy=(starts[0], starts[1]), shift_xy=(shifts[0], shifts[1]), returns=returns
-    )
+    return replace(drawn, start_xy=(starts[0], starts[1]), shift_xy=(shifts[0], shifts[1]), returns=returns)
 
 
 def _are_apart(one: ShapeObject, other: ShapeObject) -> bool:
