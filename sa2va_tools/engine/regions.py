@@ -16,7 +16,8 @@ class RleData(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    size: tuple[int, int] = Field(description="[height, width]")
+    size: tuple[int, int]
+    """[height, width]"""
     counts: str
 
 
@@ -31,12 +32,12 @@ class Region(BaseModel):
         None, description="Points inside the object.", min_length=1, max_length=32
     )
     negative_points_xy: list[tuple[float, float]] = Field(
-        default_factory=list, description="Points outside it; only with points_xy.", max_length=32
+        default_factory=list, description="Points outside it.", max_length=32
     )
     polygon_xy: list[tuple[float, float]] | None = Field(
         None, description="Outline of the region.", min_length=3, max_length=2000
     )
-    rle: RleData | None = Field(None, description="COCO RLE of the region.")
+    rle: RleData | None = Field(None, description="COCO, size is [height, width].")
     unit: Literal["pixel", "fraction"] = "pixel"
 
     @model_validator(mode="after")

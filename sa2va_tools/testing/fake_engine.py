@@ -270,7 +270,7 @@ class FakeEngine(Engine):
 
     def media_of(self, source: MediaSource) -> MediaRef:
         handle = str(source)
-        kind = kind_of(handle)
+        kind = handle.partition(":")[0]
         if kind == "mask":
             handle = self.store.get_mask(handle).media_handle
         elif kind == "answer":
@@ -286,7 +286,7 @@ class FakeEngine(Engine):
 
     def _opened(self, source: MediaSource) -> tuple[Media, MediaRef]:
         text = str(source)
-        if kind_of(text) is not None or text.startswith(("media:", "mask:", "answer:")):
+        if text.startswith(("media:", "mask:", "answer:")):
             media, handle = self.store.get_media(text), text
         else:
             media = open_media(self._access.resolve(source), self._limits)

@@ -10,7 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from sa2va_tools.engine.protocol import Engine, Mode
 from sa2va_tools.engine.regions import Region
@@ -18,6 +26,8 @@ from sa2va_tools.errors import RequestError
 
 MAX_REGIONS = 16
 _MAX_EXPLAINED = 5
+_NEAR = 0.5
+"""How alike two names are, 0 … 1, for one to be suggested: low enough for `box` → `box_xyxy`."""
 
 
 Media = Annotated[
@@ -108,6 +118,17 @@ def _as_region_list(value: Any) -> Any:
     return [{"mask": item} if isinstance(item, str) else item for item in items]
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""One text or several; always a list once it is checked."""
+
 Regions = Annotated[
     list[Region],
     BeforeValidator(_as_region_list),
@@ -135,7 +156,11 @@ def parse_arguments(model: type[Arguments], raw: Mapping[str, Any]) -> Arguments
 
 def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
     """The same in words that a caller can act on."""
-    problems = error.errors(include_url=False, include_context=False)
+    # A misspelt name explains the missing one: say it first.
+    problems = sorted(
+        error.errors(include_url=False, include_context=False),
+        key=lambda problem: problem["type"] != "extra_forbidden",
+    )
     sentences = [_sentence(problem, model) for problem in problems[:_MAX_EXPLAINED]]
     if len(problems) > _MAX_EXPLAINED:
         sentences.append(f"{len(problems) - _MAX_EXPLAINED} more arguments are wrong.")
@@ -149,10 +174,12 @@ def _sentence(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     location = problem["loc"]
     name = ".".join(str(part) for part in location) or "arguments"
     if problem["type"] == "extra_forbidden":
-        known = list(Region.model_fields if len(location) > 1 else model.model_fields)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        is_nested = len(location) > 1
+        known = list(Region.model_fields if is_nested else model.model_fields)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=_NEAR)
         suggestion = f" Did you mean {near[0]!r}?" if near else ""
-        return f"Unknown argument {name!r}.{suggestion}"
+        allowed = f" Allowed there: {', '.join(known)}." if is_nested else ""
+        return f"Unknown argument {name!r}.{suggestion}{allowed}"
     if problem["type"] == "missing":
         return f"Missing argument {name!r}: {_description(location, model)}"
     return f"Argument {name!r}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem)})."

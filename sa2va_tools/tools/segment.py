@@ -10,7 +10,7 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import SegmentResult
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import GroundingArguments, Media
+from sa2va_tools.tools.arguments import GroundingArguments, Media, Texts
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import MasksResult
 from sa2va_tools.tools.reporting import (
@@ -28,16 +28,16 @@ _EXAMPLE = 'Name one thing per expression, e.g. ["the red car", "the person on t
 
 class SegmentArguments(GroundingArguments):
     media: Media
-    expressions: str | list[str] = Field(
+    expressions: Texts = Field(
         description=(
             f'What to find: a phrase, or up to {MAX_EXPRESSIONS}: ["the red car", "the dog on the left"].'
         )
     )
 
 
-def checked_expressions(given: str | Sequence[str]) -> list[str]:
+def checked_expressions(given: Sequence[str]) -> list[str]:
     """The expressions, stripped. RequestError on none, an empty one, too many or a repetition."""
-    expressions = [given.strip()] if isinstance(given, str) else [item.strip() for item in given]
+    expressions = [item.strip() for item in given]
     if not expressions:
         raise RequestError("The list of expressions is empty.", hint=_EXAMPLE)
     if len(expressions) > MAX_EXPRESSIONS:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import FrameArguments, frame_asked_for
+from sa2va_tools.tools.arguments import FrameArguments, Texts, frame_asked_for
 from sa2va_tools.tools.base import Picture, Tool, ToolOutput
 from sa2va_tools.tools.outputs import MAX_MASKS
 from sa2va_tools.tools.reporting import media_words
@@ -18,7 +20,7 @@ _HANDLE_KINDS = ("mask:", "answer:", "media:")
 
 
 class ViewArguments(FrameArguments):
-    handles: str | list[str] = Field(
+    handles: Texts = Field(
         description=("mask: handles, an answer: handle (all its masks), or one media: handle or path.")
     )
     max_frames: int = Field(9, ge=1, le=25, description="Video: frames on the contact sheet.")
@@ -41,8 +43,8 @@ def _run(
     return ToolOutput(None, _legend(result), (Picture(result.image, result.mime_type),))
 
 
-def _checked_handles(engine: Engine, given: str | list[str]) -> list[str]:
-    handles = [item.strip() for item in ([given] if isinstance(given, str) else given)]
+def _checked_handles(engine: Engine, given: Sequence[str]) -> list[str]:
+    handles = [item.strip() for item in given]
     if not handles or not all(handles) or len(handles) > MAX_MASKS:
         raise RequestError(
             f"Argument 'handles' needs 1 to {MAX_MASKS} handles, none of them empty; got {len(handles)}.",

@@ -24,8 +24,8 @@ REPORT_EVERY_S = 0.5
 class Status:
     """What a job is doing now. Written by the worker thread, read by the event loop."""
 
-    def __init__(self) -> None:
-        self.text = "waiting for the call before this one"
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def update(self, progress: Progress) -> None:
         self.text = _words(progress)
@@ -41,7 +41,7 @@ class JobRunner:
     async def run(self, work: Work[Result], report: Report) -> Result:
         """What `work` returns or raises. When the caller's scope is cancelled, the work's token is
         set, and the next job starts only after the work has stopped."""
-        status = Status()
+        status = Status("waiting for the call before this one" if self._turn.locked() else "starting")
         cancel = CancelToken()
         async with anyio.create_task_group() as group:
             group.start_soon(self._keep_reporting, status, report)

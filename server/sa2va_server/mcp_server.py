@@ -42,7 +42,6 @@ class CatalogueServer(MCPServer[None]):
         super().__init__(
             "sa2va",
             title="Sa2VA tools",
-            description="Point at things in images and video by words: ask, find, mask, track, look.",
             instructions=instructions(roots),
             version=__version__,
             lifespan=lambda _: self._serving(),

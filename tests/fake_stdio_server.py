@@ -1,0 +1,28 @@
+"""Started by tests: the MCP server on stdio over a fake engine that prints where it must not.
+
+Usage: fake_stdio_server.py ROOT
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from sa2va_server.mcp_server import serve_stdio
+from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.testing import FakeEngine
+
+
+class NoisyEngine(FakeEngine):
+    def describe(self, *args, **options):
+        print("noise into Python's buffer", end="")  # noqa: T201
+        os.write(1, b"noise into the descriptor\n")
+        return super().describe(*args, **options)
+
+
+def main() -> None:
+    root = Path(sys.argv[1])
+    assert "torch" not in sys.modules
+    serve_stdio(lambda: NoisyEngine(access=AccessPolicy((root,))), roots=[root])
+
+
+main()

@@ -1,0 +1,260 @@
+"""The MCP server as its clients see it, in both eras of the protocol, without a transport."""
+
+import json
+import threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp.client import Client
+
+from sa2va_server.mcp_server import build_server
+from sa2va_tools.errors import CheckpointNotFoundError
+from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.progress import CancelToken, Progress, ignore_progress
+from sa2va_tools.testing import FakeEngine, synthetic_clip
+from sa2va_tools.tools.catalogue import CATALOGUE
+
+LIST_BUDGET = 16_000
+RESULT_BUDGET = 900_000
+
+both_eras = pytest.mark.parametrize("mode", ["auto", "legacy"])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("root")
+    synthetic_clip(folder / "clip.mp4")
+    return folder
+
+
+@pytest.fixture
+def clip(root) -> str:
+    return str(root / "clip.mp4")
+
+
+@asynccontextmanager
+async def connected(mode: str, root: Path, source=None):
+    server = build_server(
+        source or (lambda: FakeEngine(access=AccessPolicy((root,)))), roots=[root], report_every_s=0.01
+    )
+    async with Client(server, mode=mode) as client:
+        yield client
+
+
+async def refused(client: Client, name: str, **arguments: object) -> str:
+    """The text of a call's error; the server must answer the next call as well."""
+    result = await client.call_tool(name, arguments)
+    assert result.is_error, result
+    assert result.structured_content is None
+    assert (await client.list_tools()).tools
+    return result.content[0].text
+
+
+class BlockingEngine(FakeEngine):
+    """`segment` reports once, then works until it is released or cancelled."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(access=AccessPolicy((root,)))
+        self.started = threading.Event()
+        self.release = threading.Event()
+        self.stopped = threading.Event()
+
+    def segment(self, media, expressions, *, on_progress=ignore_progress, cancel=None, **options):
+        if not self.release.is_set():
+            on_progress(Progress("propagate", 3, 600, "frames"))
+            self.started.set()
+            try:
+                self._work(cancel or CancelToken())
+            finally:
+                self.stopped.set()
+        return super().segment(media, expressions, on_progress=on_progress, cancel=cancel, **options)
+
+    def _work(self, cancel: CancelToken) -> None:
+        while not self.release.wait(0.005):
+            cancel.raise_if_cancelled()
+
+
+@both_eras
+async def test_lists_the_catalogue_with_its_schemas_within_the_budget(mode, root):
+    async with connected(mode, root) as client:
+        listed = await client.list_tools()
+    assert [tool.name for tool in listed.tools] == [tool.name for tool in CATALOGUE]
+    for wire, tool in zip(listed.tools, CATALOGUE, strict=True):
+        assert wire.input_schema == tool.input_schema()
+        assert wire.output_schema == tool.output_schema()
+        assert wire.annotations.read_only_hint and not wire.annotations.destructive_hint
+        assert wire.annotations.idempotent_hint and wire.annotations.open_world_hint is False
+    assert len(json.dumps(listed.model_dump(by_alias=True, exclude_none=True, mode="json"))) <= LIST_BUDGET
+
+
+@both_eras
+async def test_tells_the_agent_its_folders_and_how_handles_chain(mode, root):
+    async with connected(mode, root) as client:
+        assert str(root) in client.instructions and "mask:" in client.instructions
+        status = await client.read_resource("sa2va://status")
+        assert json.loads(status.contents[0].text)["roots"] == [str(root)]
+
+
+@both_eras
+async def test_every_tool_answers_and_handles_work_across_tools(mode, root, clip):
+    async with connected(mode, root) as client:
+        found = await client.call_tool("segment_by_text", {"media": clip, "expressions": ["red", "unicorn"]})
+        assert not found.is_error
+        assert found.content[0].text == found.structured_content["summary"]
+        mask = found.structured_content["masks"][0]["handle"]
+        for name, arguments in (
+            ("describe", {"media": clip}),
+            ("ground_conversation", {"media": clip, "question": "What is there?"}),
+            ("caption_region", {"regions": [{"mask": mask}]}),
+            ("track_region", {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}], "frame_index": 8}),
+        ):
+            result = await client.call_tool(name, arguments)
+            assert not result.is_error and result.structured_content["handle"].startswith("answer:"), result
+        viewed = await client.call_tool("view", {"handles": [mask]})
+        assert [block.type for block in viewed.content] == ["text", "image"]
+        assert viewed.structured_content is None and mask in viewed.content[0].text
+        assert len(viewed.model_dump_json()) < RESULT_BUDGET
+
+
+@both_eras
+async def test_a_path_outside_the_roots_gets_one_answer_whether_or_not_it_exists(mode, root, tmp_path):
+    synthetic_clip(tmp_path / "there.mp4", frames=2)
+    async with connected(mode, root) as client:
+        there = await refused(client, "describe", media=str(tmp_path / "there.mp4"))
+        missing = await refused(client, "describe", media=str(tmp_path / "missing.mp4"))
+    assert there == missing
+    assert str(root) in there and "there.mp4" not in there
+
+
+@both_eras
+async def test_without_roots_everything_is_refused_with_the_way_to_give_one(mode, clip):
+    engine = FakeEngine(access=AccessPolicy(()))
+    async with Client(build_server(engine), mode=mode) as client:
+        assert "--root" in await refused(client, "describe", media=clip)
+        assert "--root" in client.instructions
+
+
+@both_eras
+async def test_mistakes_get_an_error_with_a_next_step_and_the_server_lives_on(mode, root, clip):
+    (root / "corrupt.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"\x07" * 500)
+    async with connected(mode, root) as client:
+        assert "clip.mp4" in await refused(client, "describe", media=str(root / "clap.mp4"))
+        assert "corrupt.mp4" in await refused(client, "describe", media=str(root / "corrupt.mp4"))
+        assert "e.g." in await refused(client, "segment_by_text", media=clip, expressions="  ")
+        assert "segment_by_text" in await refused(client, "view", handles="mask:abcdefgh23")
+        unknown = await refused(client, "segment_by_text", media=clip, expresions="red")
+        assert "'expresions'" in unknown and "Did you mean 'expressions'" in unknown
+        assert "stride" in await refused(
+            client, "segment_by_text", media=clip, expressions="x", stride="fast"
+        )
+        assert "Did you mean 'view'" in await refused(client, "veiw", handles=clip)
+        assert not (await client.call_tool("describe", {"media": clip})).is_error
+
+
+@both_eras
+async def test_a_bug_is_logged_and_answered_without_its_details(mode, root, clip, caplog):
+    class Broken(FakeEngine):
+        def describe(self, *args, **kwargs):
+            raise ZeroDivisionError("secret detail")
+
+    async with connected(mode, root, Broken()) as client:
+        text = await refused(client, "describe", media=clip)
+        assert not (await client.call_tool("segment_by_text", {"media": clip, "expressions": "red"})).is_error
+    assert "ZeroDivisionError" in text and "secret detail" not in text
+    assert "secret detail" in caplog.text and "Traceback" in caplog.text
+
+
+@both_eras
+async def test_a_model_that_cannot_be_opened_is_an_error_of_the_call_and_is_tried_again(mode, root, clip):
+    attempts = []
+
+    def open_engine():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise CheckpointNotFoundError("There is no checkpoint at /models/x.", hint="Use nano.")
+        return FakeEngine()
+
+    async with connected(mode, root, open_engine) as client:
+        assert attempts == []
+        assert "Use nano" in await refused(client, "describe", media=clip)
+        assert not (await client.call_tool("describe", {"media": clip})).is_error
+    assert len(attempts) == 2
+
+
+@both_eras
+async def test_progress_is_heard_while_nothing_changes_and_rises_strictly(mode, root, clip):
+    engine = BlockingEngine(root)
+    heard: list[tuple[float, str]] = []
+
+    async def on_progress(value, _total, message):
+        heard.append((value, message))
+        if len([1 for _, words in heard if words.startswith("propagate 3/600")]) >= 3:
+            engine.release.set()
+
+    async with connected(mode, root, engine) as client:
+        with anyio.fail_after(30):
+            result = await client.call_tool(
+                "segment_by_text", {"media": clip, "expressions": "red"}, progress_callback=on_progress
+            )
+    assert not result.is_error
+    values = [value for value, _ in heard]
+    assert values == sorted(set(values))
+
+
+@both_eras
+async def test_cancelling_a_call_stops_its_work_and_the_next_call_succeeds(mode, root, clip):
+    engine = BlockingEngine(root)
+    arguments = {"media": clip, "expressions": "red"}
+    async with connected(mode, root, engine) as client:
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.call_tool, "segment_by_text", arguments)
+                await anyio.to_thread.run_sync(engine.started.wait, 20)
+                group.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(engine.stopped.wait, 20)
+            assert not engine.release.is_set()
+            engine.release.set()
+            assert not (await client.call_tool("segment_by_text", arguments)).is_error
+
+
+@both_eras
+async def test_calls_take_turns_and_the_one_that_waits_says_so(mode, root, clip):
+    engine = BlockingEngine(root)
+    waiting = anyio.Event()
+    results = []
+
+    async def on_progress(_value, _total, message):
+        if message.startswith("waiting for the call before this one"):
+            waiting.set()
+
+    async with connected(mode, root, engine) as client:
+
+        async def call(name: str, arguments: dict) -> None:
+            results.append((name, await client.call_tool(name, arguments, progress_callback=on_progress)))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(call, "segment_by_text", {"media": clip, "expressions": "red"})
+                await anyio.to_thread.run_sync(engine.started.wait, 20)
+                group.start_soon(call, "describe", {"media": clip})
+                await waiting.wait()
+                engine.release.set()
+    assert [name for name, _ in results] == ["segment_by_text", "describe"]
+    assert not any(result.is_error for _, result in results)
+
+
+@both_eras
+async def test_the_engine_is_closed_with_the_server(mode, root, clip):
+    closed = []
+
+    class Closing(FakeEngine):
+        def close(self):
+            closed.append(1)
+            super().close()
+
+    async with connected(mode, root, Closing) as client:
+        await client.call_tool("describe", {"media": clip})
+        assert not closed
+    assert closed == [1]

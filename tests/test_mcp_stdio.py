@@ -1,0 +1,106 @@
+"""The MCP server as a process of its own, spoken to over its standard streams."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
+
+from sa2va_tools.testing import synthetic_clip
+
+SERVER = str(Path(__file__).with_name("fake_stdio_server.py"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("root")
+    synthetic_clip(folder / "clip.mp4")
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_main_job_over_stdio_in_both_eras(mode, root):
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=[SERVER, str(root)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    heard = []
+
+    async def on_progress(value, _total, message):
+        heard.append((value, message))
+
+    with anyio.fail_after(60):
+        async with Client(server, mode=mode) as client:
+            assert len((await client.list_tools()).tools) == 6
+            described = await client.call_tool("describe", {"media": str(root / "clip.mp4")})
+            assert not described.is_error, described
+            found = await client.call_tool(
+                "segment_by_text",
+                {"media": described.structured_content["media"]["handle"], "expressions": ["red square"]},
+                progress_callback=on_progress,
+            )
+            handle = found.structured_content["masks"][0]["handle"]
+            viewed = await client.call_tool("view", {"handles": handle})
+            assert [block.type for block in viewed.content] == ["text", "image"]
+            denied = await client.call_tool("describe", {"media": "/etc/hostname"})
+            assert denied.is_error and str(root) in denied.content[0].text
+    assert heard
+
+
+def test_nothing_but_messages_is_written_to_standard_output(root):
+    requests = [
+        {
+            "id": 1,
+            "method": "initialize",
+            "params": {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {},
+                "clientInfo": {"name": "test", "version": "0"},
+            },
+        },
+        {"method": "notifications/initialized"},
+        {
+            "id": 2,
+            "method": "tools/call",
+            "params": {"name": "describe", "arguments": {"media": str(root / "clip.mp4")}},
+        },
+    ]
+    process = subprocess.Popen(
+        [sys.executable, SERVER, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
+    for request in requests:
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **request}) + "\n")
+    process.stdin.flush()
+    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+    rest, errors = process.communicate(timeout=60)
+    assert rest == ""
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert answers[1]["result"]["isError"] is False
+    assert "noise into Python's buffer" in errors and "noise into the descriptor" in errors
+    assert process.returncode == 0
+
+
+def test_starting_up_loads_no_model_code():
+    code = (
+        "import sys, sa2va_server.mcp_server as server; server.build_server(lambda: None);"
+        "print([name for name in ('torch', 'transformers', 'av') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.stdout.strip() == "[]"
