@@ -26,8 +26,11 @@ _CLAMPED_MS, _DEFAULT_MS = 10, 100
 
 def is_animated(path: Path, limits: MediaLimits) -> bool:
     """Whether it is an image of several frames (a TIFF's pages are not frames)."""
+    with decoder_errors(path), path.open("rb") as file:
+        if not file.read(4).startswith((b"GIF8", b"\x89PNG", b"RIFF")):
+            return False
     with opened_image(path, limits) as image:
-        return image.format in ("GIF", "PNG", "WEBP") and bool(getattr(image, "is_animated", False))
+        return bool(getattr(image, "is_animated", False))
 
 
 def probe_animation(path: Path, limits: MediaLimits, on_frame: Callable[[], None]) -> Probe:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import av
 import cv2
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from sa2va_tools.errors import (
     MediaError,
@@ -88,5 +88,7 @@ def _mapped(path: Path, doing: str, error: BaseException) -> MediaError:
 
 def _said(error: BaseException) -> str:
     """The library's own words, without the path and on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its kind is not recognised"
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(words).split())[:160]

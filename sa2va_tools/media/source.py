@@ -47,12 +47,13 @@ class AccessPolicy:
         """
         text = _path_text(source)
         if self.roots is None:
-            return _existing(Path(os.path.realpath(Path(text).expanduser() if text[0] == "~" else text)))
+            # os.path.expanduser leaves the ~ of an unknown user alone, where Path's raises.
+            return _existing(Path(os.path.realpath(os.path.expanduser(text))))  # noqa: PTH111
         roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
         inside = [path for path in _candidates(text, roots) if _is_inside(path, roots)]
         if not inside:
             raise _denied(roots)
-        found = next((path for path in inside if path.exists()), inside[0])
+        found = next((path for path in inside if _exists(path)), inside[0])
         return _existing(found, roots)
 
 
@@ -82,12 +83,17 @@ def _denied(roots: tuple[Path, ...]) -> AccessDeniedError:
 
 
 def _existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
-    if path.exists():
+    if _exists(path):
         return path
     searchable = roots is None or _is_inside(path.parent, roots)
     near = _near_matches(path) if searchable else []
     hint = f"Did you mean {', '.join(near)}?" if near else "Check the spelling and the folder."
     raise MediaNotFoundError(f"There is no file or folder at {path}.", hint=hint)
+
+
+def _exists(path: Path) -> bool:
+    # os.path.exists says False where Path's raises: a joined path that is too long, a closed folder.
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def _near_matches(path: Path) -> list[str]:
@@ -138,7 +144,12 @@ def _path_of_file_url(url: str) -> str:
 def _check_spelling(text: str) -> None:
     if "\0" in text:
         raise RequestError("The media path holds a NUL byte.", hint="Give a plain path.")
-    raw = text.encode("utf-8", "surrogatepass")
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            "The media path holds characters that no file name can have.", hint="Give a plain path."
+        ) from error
     longest = max(len(part) for part in re.split(rb"[/\\]", raw))
     if len(raw) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:
         raise RequestError(

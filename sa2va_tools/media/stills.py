@@ -19,11 +19,11 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.media.failures import READABLE_KINDS, decoder_errors
 from sa2va_tools.media.limits import check_pixels
-from sa2va_tools.media.orientation import Orientation
+from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
 from sa2va_tools.settings import MediaLimits
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _WHITE = (255, 255, 255, 255)
@@ -43,7 +43,7 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
     """Header of a still image and, with `decode`, proof that all its pixels are there."""
     try:
         with opened_image(path, limits) as image:
-            orientation = _orientation_of(image)
+            orientation = _orientation_of(image, decode)
             container = "jpeg" if image.format == "MPO" else str(image.format).lower()
             pages = getattr(image, "n_frames", 1) if container == "tiff" else 1
             size_wh = orientation.apply_size(image.size)
@@ -52,7 +52,7 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
     except MediaUnreadableError as error:
         if not _is_unidentified_tiff(path, error):
             raise
-        size_wh, container, pages, orientation = _tiff_size_wh(path), "tiff", 1, Orientation()
+        size_wh, container, pages, orientation = _tiff_size_wh(path), "tiff", 1, UPRIGHT
         check_pixels(path.name, size_wh, limits)
         if decode:
             _read_with_opencv(path)
@@ -94,14 +94,17 @@ def _wide_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     steps = (1.0, 255.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
     top = next((step for step in steps if low >= 0 and high <= step), None)
     if top is None:
-        wide, top = wide - low, high - low
+        wide, top = wide - low, (high - low) or 1.0
     return np.asarray(np.rint(wide * (255.0 / top)), np.uint8)
 
 
-def _orientation_of(image: Image.Image) -> Orientation:
+def _orientation_of(image: Image.Image, decode: bool) -> Orientation:
     # Pillow turns a TIFF itself while loading, and gives its turned size at once.
     if image.format == "TIFF":
-        return Orientation()
+        return UPRIGHT
+    # Pillow decodes a whole PNG to look for EXIF behind its pixels, where hardly anyone puts it.
+    if image.format == "PNG" and "exif" not in image.info and not decode:
+        return UPRIGHT
     return Orientation.from_exif(int(image.getexif().get(_EXIF_ORIENTATION, 1)))
 
 

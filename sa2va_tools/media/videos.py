@@ -1,8 +1,10 @@
 """A video file → its exact frames: how many, when each is shown, which of them decode.
 
-All packets are read (fast: nothing is decoded), which bounds frames and seconds. Then every frame
-is decoded once while the budget lasts, so that damage is found when the file is opened; of a longer
-video only the first frame is, and damage further on is an error of the frame that it hits.
+All packets are read (fast: nothing is decoded), which bounds frames and seconds. Then frames are
+decoded once while the budget lasts, so that damage is found when the file is opened. Of a longer
+video the packets' stamps are taken at their word when they agree with all frames that were decoded
+(they need not: fields, hidden frames), else it is decoded to the end; damage beyond the budget is an
+error of the frame that it hits.
 """
 
 from __future__ import annotations
@@ -38,8 +40,12 @@ class _Packets:
     total: int = 0
     """Packets, with those that an edit list hides."""
     last_duration: int = 0
-    broken: str = ""
-    """How reading broke off, or empty."""
+    broken: bool = False
+    """Whether reading broke off within the data."""
+
+    @property
+    def known_pts(self) -> list[int]:
+        return [stamp for stamp in self.pts if stamp is not None]
 
 
 @dataclass(slots=True)
@@ -48,6 +54,11 @@ class _Decoded:
 
     pts: list[int | None] = field(default_factory=list)
     corrupt: int = 0
+    """Frames that the decoder had to patch up."""
+    faults: int = 0
+    """Packets that it refused."""
+    whole: bool = False
+    """Whether it was let run to the end."""
     size_wh: tuple[int, int] = (0, 0)
     orientation: Orientation = UPRIGHT
 
@@ -58,19 +69,21 @@ def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], b
         size_wh = (int(stream.width), int(stream.height))
         check_pixels(path.name, size_wh, limits)
         rate, time_base = _rate_of(stream), Fraction(stream.time_base)
-        announced, sar = int(stream.frames), stream.sample_aspect_ratio
+        sar = stream.sample_aspect_ratio
         kind = str(container.format.name).split(",")[0]
         packets = _read_packets(path, container, stream, limits, on_frame)
+        packets.broken |= _ends_early(container, stream, packets)
     if not packets.pts:
         raise MediaUnreadableError(
             f"{path.name} holds no frames.", hint="It may have been cut off; export or download it again."
         )
-    whole = len(packets.pts) * size_wh[0] * size_wh[1] <= budget_px
-    decoded = _decode(path, limits, on_frame, None if whole else 1)
-    warnings = _damage(path, packets, decoded, announced, whole)
+    decoded = _decode(path, limits, on_frame, max(1, budget_px // (size_wh[0] * size_wh[1])))
+    if not decoded.whole and decoded.pts != sorted(packets.known_pts)[: len(decoded.pts)]:
+        decoded = _decode(path, limits, on_frame, None)
+    warnings = _damage(path, packets, decoded)
     if sar not in (None, 0, 1):
         warnings.append(f"{path.name} has pixels that are not square ({sar}); they are read as square.")
-    clock = _clock(decoded.pts if whole else packets.pts, rate, time_base, packets.last_duration)
+    clock = _clock(decoded.pts if decoded.whole else packets.pts, rate, time_base, packets.last_duration)
     check_duration(path.name, clock.timestamps_s[-1] + clock.last_frame_s, limits)
     if clock.is_guess:
         warnings.append(f"{path.name} has no usable timestamps; {clock.fps} frames per second are assumed.")
@@ -87,16 +100,26 @@ def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], b
     )
 
 
-def decoded_frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+def decoded_frames(
+    path: Path, container: Any, stream: Any, on_fault: Callable[[], None] | None = None
+) -> Iterator[Any]:
     """Frames in order of presentation from where the container stands; packets that do not decode
-    are passed over. Raises MediaUnreadableError when the picture changes its size."""
+    are passed over, after calling `on_fault`. Raises MediaUnreadableError when the picture changes
+    its size."""
     size_wh: tuple[int, int] | None = None
     for packet in _packets(path, container, stream):
+        # A packet that is cut short would make the decoder drop whole frames that it still holds.
+        if packet.is_corrupt:
+            if on_fault:
+                on_fault()
+            continue
         with decoder_errors(path, "decoded"):
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                continue  # counted by the caller, who knows which frames to expect
+                if on_fault:
+                    on_fault()
+                continue
         for frame in frames:
             size_wh = size_wh or (frame.width, frame.height)
             if (frame.width, frame.height) != size_wh:
@@ -136,8 +159,8 @@ def _read_packets(
         if packet.size == 0:
             break
         found.total += 1
+        found.broken = bool(packet.is_corrupt)
         if packet.is_corrupt:
-            found.broken = "its data ends early"
             continue
         if packet.is_discard:
             continue
@@ -150,40 +173,56 @@ def _read_packets(
     return found
 
 
+def _ends_early(container: Any, stream: Any, packets: _Packets) -> bool:
+    """Whether the header promises more than is there."""
+    if int(stream.frames) > packets.total:
+        return True
+    known = packets.known_pts
+    # Another stream may rightly be longer, so only a lone stream is held to the file's duration.
+    if len(container.streams) > 1 or not container.duration or not known:
+        return False
+    shown_s = float((max(known) - min(known)) * Fraction(stream.time_base))
+    return bool(container.duration / av.time_base - shown_s > max(1.0, 0.1 * shown_s))
+
+
 def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count: int | None) -> _Decoded:
-    """Decode `count` frames (None: all of them)."""
+    """Decode at most `count` frames (None: all of them)."""
     found = _Decoded()
+
+    def on_fault() -> None:
+        found.faults += 1
+
     with opened_video(path) as (container, stream):
-        for frame in itertools.islice(decoded_frames(path, container, stream), count):
+        for frame in decoded_frames(path, container, stream, on_fault):
             on_frame()
+            if len(found.pts) == count:
+                return found
             if not found.pts:
                 found.size_wh = (frame.width, frame.height)
                 check_pixels(path.name, found.size_wh, limits)
                 found.orientation = frame_orientation(frame)
             found.pts.append(frame.pts)
+            check_frames(path.name, len(found.pts), limits)
             found.corrupt += bool(frame.is_corrupt)
+    found.whole = True
     return found
 
 
-def _damage(path: Path, packets: _Packets, decoded: _Decoded, announced: int, whole: bool) -> list[str]:
+def _damage(path: Path, packets: _Packets, decoded: _Decoded) -> list[str]:
     """Warnings about frames that are lost; raises when too little is left to trust."""
-    expected = len(packets.pts)
-    lost = max(0, expected - len(decoded.pts)) if whole else 0
-    if not decoded.pts or (lost + decoded.corrupt) > _MAX_DAMAGED_SHARE * expected:
+    count = len(decoded.pts)
+    said = f"{decoded.faults} do not decode and {decoded.corrupt} decode with errors"
+    if not count or (decoded.faults + decoded.corrupt) > _MAX_DAMAGED_SHARE * (count + decoded.faults):
         raise MediaUnreadableError(
-            f"{path.name} is corrupt: of {expected} frames {lost} do not decode and "
-            f"{decoded.corrupt} are damaged.",
+            f"{path.name} is corrupt: of {len(packets.pts)} frames {said}.",
             hint="Export or download it again.",
         )
     warnings = []
-    if lost or decoded.corrupt:
-        warnings.append(
-            f"{path.name} is damaged: of {expected} frames {lost} do not decode (left out) and "
-            f"{decoded.corrupt} decode with errors."
-        )
-    if packets.broken or announced > packets.total:
-        of = f" of {announced}" if announced > expected else ""
-        warnings.append(f"{path.name} breaks off: {expected}{of} frames are there and are used.")
+    if packets.broken:
+        shown = count if decoded.whole else len(packets.pts)
+        warnings.append(f"{path.name} breaks off early; the {shown} frames that are there are used.")
+    elif decoded.faults or decoded.corrupt:
+        warnings.append(f"{path.name} is damaged: of {len(packets.pts)} frames {said}.")
     return warnings
 
 

@@ -1,0 +1,122 @@
+"""A folder of frames is a video: order, what counts as a frame, and folders that are refused."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+import pytest
+from media_makers import make_folder, number_of, numbered_frame
+from PIL import Image
+
+from sa2va_tools.errors import MediaTooLargeError, MediaUnreadableError
+from sa2va_tools.media import media as media_module
+from sa2va_tools.media.decode import iter_frames, read_frames
+from sa2va_tools.media.media import open_media
+from sa2va_tools.settings import MediaLimits
+
+
+def test_frames_are_in_natural_order_at_24_per_second(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["frame1.png", "frame2.png", "frame10.JPG", "frame11.webp"])
+    media = open_media(folder)
+    assert (media.kind, media.container, media.name) == ("video", "frames", "clip")
+    assert (media.frame_count, media.size_wh, media.fps) == (4, (64, 48), Fraction(24))
+    assert media.duration_s == pytest.approx(4 / 24) and media.timestamps_s[1] == pytest.approx(1 / 24)
+    assert "24 frames per second" in media.warnings[0]
+    assert [number_of(rgb) for _, rgb in iter_frames(media)] == [0, 1, 2, 3]
+    assert [number_of(rgb) for rgb in read_frames(media, [3, 1, 3])] == [3, 1, 3]
+
+
+def test_hidden_files_other_files_and_subfolders_are_passed_over(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", ".2.png"])
+    (folder / "notes.txt").write_text("x")
+    (folder / "masks.png").mkdir()
+    (folder / "sound.gif").write_bytes(b"x")
+    assert open_media(folder).frame_count == 1
+
+
+def test_the_hash_is_of_names_and_contents(tmp_path):
+    one = make_folder(tmp_path / "a", ["1.png", "2.png"])
+    same = make_folder(tmp_path / "b", ["1.png", "2.png"])
+    renamed = make_folder(tmp_path / "c", ["1.png", "3.png"])
+    hashes = [open_media(folder).content_hash for folder in (one, same, renamed)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    Image.fromarray(numbered_frame(9)).save(same / "2.png")
+    assert open_media(same).content_hash != hashes[0]
+
+
+def test_mixed_sizes_name_the_first_two_that_differ(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
+    Image.new("RGB", (32, 32)).save(folder / "10.png")
+    Image.new("RGB", (16, 16)).save(folder / "11.png")
+    with pytest.raises(MediaUnreadableError, match=r"1\.png is 64×48 and 10\.png is 32×32"):
+        open_media(folder)
+
+
+def test_sizes_are_compared_after_orientation(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png"])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 64)).save(folder / "2.jpg", exif=exif)
+    assert open_media(folder).size_wh == (64, 48)
+
+
+def test_empty_folders_say_what_they_hold(tmp_path):
+    (tmp_path / "clip").mkdir()
+    with pytest.raises(MediaUnreadableError, match="holds no frames"):
+        open_media(tmp_path / "clip")
+    (tmp_path / "clip" / "a.txt").touch()
+    with pytest.raises(MediaUnreadableError, match="1 other"):
+        open_media(tmp_path / "clip")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_closed_folder_says_so(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png"])
+    folder.chmod(0)
+    try:
+        with pytest.raises(MediaUnreadableError, match="permission"):
+            open_media(folder)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_broken_frame_is_named(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:90])
+    with pytest.raises(MediaUnreadableError, match=r"2\.png"):
+        open_media(folder)
+
+
+def test_a_broken_frame_beyond_the_budget_is_named_when_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48)
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:90])
+    media = open_media(folder)
+    assert len(read_frames(media, [0, 2])) == 2
+    with pytest.raises(MediaUnreadableError, match=r"2\.png"):
+        read_frames(media, [1])
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path):
+    outside = make_folder(tmp_path / "outside", ["secret.png"])
+    folder = make_folder(tmp_path / "clip", ["1.png"])
+    (folder / "2.png").symlink_to(folder / "1.png")
+    assert open_media(folder).frame_count == 2
+    (folder / "3.png").symlink_to(outside / "secret.png")
+    with pytest.raises(MediaUnreadableError, match=r"clip/3\.png"):
+        open_media(folder)
+
+
+def test_limits_count_the_whole_folder(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    for limits in (
+        MediaLimits(max_frames=2),
+        MediaLimits(max_bytes=size - 1),
+        MediaLimits(max_pixels=3000),
+        MediaLimits(max_duration_s=0.1),
+    ):
+        with pytest.raises(MediaTooLargeError):
+            open_media(folder, limits)
+    assert open_media(folder, MediaLimits(max_frames=3, max_bytes=size)).frame_count == 3

@@ -1,0 +1,355 @@
+"""Videos: exact frames and times, turned upright, read by index and as a stream; broken videos."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from media_makers import make_audio, make_video, number_of, numbered_frame, remux
+
+from sa2va_tools.errors import CancelledError, MediaTooLargeError, MediaUnreadableError, RequestError
+from sa2va_tools.media import media as media_module
+from sa2va_tools.media.decode import iter_frames, read_frames, read_image
+from sa2va_tools.media.media import Media, open_media
+from sa2va_tools.progress import CancelToken
+from sa2va_tools.settings import MediaLimits
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "media"
+real_media = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of real media is absent")
+
+B_FRAMES = {"g": "6", "bf": "3", "preset": "medium"}
+
+
+def numbers(media: Media, indices: list[int] | None = None) -> list[int]:
+    return [number_of(rgb) for _, rgb in iter_frames(media, indices)]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "container"),
+    [
+        ("a.mp4", "libx264", "mp4"),
+        ("a.mov", "libx264", "mov"),
+        ("a.mkv", "libx264", "mkv"),
+        ("a.webm", "libvpx-vp9", "webm"),
+        ("b.webm", "libvpx", "webm"),
+        ("a.avi", "mpeg4", "avi"),
+        ("a.ts", "libx264", "mpegts"),
+        ("a.flv", "flv", "flv"),
+    ],
+)
+def test_every_container_gives_exact_frames_in_order(tmp_path, name, codec, container, capfd):
+    media = open_media(make_video(tmp_path / name, 12, codec=codec))
+    assert (media.kind, media.container, media.size_wh) == ("video", container, (64, 48))
+    assert (media.frame_count, media.fps) == (12, Fraction(10))
+    assert media.timestamps_s == pytest.approx([index / 10 for index in range(12)], abs=0.002)
+    assert media.duration_s == pytest.approx(1.2, abs=0.01)
+    assert media.warnings == ()
+    assert [index for index, _ in iter_frames(media)] == list(range(12))
+    assert numbers(media) == list(range(12))
+    assert capfd.readouterr().out == ""
+
+
+def test_a_stream_without_a_container_plays_at_an_assumed_rate(tmp_path):
+    media = open_media(make_video(tmp_path / "a.h264", 12, rate=Fraction(25)))
+    assert media.frame_count == 12 and "no usable timestamps" in media.warnings[0]
+    assert media.timestamps_s[:3] == (0.0, 0.04, 0.08)
+    assert number_of(read_frames(media, [7])[0]) == 7
+
+
+def test_b_frames_come_in_order_of_presentation(tmp_path):
+    media = open_media(make_video(tmp_path / "a.mp4", 24, options=B_FRAMES))
+    assert numbers(media) == list(range(24))
+    assert media.timestamps_s == pytest.approx([index / 10 for index in range(24)])
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_variable_frame_rate_keeps_its_times(tmp_path, suffix):
+    times_ms = [0, 40, 80, 500, 520, 1500, 1501, 3000]
+    media = open_media(make_video(tmp_path / f"a.{suffix}", 8, times_ms=times_ms, options=B_FRAMES))
+    assert media.timestamps_s == pytest.approx([ms / 1000 for ms in times_ms], abs=1e-4)
+    assert media.fps == Fraction(7, 3)
+    assert media.duration_s >= 3.0
+    assert numbers(media) == list(range(8))
+
+
+def test_times_count_from_the_first_frame(tmp_path):
+    media = open_media(make_video(tmp_path / "a.ts", 4, times_ms=[2000, 2100, 2200, 2300]))
+    assert media.timestamps_s == pytest.approx((0, 0.1, 0.2, 0.3))
+
+
+def test_ntsc_rates_stay_fractions(tmp_path):
+    for suffix in ("mp4", "mkv"):
+        media = open_media(make_video(tmp_path / f"a.{suffix}", 30, rate=Fraction(30000, 1001)))
+        assert media.fps == Fraction(30000, 1001)
+
+
+def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
+    plain = make_video(tmp_path / "a.mp4", 20, options={"bf": "0"})
+    with av.open(str(plain)) as container:
+        tick = int(Fraction(1, 10) / container.streams.video[0].time_base)
+    cut = open_media(remux(plain, tmp_path / "b.mp4", earlier_by=5 * tick))
+    assert cut.frame_count == 15 and cut.warnings == ()
+    assert numbers(cut) == list(range(5, 20))
+    assert number_of(read_frames(cut, [9])[0]) == 14
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize(
+    ("rotation", "clockwise", "corner"),
+    [
+        ((0, False, False), 0, (0, 0)),
+        ((-90, False, False), 90, (0, -1)),
+        ((180, False, False), 180, (-1, -1)),
+        ((90, False, False), 270, (-1, 0)),
+        ((0, True, False), 0, (0, -1)),
+        ((0, False, True), 180, (-1, 0)),
+    ],
+)
+def test_the_display_matrix_is_applied(tmp_path, suffix, rotation, clockwise, corner):
+    media = open_media(make_video(tmp_path / f"a.{suffix}", 3, rotation=rotation))
+    turned = clockwise in (90, 270)
+    assert media.size_wh == ((48, 64) if turned else (64, 48))
+    assert media.rotation_deg == clockwise
+    for rgb in read_frames(media, [0, 2]):
+        assert rgb.shape[1::-1] == media.size_wh and rgb.flags.c_contiguous
+        assert rgb[corner][0] > 150 and rgb[corner][1] < 80
+
+
+def test_pixels_that_are_not_square_are_named(tmp_path):
+    media = open_media(make_video(tmp_path / "a.mp4", 3, sar=Fraction(4, 3)))
+    assert media.size_wh == (64, 48) and "4/3" in media.warnings[0]
+
+
+def test_a_video_with_sound_is_a_video(tmp_path):
+    assert open_media(make_video(tmp_path / "a.mp4", 5, audio=True)).frame_count == 5
+
+
+def test_reading_by_index_agrees_with_the_stream(tmp_path):
+    media = open_media(make_video(tmp_path / "a.mp4", 90, options=B_FRAMES))
+    stream = dict(iter_frames(media))
+    for wanted in ([0], [89], [40, 41], [3, 50, 88], [0, 1, 2]):
+        picked = dict(iter_frames(media, wanted))
+        assert list(picked) == wanted
+        assert all((picked[index] == stream[index]).all() for index in wanted)
+
+
+def test_far_frames_are_sought_not_decoded_up_to(tmp_path, monkeypatch):
+    media = open_media(make_video(tmp_path / "a.mp4", 200, options={"g": "10"}))
+    decoded = count_decoded(monkeypatch)
+    assert numbers(media, [100, 195]) == [100 % 28, 195 % 28]
+    assert decoded() < 60
+
+
+def test_decoding_stops_after_the_last_wanted_frame(tmp_path, monkeypatch):
+    media = open_media(make_video(tmp_path / "a.mp4", 200))
+    decoded = count_decoded(monkeypatch)
+    assert numbers(media, [0, 5]) == [0, 5]
+    assert decoded() < 60
+
+
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Counts the frames that leave the decoder from now on; decoding itself is the real one."""
+    from sa2va_tools.media import decode
+
+    real, count = decode.decoded_frames, 0
+
+    def counted(*arguments):
+        nonlocal count
+        for frame in real(*arguments):
+            count += 1
+            yield frame
+
+    monkeypatch.setattr(decode, "decoded_frames", counted)
+    return lambda: count
+
+
+def test_read_frames_takes_any_order_and_repeats(tmp_path):
+    media = open_media(make_video(tmp_path / "a.mp4", 12))
+    assert [number_of(rgb) for rgb in read_frames(media, [9, 2, 9, 0])] == [9, 2, 9, 0]
+    assert read_frames(media, []) == []
+    assert number_of(read_image(media)) == 0
+
+
+@pytest.mark.parametrize("indices", [[12], [-1], [3, 3], [3, 2]])
+def test_bad_indices_are_refused_before_decoding(tmp_path, indices):
+    media = open_media(make_video(tmp_path / "a.mp4", 12))
+    with pytest.raises(RequestError):
+        iter_frames(media, indices)
+
+
+def test_cancelling_stops_the_stream_at_the_next_frame(tmp_path):
+    media = open_media(make_video(tmp_path / "a.mp4", 12))
+    token = CancelToken()
+    frames = iter_frames(media, cancel=token)
+    next(frames)
+    token.cancel()
+    with pytest.raises(CancelledError):
+        next(frames)
+    with pytest.raises(CancelledError):
+        open_media(media.path, cancel=token)
+
+
+def test_limits_on_frames_seconds_and_pixels(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 12)
+    with pytest.raises(MediaTooLargeError, match="more than 11 frames"):
+        open_media(path, MediaLimits(max_frames=11))
+    with pytest.raises(MediaTooLargeError, match="lasts"):
+        open_media(path, MediaLimits(max_duration_s=1.0))
+    with pytest.raises(MediaTooLargeError, match="64×48"):
+        open_media(path, MediaLimits(max_pixels=3000))
+    assert open_media(path, MediaLimits(max_frames=12, max_duration_s=1.3)).frame_count == 12
+
+
+def test_audio_alone_is_not_a_video(tmp_path):
+    with pytest.raises(MediaUnreadableError, match="only audio"):
+        open_media(make_audio(tmp_path / "a.m4a"))
+    with pytest.raises(MediaUnreadableError, match="only audio"):
+        open_media(make_audio(tmp_path / "a.mp4"))
+
+
+def test_a_video_of_no_frames(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+        container.mux(stream.encode())
+    with pytest.raises(MediaUnreadableError, match=r"a\.mp4"):
+        open_media(path)
+
+
+def test_a_video_that_lost_its_index(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 12)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaUnreadableError, match="truncated or corrupt"):
+        open_media(path)
+    path.write_bytes(b"\0" * 5000)
+    with pytest.raises(MediaUnreadableError):
+        open_media(path)
+
+
+def noisy_video(path: Path, muxer: dict[str, str] | None = None) -> Path:
+    """40 frames of noise, so that damage anywhere hits picture data."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", container_options=muxer or {}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(40):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (48, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_video_that_breaks_off_is_used_up_to_the_break(tmp_path, suffix, capfd):
+    path = noisy_video(tmp_path / f"a.{suffix}", {"movflags": "+faststart"} if suffix == "mp4" else None)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    media = open_media(path)
+    assert 10 < media.frame_count < 30 and "breaks off" in media.warnings[0]
+    assert len(list(iter_frames(media))) == media.frame_count == len(media.timestamps_s)
+    assert capfd.readouterr() == ("", "")
+
+
+def damaged(path: Path, flips: int) -> Path:
+    data, dice = bytearray(path.read_bytes()), random.Random(0)
+    start = data.find(b"mdat") + 1200  # past the encoder's note in the first frame
+    end = data.find(b"moov") - 4
+    for _ in range(flips):
+        data[dice.randrange(start, end)] ^= 0xFF
+    path.write_bytes(data)
+    return path
+
+
+def test_a_glitch_is_a_warning_and_damage_throughout_an_error(tmp_path, capfd):
+    media = open_media(damaged(noisy_video(tmp_path / "a.mp4"), 8))
+    assert media.frame_count >= 39 and "damaged" in media.warnings[0]
+    with pytest.raises(MediaUnreadableError, match="corrupt"):
+        open_media(damaged(noisy_video(tmp_path / "b.mp4"), 400))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damage_beyond_what_opening_decodes_is_an_error_of_its_frame(tmp_path, monkeypatch):
+    monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 3)
+    path = noisy_video(tmp_path / "a.mkv")
+    media = open_media(path)
+    assert media.frame_count == 40 and media.warnings == ()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames = iter_frames(media)
+    with pytest.raises(MediaUnreadableError, match="cannot be decoded") as caught:
+        for _ in frames:
+            pass
+    assert "End the range before" in caught.value.hint
+
+
+def test_hidden_frames_beyond_the_budget_are_not_counted(tmp_path, monkeypatch):
+    """VP8 may store frames that are never shown; packets are then no measure of frames."""
+    path = tmp_path / "a.webm"
+    options = {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "arnr-maxframes": "5"}
+    make_video(path, 60, codec="libvpx", options=options)
+    whole = open_media(path)
+    monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 40)
+    assert whole.frame_count == open_media(path).frame_count == 60
+    assert whole.warnings == ()
+
+
+def test_a_picture_that_changes_its_size_midway(tmp_path):
+    path = tmp_path / "a.h264"
+    one = make_video(tmp_path / "one.h264", 4).read_bytes()
+    two = make_video(tmp_path / "two.h264", 4, size_wh=(32, 32)).read_bytes()
+    path.write_bytes(one + two)
+    with pytest.raises(MediaUnreadableError, match="64×48 to 32×32"):
+        open_media(path)
+
+
+def test_a_transparent_video_is_laid_over_white(tmp_path):
+    path = tmp_path / "a.mov"
+    rgba = np.dstack([numbered_frame(3), np.zeros((48, 64), np.uint8)])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
+        container.mux(stream.encode())
+    assert (read_image(open_media(path)) == 255).all()
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv422p10le"])
+def test_other_pixel_formats(tmp_path, pix_fmt):
+    media = open_media(make_video(tmp_path / "a.mp4", 6, pix_fmt=pix_fmt))
+    assert numbers(media) == list(range(6))
+
+
+def test_memory_stays_flat_on_a_long_video(tmp_path):
+    import tracemalloc
+
+    media = open_media(make_video(tmp_path / "a.mp4", 400))
+    tracemalloc.start()
+    for _ in iter_frames(media):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 64 * 48 * 3
+
+
+@real_media
+@pytest.mark.parametrize(
+    ("name", "size_wh", "count", "fps"),
+    [
+        ("bedroom.mp4", (960, 540), 200, Fraction(30)),
+        ("dog.mp4", (1280, 720), 289, Fraction(30000, 1001)),
+        ("juggle.mp4", (1280, 720), 247, Fraction(24)),
+    ],
+)
+def test_real_clips(name, size_wh, count, fps):
+    media = open_media(SHARED / name)
+    assert (media.size_wh, media.frame_count, media.fps) == (size_wh, count, fps)
+    assert media.timestamps_s == pytest.approx([float(index / fps) for index in range(count)])
+    assert media.warnings == () and media.duration_s == pytest.approx(float(count / fps))
+    (picked,) = read_frames(media, [60])
+    stream = dict(iter_frames(media, range(58, 62)))
+    assert (picked == stream[60]).all() and (picked != stream[61]).any()
