@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 
 class RleData(BaseModel):
@@ -27,14 +27,16 @@ class Region(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mask: str | None = Field(None, description="mask: handle.")
-    box_xyxy: tuple[float, float, float, float] | None = Field(None, description="[x0, y0, x1, y1]")
-    points_xy: list[tuple[float, float]] | None = Field(
+    box_xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        None, description="[x0, y0, x1, y1]"
+    )
+    points_xy: list[tuple[FiniteFloat, FiniteFloat]] | None = Field(
         None, description="Points inside the object.", min_length=1, max_length=32
     )
-    negative_points_xy: list[tuple[float, float]] = Field(
+    negative_points_xy: list[tuple[FiniteFloat, FiniteFloat]] = Field(
         default_factory=list, description="Points outside it.", max_length=32
     )
-    polygon_xy: list[tuple[float, float]] | None = Field(
+    polygon_xy: list[tuple[FiniteFloat, FiniteFloat]] | None = Field(
         None, description="Outline of the region.", min_length=3, max_length=2000
     )
     rle: RleData | None = Field(None, description="COCO, size is [height, width].")

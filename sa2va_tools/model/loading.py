@@ -160,7 +160,7 @@ class _Filler:
             raise CheckpointMismatchError(
                 f"The weights do not fit the config: {len(missing)} missing ({_some(missing)}), "
                 f"{len(self.unknown)} unknown ({_some(sorted(self.unknown))}).",
-                hint="config.json and weights are not of the same checkpoint, or its family is not supported.",
+                hint="config.json and weights are not of the same checkpoint, or of a family not supported.",
             )
         if config.tie_word_embeddings:
             language: Any = self.modules.get_submodule("mllm.language_model")

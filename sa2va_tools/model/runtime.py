@@ -252,5 +252,5 @@ def _guarded(walk: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
 def _out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
     return OutOfMemoryError(
         f"{what} did not fit into the device's memory: {error}.",
-        hint="Use a shorter range or a larger stride, fewer expressions, a smaller checkpoint, or --device cpu.",
+        hint="Use a shorter range or a larger stride, fewer expressions, a smaller checkpoint, or the CPU.",
     )

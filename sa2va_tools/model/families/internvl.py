@@ -93,7 +93,7 @@ class InternVL(nn.Module):
         else:
             tiles, counts = self._tiles(pictures)
         pixels = vision_pixels(tiles, self.config.tile_size)
-        weight = self.mlp1[1].weight
+        weight = self.language_model.get_input_embeddings().weight
         tokens = self.visual_tokens(torch.from_numpy(pixels).to(weight.device, weight.dtype))
         return VisualInput(tokens, tuple(counts))
 

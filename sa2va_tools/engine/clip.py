@@ -1,0 +1,58 @@
+"""A range of one image or video, as the model's source of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.media.decode import iter_frames, read_frames
+from sa2va_tools.media.media import Media
+from sa2va_tools.progress import CancelToken
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Frames of `media` by position 0 … n-1; `frame_indices` are the source's own numbers."""
+
+    media: Media
+    frame_indices: tuple[int, ...]
+    cancel: CancelToken | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+    @property
+    def is_video(self) -> bool:
+        return self.media.kind == "video"
+
+    @property
+    def times_s(self) -> tuple[float, ...]:
+        """Seconds of each frame; empty for an image."""
+        stamps = self.media.timestamps_s
+        return tuple(stamps[index] for index in self.frame_indices) if self.is_video else ()
+
+    def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Streamed; `positions` strictly increasing."""
+        wanted = [self.frame_indices[position] for position in positions]
+        return (picture for _, picture in iter_frames(self.media, wanted, cancel=self.cancel))
+
+    def pictures(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """A few frames at once."""
+        return read_frames(self.media, [self.frame_indices[position] for position in positions])
+
+    def sources(self, positions: Sequence[int]) -> tuple[int, ...]:
+        """Source frame numbers of positions."""
+        return tuple(self.frame_indices[position] for position in positions)
+
+
+def check_frame(media: Media, frame_index: int) -> None:
+    """Raises RequestError for a frame that the media has not got."""
+    if not 0 <= frame_index < media.frame_count:
+        raise RequestError(
+            f"Frame {frame_index} is out of range: {media.name} has {media.frame_count} frame(s).",
+            hint=f"Use a frame index from 0 to {media.frame_count - 1}.",
+        )

@@ -1,0 +1,122 @@
+"""One call's use of the model: looking, asking and propagating, with progress, cancel and timings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_tools import __version__
+from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.key_frames import FramePlan
+from sa2va_tools.engine.results import Provenance
+from sa2va_tools.engine.tracks import collect_tracks
+from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.model.output import ModelAnswer, PointPrompt
+from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from sa2va_tools.model.families.base import VisualInput
+    from sa2va_tools.model.runtime import Sa2vaRuntime
+
+
+@dataclass(slots=True)
+class Job:
+    """A loaded model, a clip, and who wants to hear of it."""
+
+    runtime: Sa2vaRuntime
+    clip: Clip
+    on_progress: ProgressCallback
+    cancel: CancelToken | None
+    max_new_tokens: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def look(self, positions: Sequence[int]) -> VisualInput:
+        """Visual tokens of the frames at `positions`, computed once for all questions."""
+        with self._stage("look"):
+            self.on_progress(Progress("look", 0, len(positions), "looking at the key frames"))
+            visual = self.runtime.look(self.clip.pictures(positions), video=self.clip.is_video)
+            self.on_progress(Progress("look", len(positions), len(positions)))
+            return visual
+
+    def ask(self, question: str, visual: VisualInput, *, part: str = "") -> ModelAnswer:
+        with self._stage("answer"):
+            return self.runtime.answer(
+                question,
+                visual,
+                max_new_tokens=self.max_new_tokens,
+                cancel=self.cancel,
+                on_token=lambda count: self._wrote(count, part),
+            )
+
+    def caption(
+        self, picture: NDArray[np.uint8], mask: NDArray[np.bool_], question: str
+    ) -> tuple[ModelAnswer, bool]:
+        with self._stage("answer"):
+            return self.runtime.caption(
+                picture, mask, question, max_new_tokens=self.max_new_tokens, cancel=self.cancel
+            )
+
+    def masks_from_points(
+        self, picture: NDArray[np.uint8], prompts: Sequence[PointPrompt]
+    ) -> NDArray[np.bool_]:
+        with self._stage("segment"):
+            return self.runtime.masks_from_points(picture, prompts, cancel=self.cancel).masks
+
+    def propagate_words(self, plan: FramePlan, seg_prompts: NDArray[np.float32]) -> list[MaskTrack]:
+        """One track per [SEG], all in one pass over the frames."""
+        if not len(seg_prompts):
+            return []
+        with self._stage("propagate"):
+            walk = self.runtime.masks_from_words(
+                self.clip, seg_prompts, mode=plan.mode, key_positions=plan.keys, cancel=self.cancel
+            )
+            return collect_tracks(self.clip, walk, len(seg_prompts), self.on_progress)
+
+    def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[MaskTrack]:
+        """One track per mask given at `position`, both ways."""
+        with self._stage("propagate"):
+            walk = self.runtime.masks_from_masks(self.clip, masks, position, cancel=self.cancel)
+            return collect_tracks(self.clip, walk, len(masks), self.on_progress)
+
+    def provenance(self, mode: str, seen: Sequence[int], *, frames: int) -> Provenance:
+        """`seen` are positions that the language model saw; `frames` is how many were propagated."""
+        facts = self.runtime.facts
+        return Provenance(
+            checkpoint=self.runtime.name,
+            revision=self.runtime.revision,
+            family=self.runtime.config.family_name,
+            mode=mode,
+            key_frames=self.clip.sources(tuple(seen)),
+            frames=frames,
+            size_wh=self.clip.media.size_wh,
+            device=facts.device,
+            dtype=facts.dtype,
+            version=__version__,
+            timings_s={name: round(seconds, 4) for name, seconds in self.seconds.items()},
+        )
+
+    def warnings(self, answers: Sequence[ModelAnswer] = ()) -> list[str]:
+        """What is to be said of the media, the checkpoint and the answers."""
+        said = list(self.clip.media.warnings)
+        if self.runtime.config.world:
+            said.append(self.runtime.config.world)
+        if any(answer.truncated for answer in answers):
+            said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
+        return said
+
+    def _wrote(self, count: int, part: str) -> None:
+        self.on_progress(Progress("answer", count, None, f"writing the answer{part}, {count} tokens"))
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -1,0 +1,90 @@
+"""Paths and handles → media and masks, under one access policy and one store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sa2va_tools.engine.results import MediaRef
+from sa2va_tools.errors import RequestError
+from sa2va_tools.media.media import Media, open_media
+from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.progress import CancelToken
+from sa2va_tools.settings import MediaLimits
+from sa2va_tools.store.handles import kind_of
+from sa2va_tools.store.records import MaskRecord
+from sa2va_tools.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A probed image or video and what results say of it."""
+
+    media: Media
+    ref: MediaRef
+
+
+class Library:
+    """Everything that a name can stand for. The policy holds for handles as well: the store may have
+    been filled by someone who was allowed more."""
+
+    def __init__(self, store: Store, access: AccessPolicy, limits: MediaLimits) -> None:
+        self.store, self.access, self.limits = store, access, limits
+
+    def open(self, source: object, cancel: CancelToken | None = None) -> Opened:
+        """The media at a path, or behind a `media:`, `mask:` or `answer:` handle."""
+        text = str(source).strip()
+        kind = kind_of(text)
+        if kind is None:
+            media = open_media(self.access.resolve(text), self.limits, cancel)
+            return Opened(media, media_ref(media, self.store.put_media(media)))
+        handle = self._media_handle(text, kind)
+        media = self.store.get_media(handle)
+        self.access.resolve(media.path)
+        return Opened(media, media_ref(media, handle))
+
+    def _media_handle(self, handle: str, kind: str) -> str:
+        if kind == "mask":
+            return self.store.get_mask(handle).media_handle
+        if kind == "answer":
+            found = self.store.get_answer(handle).media_handle
+            if found is None:
+                raise RequestError(f"{handle} is not about any image or video.", hint="Give a media handle.")
+            return found
+        return handle
+
+    def masks(self, handles: Sequence[str], opened: Opened) -> list[tuple[str, MaskRecord]]:
+        """The masks that handles stand for (`answer:` has several, `media:` none), each once.
+
+        Raises RequestError for a mask over other media, UnknownHandleError.
+        """
+        named: list[str] = []
+        for handle in handles:
+            kind = kind_of(handle)
+            if kind == "answer":
+                named += self.store.get_answer(handle).mask_handles
+            elif kind != "media":
+                named.append(handle)
+        return [(handle, self.mask(handle, opened)) for handle in dict.fromkeys(named)]
+
+    def mask(self, handle: str, opened: Opened) -> MaskRecord:
+        record = self.store.get_mask(handle)
+        if record.media_handle != opened.ref.handle:
+            raise RequestError(
+                f"{handle} is a mask over {record.media_handle}, not over {opened.ref.handle} "
+                f"({opened.ref.name}).",
+                hint="Use masks of one image or video at a time.",
+            )
+        return record
+
+
+def media_ref(media: Media, handle: str) -> MediaRef:
+    return MediaRef(
+        handle,
+        media.kind,
+        media.size_wh,
+        media.frame_count,
+        None if media.fps is None else str(media.fps),
+        media.duration_s,
+        media.name,
+    )

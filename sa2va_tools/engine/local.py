@@ -1,0 +1,370 @@
+"""The engine of this process: media in, model asked, masks kept. Each method is one story.
+
+Knows what the calls mean; how pictures are decoded, prompts worded, masks propagated and results
+stored is said elsewhere. The model is loaded by the first call that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_tools.engine import questions
+from sa2va_tools.engine.clip import Clip, check_frame
+from sa2va_tools.engine.job import Job
+from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
+from sa2va_tools.engine.library import Library, Opened
+from sa2va_tools.engine.model_host import ModelHost
+from sa2va_tools.engine.pointing import region_label, region_masks
+from sa2va_tools.engine.protocol import MediaSource, Mode
+from sa2va_tools.engine.recording import Recorder, not_found
+from sa2va_tools.engine.regions import Region
+from sa2va_tools.engine.results import (
+    AnswerResult,
+    CaptionResult,
+    MaskObject,
+    RegionCaption,
+    SegmentResult,
+)
+from sa2va_tools.engine.store_backed import StoreBackedEngine
+from sa2va_tools.errors import RequestError
+from sa2va_tools.masks import rle
+from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.media.decode import read_frames
+from sa2va_tools.media.sampling import select_frames
+from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.model.output import ModelAnswer
+from sa2va_tools.model.prompt import chat_question, clean_answer, segment_question
+from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.settings import Settings
+from sa2va_tools.store.store import Store
+
+MAX_REGIONS = 32
+
+
+class LocalEngine(StoreBackedEngine):
+    """See `Engine`. Any thread may call; the model serves one call at a time."""
+
+    def __init__(self, library: Library, host: ModelHost) -> None:
+        super().__init__(library)
+        self.host = host
+
+    @classmethod
+    def from_settings(
+        cls,
+        model: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        access: AccessPolicy | None = None,
+    ) -> LocalEngine:
+        """`access` None reads anything, as a person's own program may."""
+        settings = settings or Settings()
+        library = Library(Store(settings.store_dir), access or AccessPolicy(None), settings.limits)
+        return cls(library, ModelHost(settings.model if model is None else model, settings))
+
+    def close(self) -> None:
+        self.host.close()
+
+    def describe(
+        self,
+        media: MediaSource,
+        question: str | None = None,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        key_frames: int | None = None,
+        max_new_tokens: int | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> AnswerResult:
+        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        asked = questions.describe_question(question, video=clip.is_video)
+        with self._job(clip, on_progress, cancel, max_new_tokens) as job:
+            plan = plan_chat(job.runtime.config, clip, key_frames)
+            answer = job.ask(chat_question(asked), job.look(plan.seen))
+            recorder = self._recorder(job, opened, plan, frames=0)
+            warnings = [*plan.warnings, *job.warnings([answer])]
+        text = clean_answer(answer.text).text
+        return recorder.answer("describe", asked, text, answer.text, (), warnings)
+
+    def segment(
+        self,
+        media: MediaSource,
+        expressions: str | Sequence[str],
+        *,
+        mode: Mode = "auto",
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        key_frames: int | None = None,
+        gate_by_object_score: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        wanted = questions.checked_expressions(expressions)
+        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        with self._job(clip, on_progress, cancel) as job:
+            plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
+            visual = job.look(plan.seen)
+            answers = [
+                job.ask(
+                    segment_question(expression, video=clip.is_video),
+                    visual,
+                    part=f" {number} of {len(wanted)}",
+                )
+                for number, expression in enumerate(wanted, start=1)
+            ]
+            tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
+            recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
+            warnings = [*plan.warnings, *job.warnings(answers)]
+        objects = _objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
+        return _segment_result(recorder, "segment", wanted, answers, objects, warnings)
+
+    def ground(
+        self,
+        media: MediaSource,
+        question: str | None = None,
+        *,
+        mode: Mode = "auto",
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        key_frames: int | None = None,
+        gate_by_object_score: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> AnswerResult:
+        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        asked = questions.ground_question(question, video=clip.is_video)
+        with self._job(clip, on_progress, cancel) as job:
+            plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
+            answer = job.ask(chat_question(asked), job.look(plan.seen))
+            tracks = job.propagate_words(plan, answer.seg_prompts)
+            recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
+            warnings = [*plan.warnings, *job.warnings([answer])]
+        objects = _phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
+        text = clean_answer(answer.text).text
+        return recorder.answer("ground", asked, text, answer.text, objects, warnings)
+
+    def caption_region(
+        self,
+        media: MediaSource,
+        regions: Region | Sequence[Region],
+        question: str | None = None,
+        *,
+        frame_index: int | None = None,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> CaptionResult:
+        wanted = _listed(regions)
+        asked = questions.caption_question(question)
+        opened = self.library.open(media, cancel)
+        frame = self._frame_of(wanted, opened, frame_index)
+        clip = Clip(opened.media, (frame,), cancel)
+        with self._job(clip, on_progress, cancel) as job:
+            picture = read_frames(opened.media, [frame])[0]
+            masks = self._masks_of(job, wanted, opened, frame, picture)
+            answers = [job.caption(picture, mask, asked) for mask in masks]
+            recorder = self._recorder(job, opened, FramePlan("image", (0,), ()), frames=0)
+            warnings = job.warnings([answer for answer, _ in answers])
+        if any(cropped for _, cropped in answers):
+            warnings.append("A region was too small for the model's region grid; it was cropped in on.")
+        captions = tuple(
+            RegionCaption(self._region_object(recorder, region, number, mask), clean_answer(answer.text).text)
+            for number, (region, mask, (answer, _)) in enumerate(
+                zip(wanted, masks, answers, strict=True), start=1
+            )
+        )
+        result = recorder.answer(
+            "caption",
+            asked,
+            "\n".join(caption.text for caption in captions),
+            "\n".join(answer.text for answer, _ in answers),
+            [caption.region for caption in captions],
+            warnings,
+        )
+        return CaptionResult(result.handle, opened.ref, frame, captions, recorder.provenance, tuple(warnings))
+
+    def track(
+        self,
+        media: MediaSource,
+        regions: Region | Sequence[Region],
+        *,
+        frame_index: int = 0,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        stride: int = 1,
+        gate_by_object_score: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        wanted = _listed(regions)
+        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        check_frame(opened.media, frame_index)
+        clip = _including(clip, frame_index)
+        with self._job(clip, on_progress, cancel) as job:
+            picture = read_frames(opened.media, [frame_index])[0]
+            masks = self._masks_of(job, wanted, opened, frame_index, picture)
+            position = clip.frame_indices.index(frame_index)
+            tracks = job.propagate_masks(np.stack(masks), position)
+            mode = "track" if clip.is_video else "image"
+            recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()), frames=len(clip))
+            warnings = job.warnings()
+        labels = [
+            region_label(region, number, self._label_of) for number, region in enumerate(wanted, start=1)
+        ]
+        objects = [
+            recorder.found(label, track, gate=gate_by_object_score)
+            for label, track in zip(labels, tracks, strict=True)
+        ]
+        return _segment_result(recorder, "track", labels, (), objects, warnings)
+
+    # ---- shared steps -------------------------------------------------------------------------
+
+    def _clip(
+        self,
+        media: MediaSource,
+        start_s: float | None,
+        end_s: float | None,
+        stride: int,
+        cancel: CancelToken | None,
+    ) -> tuple[Opened, Clip]:
+        opened = self.library.open(media, cancel)
+        frames = select_frames(opened.media, start_s=start_s, end_s=end_s, stride=stride)
+        return opened, Clip(opened.media, frames, cancel)
+
+    @contextmanager
+    def _job(
+        self,
+        clip: Clip,
+        on_progress: ProgressCallback,
+        cancel: CancelToken | None,
+        max_new_tokens: int | None = None,
+    ) -> Iterator[Job]:
+        most = self.host.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
+        if most < 1:
+            raise RequestError(f"max_new_tokens is {most}; at least 1 is needed.")
+        with self.host.use(on_progress, cancel) as runtime:
+            yield Job(runtime, clip, on_progress, cancel, most)
+
+    def _recorder(self, job: Job, opened: Opened, plan: FramePlan, *, frames: int) -> Recorder:
+        provenance = job.provenance(plan.mode, plan.seen, frames=frames)
+        return Recorder(self.library.store, opened, job.clip, provenance)
+
+    def _masks_of(
+        self,
+        job: Job,
+        regions: Sequence[Region],
+        opened: Opened,
+        frame_index: int,
+        picture: NDArray[np.uint8],
+    ) -> list[NDArray[np.bool_]]:
+        return region_masks(
+            regions,
+            frame_index,
+            opened.media.size_wh,
+            track_of=lambda handle: self.library.mask(handle, opened).track,
+            masks_from_points=lambda prompts: job.masks_from_points(picture, prompts),
+        )
+
+    def _frame_of(self, regions: Sequence[Region], opened: Opened, frame_index: int | None) -> int:
+        """The asked frame; else the one where the first mask handle's mask is largest; else 0."""
+        if frame_index is not None:
+            check_frame(opened.media, frame_index)
+            return frame_index
+        handles = [region.mask for region in regions if region.mask is not None]
+        return self.library.mask(handles[0], opened).track.largest_frame if handles else 0
+
+    def _region_object(
+        self, recorder: Recorder, region: Region, number: int, mask: NDArray[np.bool_]
+    ) -> MaskObject:
+        label = region_label(region, number, self._label_of)
+        clip = recorder.clip
+        track = MaskTrack(clip.media.size_wh, clip.frame_indices, (rle.encode(mask),), (1.0,), (1.0,))
+        made = recorder.found(label, track, gate=False)
+        return replace(made, handle=region.mask) if region.mask is not None else made
+
+    def _label_of(self, handle: str) -> str:
+        return self.library.store.get_mask(handle).label
+
+
+def _listed(regions: Region | Sequence[Region]) -> list[Region]:
+    wanted = [regions] if isinstance(regions, Region) else list(regions)
+    if not 1 <= len(wanted) <= MAX_REGIONS:
+        raise RequestError(
+            f"{len(wanted)} regions were given; 1 to {MAX_REGIONS} are allowed in one call.",
+            hint="Give a mask handle, box, points, polygon or RLE; split many over several calls.",
+        )
+    return wanted
+
+
+def _including(clip: Clip, frame_index: int) -> Clip:
+    """The clip with the prompted frame in it, where the stride would skip it. Raises RequestError
+    for a frame outside the range."""
+    frames = clip.frame_indices
+    if not frames[0] <= frame_index <= frames[-1]:
+        raise RequestError(
+            f"Frame {frame_index} is outside the range to be tracked (frames {frames[0]} to {frames[-1]}).",
+            hint="Point at a frame inside start_s … end_s, or widen the range.",
+        )
+    return replace(clip, frame_indices=tuple(sorted({*frames, frame_index})))
+
+
+def _objects_of(
+    recorder: Recorder,
+    expressions: Sequence[str],
+    answers: Sequence[ModelAnswer],
+    tracks: Sequence[MaskTrack],
+    *,
+    gate: bool,
+) -> list[MaskObject]:
+    """The tracks of each expression's answer, numbered where it has several; or why it has none."""
+    objects: list[MaskObject] = []
+    rest = iter(tracks)
+    for expression, answer in zip(expressions, answers, strict=True):
+        count = len(answer.seg_prompts)
+        if not count:
+            said = clean_answer(answer.text).text
+            objects.append(
+                not_found(expression, f"The model answered without pointing at anything: “{said}”")
+            )
+        for number in range(1, count + 1):
+            label = expression if count == 1 else f"{expression} #{number}"
+            objects.append(recorder.found(label, next(rest), gate=gate))
+    return objects
+
+
+def _phrases_of(
+    recorder: Recorder, answer: ModelAnswer, tracks: Sequence[MaskTrack], *, gate: bool
+) -> list[MaskObject]:
+    """One object per [SEG], labelled by the phrase that it belongs to."""
+    clean = clean_answer(answer.text)
+    spans = clean.phrase_spans[: len(tracks)]
+    return [
+        recorder.found(
+            clean.text[slice(*span)] if span else f"object {number}", track, gate=gate, phrase_span=span
+        )
+        for number, (span, track) in enumerate(zip(spans, tracks, strict=True), start=1)
+    ]
+
+
+def _segment_result(
+    recorder: Recorder,
+    kind: str,
+    labels: Sequence[str],
+    answers: Sequence[ModelAnswer],
+    objects: Sequence[MaskObject],
+    warnings: Sequence[str],
+) -> SegmentResult:
+    said = tuple(clean_answer(answer.text).text for answer in answers)
+    raw = "\n".join(answer.text for answer in answers)
+    result = recorder.answer(kind, "\n".join(labels), "\n".join(said), raw, objects, warnings)
+    return SegmentResult(
+        result.handle, recorder.opened.ref, result.objects, said, recorder.provenance, result.warnings
+    )

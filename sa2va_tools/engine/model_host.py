@@ -1,0 +1,68 @@
+"""Holds the one model of an engine: loads it at first use, lets one job at a time use it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sa2va_tools.errors import MissingExtraError
+from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
+from sa2va_tools.settings import Settings
+
+if TYPE_CHECKING:
+    from sa2va_tools.model.runtime import Sa2vaRuntime
+
+_POLL_S = 0.1
+
+
+class ModelHost:
+    """The checkpoint named at birth, in memory from the first `use` until `close`."""
+
+    def __init__(self, model: str | Path, settings: Settings) -> None:
+        self.model, self.settings = model, settings
+        self._turn = threading.Lock()
+        self._runtime: Sa2vaRuntime | None = None
+
+    @contextmanager
+    def use(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Iterator[Sa2vaRuntime]:
+        """The loaded model, for this job alone. Raises CheckpointError, MissingExtraError, and
+        CancelledError also while it waits for its turn."""
+        while not self._turn.acquire(timeout=_POLL_S):
+            _check(cancel)
+        try:
+            _check(cancel)
+            if self._runtime is None:
+                self._runtime = self._load(on_progress, cancel)
+            yield self._runtime
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Let go of the weights, once the running job has ended."""
+        with self._turn:
+            self._runtime = None
+
+    def _load(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Sa2vaRuntime:
+        on_progress(Progress("load", 0, None, f"loading {self.model}"))
+        try:
+            from sa2va_tools.model.checkpoints import checkpoint_folder
+            from sa2va_tools.model.runtime import Sa2vaRuntime
+        except ModuleNotFoundError as error:
+            raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
+        return Sa2vaRuntime.load(
+            checkpoint_folder(self.model),
+            name=str(self.model),
+            device=self.settings.device,
+            dtype=self.settings.dtype,
+            threads=self.settings.threads,
+            cancel=cancel,
+            on_file=lambda done, total: on_progress(Progress("load", done, total, f"loading {self.model}")),
+        )
+
+
+def _check(cancel: CancelToken | None) -> None:
+    if cancel is not None:
+        cancel.raise_if_cancelled()

@@ -1,0 +1,71 @@
+"""What callers ask, checked and put into the trained words. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.model import prompt as words
+
+MAX_EXPRESSIONS = 64
+MAX_CHARACTERS = 2000
+_MARKUP = (words.IMAGE, *words.SPECIAL_TOKENS, "<|")
+
+
+def checked_text(text: str, what: str) -> str:
+    """`text` without surrounding space. Raises RequestError where it is empty, very long, or holds
+    markup that would be taken for the model's own tokens."""
+    text = text.strip()
+    if not text:
+        raise RequestError(f"The {what} is empty.", hint="Say in words what to look for, e.g. 'the red car'.")
+    if len(text) > MAX_CHARACTERS:
+        raise RequestError(
+            f"The {what} has {len(text)} characters; {MAX_CHARACTERS} are allowed.", hint="Shorten it."
+        )
+    found = next((token for token in _MARKUP if token in text), None)
+    if found is not None:
+        raise RequestError(
+            f"The {what} holds {found!r}, which is part of the model's own markup.",
+            hint="Leave it out: the call itself decides whether masks are made.",
+        )
+    return text
+
+
+def checked_expressions(expressions: str | Sequence[str]) -> list[str]:
+    """One or several expressions, each asked once. Raises RequestError."""
+    given = [expressions] if isinstance(expressions, str) else list(expressions)
+    if not given:
+        raise RequestError("No expression was given.", hint="Say in words what to look for.")
+    if len(given) > MAX_EXPRESSIONS:
+        raise RequestError(
+            f"{len(given)} expressions were given; {MAX_EXPRESSIONS} are allowed in one call.",
+            hint="Split them over several calls.",
+        )
+    return list(dict.fromkeys(checked_text(text, "expression") for text in given))
+
+
+def describe_question(question: str | None, *, video: bool) -> str:
+    if question is None:
+        return words.DESCRIBE_VIDEO if video else words.DESCRIBE_IMAGE
+    return checked_text(question, "question")
+
+
+def ground_question(question: str | None, *, video: bool) -> str:
+    """The trained request for a description with masks, or a question with its request added."""
+    if question is None:
+        return words.GROUND_VIDEO if video else words.GROUND_IMAGE
+    asked = checked_text(question, "question")
+    return asked if "segmentation mask" in asked else f"{asked} {words.GROUND_SUFFIX}"
+
+
+def caption_question(question: str | None) -> str:
+    """A question about the one region of its prompt, by the name that it has there."""
+    if question is None:
+        return words.CAPTION_REGION
+    asked = checked_text(question, "question")
+    if "region1" in asked:
+        return asked
+    for phrase in ("this region", "the region", "the marked region"):
+        if phrase in asked:
+            return asked.replace(phrase, "region1", 1)
+    return f"{asked} (region1)"

@@ -1,0 +1,86 @@
+"""Tracks and answers → results, written into the store, where they get their handles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.library import Opened
+from sa2va_tools.engine.results import AnswerResult, MaskObject, Provenance
+from sa2va_tools.engine.tracks import score_of, why_not_found
+from sa2va_tools.masks.geometry import suspect_frames
+from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.store.records import AnswerRecord, MaskRecord
+from sa2va_tools.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Where results of one call go."""
+
+    store: Store
+    opened: Opened
+    clip: Clip
+    provenance: Provenance
+
+    def found(
+        self, label: str, track: MaskTrack, *, gate: bool, phrase_span: tuple[int, int] | None = None
+    ) -> MaskObject:
+        """The object with its handle; without one, and with the reason, where nothing was found."""
+        reason = why_not_found(track, gate_by_object_score=gate)
+        if reason:
+            return not_found(label, reason, phrase_span)
+        score = score_of(track)
+        record = MaskRecord(self.opened.ref.handle, label, track, score, asdict(self.provenance))
+        return MaskObject(
+            label=label,
+            found=True,
+            reason="",
+            handle=self.store.put_mask(record),
+            track=track,
+            score=score,
+            phrase_span=phrase_span,
+            suspect_frames=suspect_frames(track),
+            times_s=self.clip.times_s,
+        )
+
+    def answer(
+        self,
+        kind: str,
+        question: str,
+        text: str,
+        raw_text: str,
+        objects: Sequence[MaskObject],
+        warnings: Sequence[str],
+    ) -> AnswerResult:
+        """The whole result under one handle."""
+        handles = tuple(item.handle for item in objects if item.handle is not None)
+        labels = tuple(item.label for item in objects if item.handle is not None)
+        handle = self.store.put_answer(
+            AnswerRecord(
+                self.opened.ref.handle,
+                kind,
+                question,
+                text,
+                raw_text,
+                handles,
+                labels,
+                asdict(self.provenance),
+                tuple(warnings),
+            )
+        )
+        return AnswerResult(
+            handle,
+            self.opened.ref,
+            question,
+            text,
+            raw_text,
+            tuple(objects),
+            self.provenance,
+            tuple(warnings),
+        )
+
+
+def not_found(label: str, reason: str, phrase_span: tuple[int, int] | None = None) -> MaskObject:
+    return MaskObject(label, False, reason, None, None, 0.0, phrase_span)

@@ -1,0 +1,87 @@
+"""What every engine of this process shares: names, pictures and files. Knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sa2va_tools.engine.exporting import write_files
+from sa2va_tools.engine.library import Library
+from sa2va_tools.engine.protocol import Engine, MediaSource
+from sa2va_tools.engine.results import ExportResult, MediaRef, ViewResult
+from sa2va_tools.engine.viewing import draw_view
+from sa2va_tools.errors import RequestError
+from sa2va_tools.masks.export import ExportedMask
+from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.store.handles import kind_of
+
+
+class StoreBackedEngine(Engine):
+    """Implements looking up, viewing and exporting over a `Library`."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def view(
+        self,
+        handles: str | Sequence[str],
+        *,
+        media: MediaSource | None = None,
+        frame_index: int | None = None,
+        max_frames: int = 9,
+        max_side: int = 1280,
+        max_bytes: int = 300_000,
+    ) -> ViewResult:
+        given = _listed(handles)
+        opened = self.library.open(given[0] if media is None else media)
+        masks = self.library.masks(given, opened) if media is not None or _are_handles(given) else []
+        return draw_view(
+            opened,
+            masks,
+            frame_index=frame_index,
+            max_frames=max_frames,
+            max_side=max_side,
+            max_bytes=max_bytes,
+        )
+
+    def export(
+        self,
+        handles: str | Sequence[str],
+        out_dir: Path,
+        *,
+        overlay: bool = True,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> ExportResult:
+        given = _listed(handles)
+        opened = self.library.open(given[0], cancel)
+        objects = [
+            ExportedMask(handle, record.label, record.score, record.track)
+            for handle, record in self.library.masks(given, opened)
+        ]
+        return write_files(
+            opened, objects, Path(out_dir), overlay=overlay, on_progress=on_progress, cancel=cancel
+        )
+
+    def media_of(self, source: MediaSource) -> MediaRef:
+        return self.library.open(source).ref
+
+    def frame_index_at(self, media: MediaSource, time_s: float) -> int:
+        stamps = self.library.open(media).media.timestamps_s
+        return max(int(np.searchsorted(stamps, time_s + 1e-6, side="right")) - 1, 0)
+
+
+def _listed(handles: str | Sequence[str]) -> list[str]:
+    given = [handles] if isinstance(handles, str) else list(handles)
+    if not given:
+        raise RequestError(
+            "No handle was given.", hint="Give mask:, answer: or media: handles of earlier results."
+        )
+    return given
+
+
+def _are_handles(given: Sequence[str]) -> bool:
+    """A lone path may be looked at too; then there are no masks to look up."""
+    return all(kind_of(handle) is not None for handle in given)

@@ -1,0 +1,91 @@
+"""One picture of masks over frames: which frames, drawn how large, in how many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sa2va_tools.engine.clip import check_frame
+from sa2va_tools.engine.library import Opened
+from sa2va_tools.engine.results import ViewResult
+from sa2va_tools.errors import RequestError
+from sa2va_tools.masks.sheet import contact_sheet
+from sa2va_tools.media.decode import read_frames
+from sa2va_tools.media.encode import encode_image
+from sa2va_tools.media.media import Media
+from sa2va_tools.store.records import MaskRecord
+
+_QUALITIES = (90, 80, 70, 55, 40)
+_SMALLER = 0.8
+_LEAST_SIDE = 64
+Masks = Sequence[tuple[str, MaskRecord]]
+
+
+def draw_view(
+    opened: Opened,
+    masks: Masks,
+    *,
+    frame_index: int | None,
+    max_frames: int,
+    max_side: int,
+    max_bytes: int,
+) -> ViewResult:
+    """See `Engine.view`. Raises RequestError for sizes that leave nothing to see."""
+    if max_frames < 1 or max_side < _LEAST_SIDE or max_bytes < 1000:
+        raise RequestError(
+            f"A view needs at least 1 frame, {_LEAST_SIDE} pixels and 1000 bytes; asked for "
+            f"{max_frames}, {max_side} and {max_bytes}.",
+            hint="Leave these arguments out to get their defaults.",
+        )
+    frames = _frames(opened.media, masks, frame_index, max_frames)
+    pictures = read_frames(opened.media, frames)
+    drawn = [_masks_on(masks, frame) for frame in frames]
+    captions = [_caption(opened.media, frame) for frame in frames]
+    side = max_side
+    while True:
+        sheet, scale = contact_sheet(pictures, captions, side, objects=drawn)
+        image = _smallest(sheet, max_bytes)
+        if image is not None or side * _SMALLER < _LEAST_SIDE:
+            break
+        side = int(side * _SMALLER)
+    if image is None:
+        raise RequestError(
+            f"The picture does not fit into {max_bytes} bytes.", hint="Ask for fewer frames or more bytes."
+        )
+    legend = tuple((number, handle, record.label) for number, (handle, record) in enumerate(masks, start=1))
+    size = (sheet.shape[1], sheet.shape[0])
+    return ViewResult(image, "image/jpeg", size, legend, tuple(frames), scale, opened.ref)
+
+
+def _frames(media: Media, masks: Masks, frame_index: int | None, most: int) -> list[int]:
+    """The asked frame; else frames spread over where the masks are seen, or over the media."""
+    if frame_index is not None:
+        check_frame(media, frame_index)
+        return [frame_index]
+    seen = sorted({frame for _, record in masks for frame in record.track.visible})
+    covered = sorted({frame for _, record in masks for frame in record.track.frame_indices})
+    pool = seen or covered or list(range(media.frame_count))
+    picks = np.linspace(0, len(pool) - 1, min(most, len(pool)), dtype=int)
+    return [pool[pick] for pick in picks]
+
+
+def _masks_on(masks: Masks, frame: int) -> list[tuple[int, NDArray[np.bool_]]]:
+    return [
+        (number, record.track.mask(frame))
+        for number, (_, record) in enumerate(masks, start=1)
+        if record.track.covers(frame)
+    ]
+
+
+def _caption(media: Media, frame: int) -> str:
+    return f"frame {frame}  {media.timestamps_s[frame]:.2f} s" if media.kind == "video" else ""
+
+
+def _smallest(sheet: NDArray[np.uint8], max_bytes: int) -> bytes | None:
+    for quality in _QUALITIES:
+        image = encode_image(sheet, "jpeg", quality)
+        if len(image) <= max_bytes:
+            return image
+    return None
