@@ -209,3 +209,13 @@ def test_unequal_frames_or_no_room_are_named():
         contact_sheet([small], [], 100)
     with pytest.raises(ValueError, match="max_side"):
         contact_sheet([small] * 400, ["x"] * 400, 60)
+
+
+def test_equal_masks_over_the_whole_frame_still_show_both_numbers():
+    frame = np.full((120, 160, 3), 128, np.uint8)
+    whole = np.ones((120, 160), bool)
+    one = draw_masks(frame, [(1, whole), (2, whole)])
+    swapped = draw_masks(frame, [(2, whole)])
+    badges = (one != draw_masks(frame, [(1, whole), (2, whole)], badges=False)).any(axis=2)
+    single = (swapped != draw_masks(frame, [(2, whole)], badges=False)).any(axis=2)
+    assert badges.sum() > 1.5 * single.sum()

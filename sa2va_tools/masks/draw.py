@@ -110,7 +110,13 @@ def _place_badge(
         (x - badge_w // 2, y1 + 2),
         (x0 - badge_w - 2, y - badge_h // 2),
     ]
-    wanted = [middle, *beside] if radius >= badge_px * 0.8 else [*beside, middle]
+    # Where another object's badge has the best place, as on two equal masks: next to it.
+    next_to = [
+        (middle[0] + step * (badge_w + 2), middle[1] + row * (badge_h + 2))
+        for row in (0, 1, -1)
+        for step in (1, -1, 2, -2, 3, -3)
+    ]
+    wanted = [middle, *beside, *next_to] if radius >= badge_px * 0.8 else [*beside, middle, *next_to]
     boxes = [
         (left, top, left + badge_w, top + badge_h)
         for left, top in wanted
