@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -50,27 +52,39 @@ async def test_the_main_job_over_stdio_in_both_eras(mode, root):
             assert [block.type for block in viewed.content] == ["text", "image"]
             denied = await client.call_tool("describe", {"media": "/etc/hostname"})
             assert denied.is_error and str(root) in denied.content[0].text
+            await _cancel_an_endless_call(client, root)
+            assert not (await client.call_tool("describe", {"media": str(root / "clip.mp4")})).is_error
     assert heard
 
 
-def test_nothing_but_messages_is_written_to_standard_output(root):
-    requests = [
-        {
-            "id": 1,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2025-06-18",
-                "capabilities": {},
-                "clientInfo": {"name": "test", "version": "0"},
-            },
-        },
-        {"method": "notifications/initialized"},
-        {
-            "id": 2,
-            "method": "tools/call",
-            "params": {"name": "describe", "arguments": {"media": str(root / "clip.mp4")}},
-        },
-    ]
+async def _cancel_an_endless_call(client: Client, root: Path) -> None:
+    working = anyio.Event()
+
+    async def on_progress(_value, _total, message):
+        if message.startswith("propagate 1/600"):
+            working.set()
+
+    async with anyio.create_task_group() as group:
+        arguments = {"media": str(root / "clip.mp4"), "expressions": ["endless"]}
+        group.start_soon(client.call_tool, "segment_by_text", arguments, None, on_progress)
+        await working.wait()
+        group.cancel_scope.cancel()
+
+
+INITIALIZE = {
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "0"},
+    },
+}
+INITIALIZED = {"method": "notifications/initialized"}
+
+
+@contextmanager
+def started(root: Path) -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
         [sys.executable, SERVER, str(root)],
         stdin=subprocess.PIPE,
@@ -79,15 +93,43 @@ def test_nothing_but_messages_is_written_to_standard_output(root):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
     )
-    for request in requests:
-        process.stdin.write(json.dumps({"jsonrpc": "2.0", **request}) + "\n")
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _send(process: subprocess.Popen, *messages: dict) -> None:
+    for message in messages:
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
     process.stdin.flush()
-    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
-    rest, errors = process.communicate(timeout=60)
+
+
+def test_nothing_but_messages_is_written_to_standard_output(root):
+    arguments = {"media": str(root / "clip.mp4")}
+    call = {"id": 2, "method": "tools/call", "params": {"name": "describe", "arguments": arguments}}
+    with started(root) as process:
+        _send(process, INITIALIZE, INITIALIZED, call)
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        rest, errors = process.communicate(timeout=60)
     assert rest == ""
     assert [answer["id"] for answer in answers] == [1, 2]
     assert answers[1]["result"]["isError"] is False
     assert "noise into Python's buffer" in errors and "noise into the descriptor" in errors
+    assert process.returncode == 0
+
+
+def test_a_client_that_hangs_up_stops_the_work_and_the_process(root):
+    arguments = {"media": str(root / "clip.mp4"), "expressions": ["endless"]}
+    params = {"name": "segment_by_text", "arguments": arguments, "_meta": {"progressToken": 1}}
+    with started(root) as process:
+        _send(process, INITIALIZE, INITIALIZED)
+        process.stdout.readline()
+        _send(process, {"id": 2, "method": "tools/call", "params": params})
+        while "propagate" not in process.stdout.readline():
+            assert process.poll() is None
+        process.communicate(timeout=30)
     assert process.returncode == 0
 
 

@@ -168,6 +168,7 @@ def test_an_image_has_no_times(engine, tmp_path):
         ([], "empty"),
         (["a", ""], "Expression 2 is empty"),
         (["Cat", " cat"], "1 and 2 are the same"),
+        ("x" * 1001, "1001 characters"),
         ([str(number) for number in range(MAX_EXPRESSIONS + 1)], "too many"),
     ],
 )
@@ -191,6 +192,14 @@ def test_nested_mistakes_are_named_by_their_place():
         tool_named("caption_region").parse({"regions": [{}]})
     with pytest.raises(RequestError, match="Missing argument 'media'"):
         tool_named("describe").parse({})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])
+def test_times_and_places_that_are_no_numbers_are_refused(number):
+    with pytest.raises(RequestError, match="start_s"):
+        tool_named("describe").parse({"media": "a.mp4", "start_s": number})
+    with pytest.raises(RequestError, match=r"regions\.0"):
+        tool_named("track_region").parse({"regions": [{"points_xy": [[float("nan"), number]]}]})
 
 
 def test_long_wrong_values_are_cut_in_the_answer():

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     WithJsonSchema,
     model_validator,
@@ -80,8 +81,8 @@ class ToolArguments(BaseModel):
 class RangeArguments(ToolArguments):
     """The part of a video that is worked on."""
 
-    start_s: float | None = Field(None, ge=0, description="Video: from this second, e.g. 2.5.")
-    end_s: float | None = Field(None, ge=0, description="Video: up to this second.")
+    start_s: FiniteFloat | None = Field(None, ge=0, description="Video: from this second, e.g. 2.5.")
+    end_s: FiniteFloat | None = Field(None, ge=0, description="Video: up to this second.")
     stride: int = Field(1, ge=1, le=1000, description="Video: every n-th frame; larger is faster.")
 
 
@@ -97,7 +98,7 @@ class FrameArguments(ToolArguments):
     """One frame of a video, by number or by time."""
 
     frame_index: int | None = Field(None, ge=0, description="Video: frame, from 0.")
-    time_s: float | None = Field(None, ge=0, description="Instead of frame_index: its second.")
+    time_s: FiniteFloat | None = Field(None, ge=0, description="Instead of frame_index: its second.")
 
 
 def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments) -> int | None:

@@ -23,6 +23,7 @@ from sa2va_tools.tools.outputs import (
 )
 
 _MAX_LABEL = 120
+_MAX_REASON = 300
 
 
 def media_out(ref: MediaRef) -> MediaOut:
@@ -87,7 +88,7 @@ def _mask_fields(item: MaskObject, media: MediaRef) -> dict[str, Any]:
     return {
         "label": _shortened(item.label, _MAX_LABEL),
         "found": item.found,
-        "reason": item.reason or None,
+        "reason": _shortened(item.reason, _MAX_REASON) or None,
         "handle": item.handle,
         "score": round(item.score, 3),
         "visible_spans": _spans(item, media)[:MAX_SPANS] or None,
@@ -167,4 +168,6 @@ def quoted(text: str) -> str:
 
 
 def _shortened(text: str, limit: int) -> str:
+    """On one line."""
+    text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

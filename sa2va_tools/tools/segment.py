@@ -23,6 +23,7 @@ from sa2va_tools.tools.reporting import (
 )
 
 MAX_EXPRESSIONS = 16
+MAX_EXPRESSION_LENGTH = 1000
 _EXAMPLE = 'Name one thing per expression, e.g. ["the red car", "the person on the left"].'
 
 
@@ -50,6 +51,11 @@ def checked_expressions(given: Sequence[str]) -> list[str]:
         if not expression:
             which = "The expression" if len(expressions) == 1 else f"Expression {number}"
             raise RequestError(f"{which} is empty.", hint=_EXAMPLE)
+        if len(expression) > MAX_EXPRESSION_LENGTH:
+            raise RequestError(
+                f"Expression {number} has {len(expression)} characters; at most {MAX_EXPRESSION_LENGTH}.",
+                hint=_EXAMPLE,
+            )
         first = seen.setdefault(expression.casefold(), number)
         if first != number:
             raise RequestError(
