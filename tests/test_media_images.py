@@ -155,6 +155,18 @@ def test_float_colour_tiff_that_pillow_does_not_know(tmp_path):
         open_media(path, MediaLimits(max_pixels=1000))
 
 
+def test_a_broken_tiff_is_refused_without_a_word_on_stderr(tmp_path, capfd):
+    path = tmp_path / "a.tiff"
+    assert cv2.imwrite(str(path), np.random.default_rng(0).random((48, 64, 3), np.float32))
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"\x11\x01", struct.unpack_from("<I", data, 4)[0])  # where the strips lie
+    data[entry + 8 : entry + 12] = struct.pack("<I", len(data) + 1000)
+    path.write_bytes(data)
+    with pytest.raises(MediaUnreadableError):
+        open_media(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_tiff_of_several_pages_is_its_first_page(tmp_path):
     pages = [Image.fromarray(numbered_frame(index)) for index in (2, 3)]
     path = saved(tmp_path / "a.tiff", pages[0], save_all=True, append_images=pages[1:])

@@ -42,17 +42,25 @@ def probe_animation(path: Path, limits: MediaLimits, on_frame: Callable[[], None
             int(getattr(image, "n_frames", 1)),
         )
     check_frames(path.name, expected, limits)
-    delays_ms, warnings = [], []
-    frames = _delays_ms(path)
+    delays_ms: list[float] = []
+    warnings: list[str] = []
+    frames = _delays_and_sizes(path)
     for _ in range(expected):
         on_frame()
         try:
-            delays_ms.append(next(frames))
+            delay_ms, frame_size_wh = next(frames)
         except MediaUnreadableError as error:
             if not delays_ms:
                 raise
             warnings.append(f"{path.name} breaks off: {len(delays_ms)} of {expected} frames. {error.message}")
             break
+        if frame_size_wh != size_wh:
+            raise MediaUnreadableError(
+                f"{path.name} is corrupt: frame {len(delays_ms)} is {frame_size_wh[0]}×{frame_size_wh[1]}, "
+                f"the picture {size_wh[0]}×{size_wh[1]}.",
+                hint="Export or download it again.",
+            )
+        delays_ms.append(delay_ms)
     ends_ms = np.cumsum(delays_ms, dtype=np.float64)
     check_duration(path.name, float(ends_ms[-1]) / 1000, limits)
     return Probe(
@@ -74,10 +82,10 @@ def iter_animation(path: Path) -> Iterator[NDArray[np.uint8]]:
         yield rgb
 
 
-def _delays_ms(path: Path) -> Iterator[float]:
+def _delays_and_sizes(path: Path) -> Iterator[tuple[float, tuple[int, int]]]:
     for image in _loaded_frames(path):
         delay_ms = float(image.info.get("duration", 0))
-        yield delay_ms if delay_ms > _CLAMPED_MS else float(_DEFAULT_MS)
+        yield (delay_ms if delay_ms > _CLAMPED_MS else float(_DEFAULT_MS)), image.size
 
 
 def _loaded_frames(path: Path) -> Iterator[Image.Image]:

@@ -124,8 +124,18 @@ def _tiff_size_wh(path: Path) -> tuple[int, int]:
         return int(directory[_TIFF_WIDTH]), int(directory[_TIFF_HEIGHT])
 
 
+@contextmanager
+def _silent_opencv() -> Iterator[None]:
+    """OpenCV writes what it thinks of a broken file on stderr."""
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
 def _read_with_opencv(path: Path) -> NDArray[np.uint8]:
-    with decoder_errors(path, "decoded"):
+    with decoder_errors(path, "decoded"), _silent_opencv():
         bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if bgr is None:
         raise MediaUnreadableError(f"{path.name} cannot be decoded as TIFF.", hint=READABLE_KINDS)

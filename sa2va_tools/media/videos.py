@@ -10,7 +10,7 @@ error of the frame that it hits.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -77,13 +77,14 @@ def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], b
         raise MediaUnreadableError(
             f"{path.name} holds no frames.", hint="It may have been cut off; export or download it again."
         )
-    decoded = _decode(path, limits, on_frame, max(1, budget_px // (size_wh[0] * size_wh[1])))
-    if not decoded.whole and decoded.pts != sorted(packets.known_pts)[: len(decoded.pts)]:
+    decoded = _decode(path, limits, on_frame, max(1, budget_px // max(1, size_wh[0] * size_wh[1])))
+    stamped = sorted(packets.known_pts)
+    if not decoded.whole and (decoded.pts != stamped[: len(decoded.pts)] or len(stamped) < len(packets.pts)):
         decoded = _decode(path, limits, on_frame, None)
     warnings = _damage(path, packets, decoded)
     if sar not in (None, 0, 1):
         warnings.append(f"{path.name} has pixels that are not square ({sar}); they are read as square.")
-    clock = _clock(decoded.pts if decoded.whole else packets.pts, rate, time_base, packets.last_duration)
+    clock = _clock(decoded.pts if decoded.whole else stamped, rate, time_base, packets.last_duration)
     check_duration(path.name, clock.timestamps_s[-1] + clock.last_frame_s, limits)
     if clock.is_guess:
         warnings.append(f"{path.name} has no usable timestamps; {clock.fps} frames per second are assumed.")
@@ -235,9 +236,10 @@ class _Clock:
     is_guess: bool
 
 
-def _clock(stamps: list[int | None], rate: Fraction | None, time_base: Fraction, last: int) -> _Clock:
-    """Seconds from the first frame on. Without a full set of stamps, evenly spaced at `rate`."""
-    pts = sorted(stamp for stamp in stamps if stamp is not None)
+def _clock(stamps: Sequence[int | None], rate: Fraction | None, time_base: Fraction, last: int) -> _Clock:
+    """Seconds from the first frame on. Where stamps are missing, or do not rise from frame to frame
+    (damage does that), evenly spaced at `rate`."""
+    pts = [stamp for stamp in stamps if stamp is not None]
     rising = all(a < b for a, b in itertools.pairwise(pts))
     if len(pts) != len(stamps) or not rising:
         fps = rate or _FALLBACK_FPS
