@@ -1,0 +1,72 @@
+# Two commands do everything on a machine that has Python 3.11, git and make:
+#   make demo    run the main job on the embedded nano model, write ./sa2va-demo/
+#   make test    lint, strict types, all fast tests
+# TORCH_INDEX_URL names another index for torch, e.g. https://download.pytorch.org/whl/cpu
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+TORCH_INDEX_URL ?=
+DEMO_OUT ?= ./sa2va-demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PINS := -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types pytest test-slow test-gpu train-smoke format wheel clean
+
+help:  ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: $(VENV)/.engine  ## Find, mask and describe things in a small clip with the nano model
+	$(BIN)/sa2va demo --out $(DEMO_OUT)
+
+test: lint types pytest  ## Lint, strict types, all fast tests
+
+setup: $(VENV)/.dev  ## The development environment in .venv
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+pytest: $(VENV)/.dev
+	$(BIN)/pytest -q
+
+test-slow: $(VENV)/.dev  ## Tests that take minutes
+	$(BIN)/pytest -q -m slow
+
+test-gpu: $(VENV)/.dev  ## Tests that need CUDA
+	$(BIN)/pytest -q -m gpu
+
+train-smoke: $(VENV)/.dev  ## Every stage of the nano's training for a moment, to see that it runs
+	$(BIN)/sa2va train nano --smoke --out runs/smoke
+
+format: $(VENV)/.dev  ## Put the code into the style that `make test` checks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.dev  ## The wheel, in dist/
+	$(PIP) wheel . --no-deps --wheel-dir dist
+
+clean:  ## Remove what these commands made, the environment included
+	rm -rf $(VENV) dist build runs/smoke $(DEMO_OUT) .mypy_cache .ruff_cache .pytest_cache
+
+# Stamps: set up again only when the requirements change.
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.made constraints.txt
+	$(PIP) install -q $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(PINS) torch
+	@touch $@
+
+$(VENV)/.engine: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q $(PINS) -e ".[engine]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q $(PINS) -e ".[dev]"
+	@touch $@ $(VENV)/.engine

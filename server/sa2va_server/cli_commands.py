@@ -1,0 +1,214 @@
+"""What the commands do once they are parsed: run a tool of the catalogue and show what it gave.
+
+Imported by a command when it runs, so that `sa2va --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sa2va_server.cli_output import (
+    caption_lines,
+    describe_lines,
+    file_lines,
+    ground_lines,
+    masks_lines,
+    media_line,
+    printable,
+    warning_lines,
+)
+from sa2va_server.cli_picture import picture_format, write_picture
+from sa2va_server.cli_session import Session
+from sa2va_tools import atomic
+from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.errors import RequestError
+from sa2va_tools.progress import CancelToken, ProgressCallback
+from sa2va_tools.tools.base import ToolOutput
+from sa2va_tools.tools.catalogue import tool_named
+from sa2va_tools.tools.outputs import CaptionsResult, DescribeResult, GroundResult, MasksResult
+from sa2va_tools.tools.reporting import media_out
+
+VIEW_MAX_BYTES = 50_000_000
+"""A person's file needs no cap; an agent's picture does."""
+
+
+def say(session: Session, lines: Iterable[str]) -> None:
+    """Lines of the result, on the real stdout."""
+    for line in lines:
+        session.out.write(line + "\n")
+    session.out.flush()
+
+
+def masks_command(session: Session, tool_name: str, raw: Mapping[str, Any], out: Path | None) -> None:
+    """`segment` and `track`."""
+    output, files = _run_tool(session, tool_name, raw, out)
+    result = _as(MasksResult, output)
+    if session.as_json:
+        session.emit_json((output.as_dict() or {}) | _files_field(files, out))
+        return
+    say(session, masks_lines(result))
+    say(session, _next_steps(session, result.handle, any(mask.found for mask in result.masks), files, out))
+
+
+def ground_command(session: Session, raw: Mapping[str, Any], out: Path | None) -> None:
+    output, files = _run_tool(session, "ground_conversation", raw, out)
+    result = _as(GroundResult, output)
+    if session.as_json:
+        session.emit_json((output.as_dict() or {}) | _files_field(files, out))
+        return
+    say(session, ground_lines(result))
+    say(session, _next_steps(session, result.handle, any(mask.found for mask in result.masks), files, out))
+
+
+def describe_command(session: Session, raw: Mapping[str, Any]) -> None:
+    output, _ = _run_tool(session, "describe", raw, None)
+    _show(session, output, lambda: describe_lines(_as(DescribeResult, output)))
+
+
+def caption_command(session: Session, raw: Mapping[str, Any]) -> None:
+    output, _ = _run_tool(session, "caption_region", raw, None)
+    _show(session, output, lambda: caption_lines(_as(CaptionsResult, output)))
+
+
+def view_command(
+    session: Session,
+    handles: Sequence[str],
+    frame: int | None,
+    max_frames: int,
+    max_side: int,
+    out: Path | None,
+) -> None:
+    """Write one picture. Without `out` it is named after the first handle, in the working folder."""
+    path = out or Path(_picture_name(handles[0]))
+    picture_format(path)
+    with session.open_engine() as engine:
+        shown = [handle if _is_handle(handle) else engine.media_of(handle).handle for handle in handles]
+        result = engine.view(
+            shown, frame_index=frame, max_frames=max_frames, max_side=max_side, max_bytes=VIEW_MAX_BYTES
+        )
+    write_picture(path, result.image, result.mime_type)
+    media = media_out(result.media)
+    if session.as_json:
+        legend = [{"number": n, "handle": handle, "label": label} for n, handle, label in result.legend]
+        session.emit_json(
+            {
+                "file": str(path),
+                "size_wh": list(result.size_wh),
+                "legend": legend,
+                "frames": list(result.frames),
+                "scale": result.scale,
+                "media": media.model_dump(mode="json", exclude_none=True),
+                "warnings": list(result.warnings),
+            }
+        )
+        return
+    lines = [media_line(media)]
+    lines += [f"  {number}  {printable(label)}  {handle}" for number, handle, label in result.legend]
+    say(session, [*lines, f"Written: {printable(str(path))}", *warning_lines(result.warnings)])
+
+
+def mcp_command(session: Session, roots: Sequence[Path]) -> None:
+    """Serve until the client hangs up; stdout is the protocol's channel."""
+    from sa2va_server.mcp_server import serve_stdio
+
+    settings = session.settings()
+    given = [Path(root).expanduser() for root in roots] or list(settings.roots)
+    missing = [str(root) for root in given if not root.is_dir()]
+    if missing:
+        raise RequestError(
+            f"There is no folder at {', '.join(missing)}.",
+            hint="Give --root the path of a folder that exists.",
+        )
+    real = tuple(root.resolve() for root in given)
+    with contextlib.redirect_stdout(session.out):
+        serve_stdio(lambda: _engine_within(session, real), roots=real)
+
+
+def train_command(session: Session, out: Path, *, smoke: bool, minutes: float | None, seed: int) -> None:
+    from sa2va_tools.training.nano import train_nano
+
+    train_nano(out, smoke=smoke, minutes=minutes, seed=seed, device=session.device or "auto")
+
+
+def eval_command(session: Session, n: int, out: Path | None) -> None:
+    """Print the scores; with `out` also write them there as JSON."""
+    from sa2va_tools.evaluation.nano_eval import evaluate_nano
+    from sa2va_tools.model.checkpoints import checkpoint_folder
+
+    folder = checkpoint_folder(session.settings().model)
+    with session.working() as (on_progress, cancel):
+        report = evaluate_nano(folder, n=n, on_progress=on_progress, cancel=cancel)
+    if out is not None:
+        atomic.write_bytes(out, f"{report.to_json()}\n".encode())
+    say(session, [report.to_json() if session.as_json else report.to_text()])
+
+
+def _run_tool(
+    session: Session, name: str, raw: Mapping[str, Any], out: Path | None
+) -> tuple[ToolOutput, dict[str, str]]:
+    """The tool's output, and the files written when a folder is given and something was found."""
+    tool = tool_named(name)
+    arguments = tool.parse({key: value for key, value in raw.items() if value is not None})
+    if out is not None and out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, not a folder.", hint="Give --out a folder.")
+    with session.open_engine() as engine, session.working() as (on_progress, cancel):
+        output = tool.run(engine, arguments, on_progress, cancel)
+        files = {} if out is None else _export(engine, output, out, on_progress, cancel)
+    return output, files
+
+
+def _export(
+    engine: Engine, output: ToolOutput, out: Path, on_progress: ProgressCallback, cancel: CancelToken
+) -> dict[str, str]:
+    result = output.structured
+    if not isinstance(result, MasksResult | GroundResult) or not any(mask.handle for mask in result.masks):
+        return {}
+    return dict(engine.export(result.handle, out, on_progress=on_progress, cancel=cancel).files)
+
+
+def _engine_within(session: Session, roots: tuple[Path, ...]) -> Engine:
+    """An engine that reads under the roots only."""
+    from sa2va_tools.engine.local import LocalEngine
+    from sa2va_tools.media.source import AccessPolicy
+
+    return LocalEngine.from_settings(settings=session.settings(), access=AccessPolicy(roots))
+
+
+def _show(session: Session, output: ToolOutput, lines: Callable[[], list[str]]) -> None:
+    if session.as_json:
+        session.emit_json(output.as_dict())
+    else:
+        say(session, lines())
+
+
+def _files_field(files: Mapping[str, str], out: Path | None) -> dict[str, Any]:
+    return {} if out is None else {"files": dict(files)}
+
+
+def _next_steps(
+    session: Session, handle: str, has_masks: bool, files: Mapping[str, str], out: Path | None
+) -> list[str]:
+    if files:
+        return file_lines(files)
+    if not has_masks:
+        return ["Nothing was found, so there is nothing to write or to view."]
+    store = f" --store {session.store}" if session.store else ""
+    steps = [f"To see it: sa2va view {handle}{store} --out view.png"]
+    return steps if out else [*steps, "To save masks and an overlay: the same command with --out DIR"]
+
+
+def _is_handle(text: str) -> bool:
+    return text.startswith(("mask:", "answer:", "media:"))
+
+
+def _picture_name(handle: str) -> str:
+    return (handle.replace(":", "-") if _is_handle(handle) else Path(handle).stem or "view") + ".png"
+
+
+def _as(kind: type[Any], output: ToolOutput) -> Any:
+    if not isinstance(output.structured, kind):
+        raise TypeError(f"the tool gave {type(output.structured).__name__}, not {kind.__name__}")
+    return output.structured

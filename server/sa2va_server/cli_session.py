@@ -1,0 +1,240 @@
+"""What every command of the CLI shares: common options, opening the engine, progress bars, Ctrl-C,
+and how errors become one sentence and an exit code. Knows nothing of what a command does.
+
+Exit codes: 0 done (not found is an answer), 1 failed, 2 wrong arguments, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import json
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from sa2va_tools.errors import CancelledError, MissingExtraError, RequestError, Sa2vaError
+from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+
+if TYPE_CHECKING:
+    from sa2va_tools.engine.protocol import Engine
+    from sa2va_tools.settings import Settings
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+OpenEngine = Callable[["Settings"], "Engine"]
+"""What opens an engine; tests hand in their own as the `obj` of the app's context."""
+
+_EXTRA_OF_PACKAGE = {
+    "torch": "engine",
+    "transformers": "engine",
+    "safetensors": "engine",
+    "sentencepiece": "engine",
+    "tokenizers": "engine",
+    "huggingface_hub": "engine",
+    "mcp": "server",
+    "anyio": "server",
+    "matplotlib": "train",
+}
+
+_PANEL = "Common options"
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="nano|DIR", help="Checkpoint: nano, or a folder.", rich_help_panel=_PANEL
+    ),
+]
+DeviceOption = Annotated[Device | None, typer.Option("--device", rich_help_panel=_PANEL)]
+DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", rich_help_panel=_PANEL)]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="Where handles are kept.", rich_help_panel=_PANEL),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=_PANEL)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.", rich_help_panel=_PANEL)]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_PANEL)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The common options of one call of a command, and what is made of them."""
+
+    model: str | None = None
+    device: Device | None = None
+    dtype: Dtype | None = None
+    store: Path | None = None
+    as_json: bool = False
+    quiet: bool = False
+    debug: bool = False
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    """The real stdout: during the work `sys.stdout` points to stderr."""
+    opener: OpenEngine | None = None
+
+    def settings(self) -> Settings:
+        """The environment's settings, with the options over them."""
+        from pydantic import ValidationError
+
+        from sa2va_tools.settings import Settings
+
+        given: dict[str, Any] = {
+            "model": self.model,
+            "device": self.device,
+            "dtype": self.dtype,
+            "store_dir": self.store,
+        }
+        try:
+            return Settings(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            name = "SA2VA_" + "__".join(str(part) for part in first["loc"]).upper()
+            raise RequestError(
+                f"The setting {name} is wrong: {first['msg']}.", hint="Correct or unset that variable."
+            ) from error
+
+    def open_engine(self, settings: Settings | None = None) -> Engine:
+        """An engine that may read whatever the user names."""
+        settings = settings or self.settings()
+        if self.opener is not None:
+            return self.opener(settings)
+        from sa2va_tools.engine.protocol import Engine
+
+        return Engine.load(settings=settings)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[tuple[ProgressCallback, CancelToken]]:
+        """Progress bars (on a terminal) and Ctrl-C for one piece of work."""
+        with _interruptible() as cancel, self._bars() as on_progress:
+            yield on_progress, cancel
+
+    def emit_json(self, document: Any) -> None:
+        """Write one JSON document to the real stdout."""
+        self.out.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
+        self.out.flush()
+
+    @contextlib.contextmanager
+    def _bars(self) -> Iterator[ProgressCallback]:
+        if self.quiet or self.as_json or not sys.stderr.isatty():
+            yield ignore_progress
+            return
+        from sa2va_server.cli_progress import stage_bars
+
+        with stage_bars() as on_progress:
+            yield on_progress
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[CancelToken]:
+    """The first Ctrl-C asks the work to stop, the second does not ask."""
+    cancel = CancelToken()
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel
+        return
+
+    def stop(_: int, __: FrameType | None) -> None:
+        if cancel.cancelled:
+            raise KeyboardInterrupt
+        cancel.cancel()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def with_session(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose first argument is a Session, the common options and the error handling.
+
+    Typer reads options from the signature, so the wrapper carries the command's own parameters and
+    the common ones.
+    """
+
+    @functools.wraps(command)
+    def wrapper(context: typer.Context, **values: Any) -> None:
+        common = {name: values.pop(name) for name in _COMMON}
+        session = Session(**common, out=sys.stdout, opener=context.obj)
+        code = run_guarded(session, lambda: command(session, **values))
+        if code:
+            raise typer.Exit(code)
+
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    ]
+    parameters += [each.replace(kind=keyword_only) for each in own]
+    parameters += [
+        inspect.Parameter(name, keyword_only, default=default, annotation=kind)
+        for name, (kind, default) in _COMMON.items()
+    ]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
+    return wrapper
+
+
+_COMMON: dict[str, tuple[Any, Any]] = {
+    "model": (ModelOption, None),
+    "device": (DeviceOption, None),
+    "dtype": (DtypeOption, None),
+    "store": (StoreOption, None),
+    "as_json": (JsonOption, False),
+    "quiet": (QuietOption, False),
+    "debug": (DebugOption, False),
+}
+
+
+def run_guarded(session: Session, work: Callable[[], None]) -> int:
+    """Do the work with stdout kept for its result; what goes wrong becomes words and an exit code."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            work()
+    except (CancelledError, KeyboardInterrupt):
+        sys.stderr.write("Stopped.\n")
+        return EXIT_INTERRUPTED
+    except Sa2vaError as error:
+        return _failed(session, error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF_PACKAGE:
+            return _failed(session, _unexpected(error))
+        return _failed(session, MissingExtraError(package, _EXTRA_OF_PACKAGE[package]))
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - outermost handler: a person gets a sentence, not a traceback
+        return _failed(session, _unexpected(error))
+    return 0
+
+
+def _unexpected(error: Exception) -> Sa2vaError:
+    wrapped = Sa2vaError(
+        f"Unexpected {type(error).__name__}: {error}",
+        hint="This is a fault of sa2va-tools. Run the same command with --debug for the traceback.",
+    )
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _failed(session: Session, error: Sa2vaError) -> int:
+    if session.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    sys.stderr.write(f"error: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
+    if session.as_json:
+        session.emit_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+    return EXIT_USAGE if isinstance(error, RequestError) else EXIT_FAILED
