@@ -7,7 +7,8 @@ Field names of the vision and language blocks are those of the published files.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,7 +146,17 @@ class Sa2vaConfig:
         )
 
 
+def with_second_decoder(config: Sa2vaConfig, keys: Iterable[str]) -> Sa2vaConfig:
+    """Published Sa2VA-i configs do not say that there is a second mask decoder; their keys do."""
+    if not any(".sam_mask_decoder_modified." in key for key in keys):
+        return config
+    grounding = config.grounding.model_copy(update={"separate_language_mask_decoder": True})
+    return replace(config, grounding=grounding)
+
+
 SUPPORTED_LLMS = ("qwen2",)
+_LLM_OF = {"['Qwen2ForCausalLM']": "qwen2"}
+"""By architecture, for configs that do not name the model_type."""
 
 
 def read_config(folder: Path) -> Sa2vaConfig:
@@ -175,7 +186,7 @@ def parse_config(raw: dict[str, Any], *, source: str = "config.json") -> Sa2vaCo
     """Upstream's `Sa2VAChatConfig` dictionary as a typed config; raises as `read_config`."""
     _require_known_family(raw, source)
     vision, language = raw["vision_config"], raw["llm_config"]
-    llm = str(language.get("model_type", "unknown"))
+    llm = str(language.get("model_type") or _LLM_OF.get(str(language.get("architectures")), "unknown"))
     if llm not in SUPPORTED_LLMS:
         raise UnsupportedCheckpointError(
             f"{source}: the language model family {llm!r} is not supported yet "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sa2va_tools.errors import CheckpointError, CheckpointMismatchError, UnsupportedCheckpointError
-from sa2va_tools.model.config import Sa2vaConfig, read_config
+from sa2va_tools.model.config import Sa2vaConfig, read_config, with_second_decoder
 from sa2va_tools.model.key_mapping import KeyMap, Placement
 from sa2va_tools.model.sa2va import Sa2VA, key_map
 from sa2va_tools.model.tokenizer import Tokenizer, load_tokenizer
@@ -51,6 +52,7 @@ def load_checkpoint(
     config = read_config(folder)
     files = weight_files(folder)
     tokenizer = load_tokenizer(folder)
+    config = with_second_decoder(config, _keys(files))
     modules = build_empty(config)
     modules.mllm.image_token_id = tokenizer.image_id
     filler = _Filler(modules, key_map(config), dtype, device)
@@ -168,12 +170,27 @@ class _Filler:
         _recompute_buffers(self.modules, self.device)
 
 
+def _keys(files: list[Path]) -> list[str]:
+    """Names from the headers alone."""
+    names: list[str] = []
+    for file in files:
+        with _opened(file) as opened:
+            names += opened.keys()
+    return names
+
+
 def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    with _opened(file) as opened:
+        for key in opened.keys():  # noqa: SIM118  (safe_open is no mapping)
+            yield key, opened.get_tensor(key)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118  (safe_open is no mapping)
-                yield key, opened.get_tensor(key)
-    except (SafetensorError, OSError, ValueError) as error:
+            yield opened
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is truncated or no safetensors file: {error}.", hint=_AGAIN) from error
 
 

@@ -1,0 +1,206 @@
+"""Checkpoint folders: good ones load and are written back; bad ones name what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sa2va_tools.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    CheckpointNotFoundError,
+    RequestError,
+    UnsupportedCheckpointError,
+)
+from sa2va_tools.model.checkpoints import NANO_FOLDER, checkpoint_folder
+from sa2va_tools.model.config import parse_config, read_config, with_second_decoder
+from sa2va_tools.model.device import choose_device
+from sa2va_tools.model.loading import build_empty, load_checkpoint, save_checkpoint, weight_files
+from sa2va_tools.model.sa2va import key_map
+
+CPU = torch.device("cpu")
+KEYS = Path(__file__).parents[1].parent / "shared" / "golden" / "keys"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the embedded checkpoint that a test may damage."""
+    copy = tmp_path / "checkpoint"
+    copy.mkdir()
+    for file in NANO_FOLDER.iterdir():
+        if file.suffix in {".json", ".safetensors"}:
+            shutil.copy(file, copy)
+    return copy
+
+
+def _load(folder):
+    return load_checkpoint(folder, device=CPU, dtype=torch.float32)
+
+
+def _change_config(folder, change):
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+def _change_weights(folder, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def test_what_is_loaded_is_written_back_bit_for_bit(folder, tmp_path):
+    loaded = _load(folder)
+    save_checkpoint(loaded.modules, loaded.config.raw, tmp_path / "again")
+    ours, theirs = (
+        load_file(tmp_path / "again" / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert not any(parameter.is_meta for parameter in loaded.modules.parameters())
+    assert not any(buffer.is_meta for buffer in loaded.modules.buffers())
+
+
+def test_shards_named_by_an_index_load_as_one(folder):
+    whole = _load(folder)
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    halves = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for file, keys in halves.items():
+        save_file({key: tensors[key] for key in keys}, folder / file)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {key: file for file, keys in halves.items() for key in keys}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    sharded = _load(folder)
+    for ours, theirs in zip(sharded.modules.parameters(), whole.modules.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b\.safetensors"):
+        _load(folder)
+
+
+def test_a_truncated_file_is_named(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is truncated"):
+        _load(folder)
+
+
+def test_a_wrong_shape_names_file_key_and_both_shapes(folder):
+    def grow(tensors):
+        tensors["text_hidden_fcs.0.bias"] = torch.zeros(3)
+
+    _change_weights(folder, grow)
+    with pytest.raises(CheckpointMismatchError, match=r"model\.safetensors: text_hidden_fcs\.0\.bias.*\[3\]"):
+        _load(folder)
+
+
+def test_missing_and_unknown_keys_are_listed(folder):
+    def swap(tensors):
+        tensors["text_hidden_fcs.9.bias"] = tensors.pop("text_hidden_fcs.2.bias")
+
+    _change_weights(folder, swap)
+    with pytest.raises(CheckpointMismatchError) as caught:
+        _load(folder)
+    assert "text_hidden_fcs.2.bias" in str(caught.value)
+    assert "text_hidden_fcs.9.bias" in str(caught.value)
+
+
+def test_a_missing_head_is_an_error_where_the_config_does_not_tie_it(folder):
+    _change_config(folder, lambda config: config["llm_config"].update(tie_word_embeddings=False))
+    with pytest.raises(CheckpointMismatchError, match="lm_head"):
+        _load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda config: config.update(model_type="llava"), "llava"),
+        (lambda config: config["llm_config"].update(model_type="mamba"), "mamba"),
+        (lambda config: config.update(grounding_encoder="SAM3"), "SAM-3"),
+        (lambda config: config.pop("vision_config"), "not a Sa2VA checkpoint"),
+    ],
+)
+def test_other_models_are_refused_by_name(folder, change, said):
+    _change_config(folder, change)
+    with pytest.raises(UnsupportedCheckpointError, match=said):
+        _load(folder)
+
+
+def test_an_unknown_grounding_field_is_named(folder):
+    _change_config(folder, lambda config: config["grounding_config"].update(imagesize=3))
+    with pytest.raises(CheckpointError, match="imagesize"):
+        _load(folder)
+
+
+def test_pickled_weights_are_refused_with_the_reason(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UnsupportedCheckpointError, match="can run code"):
+        weight_files(folder)
+
+
+def test_a_tokenizer_without_seg_is_refused_before_the_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"never read")
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("[SEG]", "[GES]"), encoding="utf-8")
+    with pytest.raises(CheckpointMismatchError, match=r"\[SEG\]"):
+        _load(folder)
+
+
+def test_folders_that_are_no_checkpoints(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match="neither 'nano' nor a folder"):
+        checkpoint_folder(tmp_path / "nowhere")
+    with pytest.raises(CheckpointNotFoundError, match=r"config\.json"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="JSON"):
+        read_config(tmp_path)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(RequestError, match="cuda"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["Sa2VA-1B", "Sa2VA-4B", "Sa2VA-InternVL3-2B", "Sa2VA-i-1B"])
+def test_a_published_checkpoints_keys_map_one_to_one(name):
+    path = KEYS / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"golden data is not beside the checkout: {path.name} is missing")
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    raw = {"model_type": "sa2va_chat", **recorded["config"]}
+    config = with_second_decoder(parse_config(raw, source=name), recorded["keys"])
+    expected = {key: list(value.shape) for key, value in build_empty(config).state_dict().items()}
+    keys, filled = key_map(config), {}
+    for key, shape in recorded["keys"].items():
+        placement = keys.place(key)
+        assert placement is not None, key
+        for native in placement.native:
+            filled.setdefault(native, []).append((placement, shape))
+    assert set(expected) - set(filled) <= (
+        {"mllm.language_model.lm_head.weight"} if config.tie_word_embeddings else set()
+    )
+    assert set(filled) <= set(expected)
+    for native, parts in filled.items():
+        assert _shape_of(parts) == expected[native], native
+
+
+def _shape_of(parts):
+    placement, shape = parts[0]
+    if placement.kind == "stack":
+        assert len(parts) == placement.parts
+        return [sum(part[1][0] for part in parts), *shape[1:]]
+    assert len(parts) == 1
+    if placement.kind == "split":
+        return [shape[0] // len(placement.native), *shape[1:]]
+    return list(shape)

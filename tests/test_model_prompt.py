@@ -1,0 +1,78 @@
+"""The text that the model reads, and the text that people read."""
+
+from __future__ import annotations
+
+import pytest
+
+from sa2va_tools.errors import UnsupportedCheckpointError
+from sa2va_tools.model.prompt import (
+    IMAGE,
+    TEMPLATES,
+    Turn,
+    chat_text,
+    clean_answer,
+    picture_tokens,
+    region_tokens,
+    segment_question,
+    template_named,
+)
+
+CTX = "<IMG_CONTEXT>"
+
+
+def test_frames_stand_on_lines_of_their_own_and_tiles_run_together():
+    assert picture_tokens([1, 1], 2) == f"<img>{CTX * 2}</img>\n<img>{CTX * 2}</img>"
+    assert picture_tokens([3], 1) == f"<img>{CTX * 3}</img>"
+
+
+def test_regions_are_named_in_order_with_their_cells():
+    assert region_tokens([2, 1]) == (
+        f"\nThere are 2 part regions in the picture: region1<vp>{CTX * 2}</vp>, region2<vp>{CTX}</vp>.\n"
+    )
+
+
+def test_referring_requests_use_the_trained_wording():
+    assert segment_question("red circle", video=False) == "<image>\n Please segment red circle in this image."
+    assert segment_question("the dog.", video=True) == "<image>\nPlease segment the dog."
+    assert segment_question("who jumps?", video=True) == (
+        "<image>\n who jumps? Please respond with a segmentation mask."
+    )
+
+
+def test_a_follow_up_keeps_the_pictures_in_the_first_turn():
+    text = chat_text(
+        TEMPLATES["qwen_chat"], "And now?", "<PIC>", [Turn(f"{IMAGE}\nWhat is it?", "A cat.<|im_end|>")]
+    )
+    assert text == (
+        "<|im_start|>user\n<PIC>\nWhat is it?<|im_end|>\n<|im_start|>assistant\nA cat.<|im_end|>\n"
+        "<|im_start|>user\nAnd now?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_an_answer_without_its_stop_word_is_ended_in_the_history():
+    text = chat_text(TEMPLATES["phi3_chat"], "Two", "", [Turn("One", "Yes.")])
+    assert text.startswith("<|user|>\nOne<|end|>\n<|assistant|>\nYes.<|end|>\n<|user|>\nTwo<|end|>\n")
+
+
+def test_an_unknown_template_is_refused_by_name():
+    with pytest.raises(UnsupportedCheckpointError, match="vicuna"):
+        template_named("vicuna")
+
+
+def test_a_grounded_answer_is_cleaned_and_phrases_keep_their_characters():
+    clean = clean_answer("There is <p>a red circle</p> [SEG] and <p> a star</p> [SEG].<|im_end|>")
+    assert clean.text == "There is a red circle and  a star."
+    assert [clean.text[slice(*span)] for span in clean.phrase_spans] == ["a red circle", "a star"]
+
+
+def test_masks_without_a_phrase_have_no_span():
+    assert clean_answer("Sure, it is [SEG].<|im_end|>").phrase_spans == (None,)
+    assert clean_answer("<p>one</p> [SEG] [SEG]").phrase_spans == ((0, 3), None)
+    assert clean_answer("Sure, [SEG].").text == "Sure,."
+
+
+@pytest.mark.parametrize("raw", ["", "<|im_end|>", "  [SEG]  ", "</p>[SEG]", "<p>[SEG]"])
+def test_odd_answers_do_not_break_cleaning(raw):
+    clean = clean_answer(raw)
+    assert "[SEG]" not in clean.text
+    assert all(span is None or span[0] < span[1] <= len(clean.text) for span in clean.phrase_spans)
