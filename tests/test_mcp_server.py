@@ -63,7 +63,7 @@ class BlockingEngine(FakeEngine):
 
     def segment(self, media, expressions, *, on_progress=ignore_progress, cancel=None, **options):
         if not self.release.is_set():
-            on_progress(Progress("propagate", 3, 600, "frames"))
+            on_progress(Progress("propagate", 3, 600))
             self.started.set()
             try:
                 self._work(cancel or CancelToken())

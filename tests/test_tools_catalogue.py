@@ -243,6 +243,6 @@ def test_long_results_are_cut_and_say_so():
 def _still(fake: FakeEngine) -> Path:
     import numpy as np
 
-    path = fake.store.root / "still.png"
+    path = fake.library.store.root / "still.png"
     path.write_bytes(encode_image(np.zeros((8, 8, 3), np.uint8)))
     return path

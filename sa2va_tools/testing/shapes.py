@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sa2va_tools.engine.regions import Region
-from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle as rles_of
 from sa2va_tools.masks.rle import Rle
+from sa2va_tools.model.output import PointPrompt
 
 ShapeAt = Callable[[int], Rle]
 """The mask at a source frame."""
+_POINT_MARGIN = 2
 
 
 def drifting(label: str, size_wh: tuple[int, int]) -> ShapeAt:
-    """A rectangle whose place and size follow from the words; it moves a pixel per frame."""
+    """A rectangle whose place follows from the words; it moves a pixel per frame."""
     width, height = size_wh
     seed = hashlib.sha256(label.encode()).digest()
-    side = max(4, min(width, height) // 3)
+    side = max(1, min(width, height) // 3)
     x0, y0 = seed[0] % max(1, width - side), seed[1] % max(1, height - side)
 
     def shape_at(frame: int) -> Rle:
         x = (x0 + frame) % max(1, width - side)
-        return _rectangle((x, y0, x + side, y0 + side), size_wh)
+        return rles_of.encode(_rectangle((x, y0, x + side, y0 + side), size_wh))
 
     return shape_at
 
@@ -35,31 +36,23 @@ def still(rle: Rle) -> ShapeAt:
     return lambda _: rle
 
 
-def _rectangle(box_xyxy: tuple[int, int, int, int], size_wh: tuple[int, int]) -> Rle:
+def rectangles_around(prompts: Sequence[PointPrompt], size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+    """(n, h, w): the rectangle that holds the points of each prompt, negative points left out."""
     width, height = size_wh
-    x0, y0, x1, y1 = box_xyxy
+    masks = []
+    for prompt in prompts:
+        inside = [point for point, label in zip(prompt.points_xy, prompt.labels, strict=True) if label != 0]
+        xs, ys = [x * width for x, _ in inside], [y * height for _, y in inside]
+        margin = _POINT_MARGIN if len(inside) == 1 else 0
+        box = (min(xs) - margin, min(ys) - margin, max(xs) + margin, max(ys) + margin)
+        x0, y0, x1, y1 = (round(edge) for edge in box)
+        masks.append(_rectangle((x0, y0, x1, y1), size_wh))
+    return np.stack(masks)
+
+
+def _rectangle(box_xyxy: tuple[int, int, int, int], size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+    width, height = size_wh
+    x0, y0, x1, y1 = (max(edge, 0) for edge in box_xyxy)
     mask_hw = np.zeros((height, width), dtype=np.bool_)
-    mask_hw[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = True
-    if not mask_hw.any():
-        raise RequestError(
-            f"The region {list(box_xyxy)} covers no pixel of the {width}×{height} media.",
-            hint="Give pixels of the source, x to the right and y down.",
-        )
-    return rles_of.encode(mask_hw)
-
-
-def drawn_region(region: Region, size_wh: tuple[int, int]) -> Rle:
-    """The mask of a region that is not a handle; points become the rectangle around them."""
-    width, height = size_wh
-    sx, sy = (width, height) if region.unit == "fraction" else (1, 1)
-    if region.rle is not None:
-        given = {"size": list(region.rle.size), "counts": region.rle.counts}
-        return rles_of.validate(given, size_wh=size_wh)
-    if region.polygon_xy is not None:
-        return rles_of.from_polygon([(x * sx, y * sy) for x, y in region.polygon_xy], size_wh)
-    if region.box_xyxy is not None:
-        x0, y0, x1, y1 = region.box_xyxy
-    else:
-        xs, ys = zip(*(region.points_xy or ()), strict=True)
-        x0, y0, x1, y1 = min(xs), min(ys), max(xs) + 4 / sx, max(ys) + 4 / sy
-    return _rectangle((int(x0 * sx), int(y0 * sy), int(x1 * sx), int(y1 * sy)), size_wh)
+    mask_hw[y0:y1, x0:x1] = True
+    return mask_hw

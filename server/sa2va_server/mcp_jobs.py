@@ -87,9 +87,8 @@ def _outcome(work: Work[Result], on_progress: ProgressCallback, cancel: CancelTo
 
 
 def _words(progress: Progress) -> str:
-    words = progress.stage
+    if progress.message:
+        return f"{progress.stage}: {progress.message}"
     if progress.total is not None:
-        words += f" {progress.done}/{progress.total}"
-    elif progress.done:
-        words += f" {progress.done}"
-    return f"{words}: {progress.message}" if progress.message else words
+        return f"{progress.stage} {progress.done}/{progress.total}"
+    return f"{progress.stage} {progress.done}" if progress.done else progress.stage
