@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sa2va_tools.training.rendering import Clip
 from sa2va_tools.training.teacher import PLACE_DIMS, UNNAMED, place_code
-from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIDE, SIZES
+from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIDE, SIZES, held_out_looks
 
 TOKEN_GRID = 8
 TOKEN_CELLS = TOKEN_GRID**2
@@ -27,14 +27,16 @@ _POINTER_WIDTH = 64
 class DenseTargets:
     """What the K tokens of F frames show.
 
-    `has` and `centre` (F, K) bool; of the object that covers most of the token: `attributes` (F, K, 3),
-    `motion` (F, K), `place` and `origin` (F, K, PLACE_DIMS), where it is and where it was on the clip's first
-    frame; `fine` (F, patches, 16), which parts of each patch any object covers.
+    `has` and `centre` (F, K) bool; of the object that covers most of the token: `attributes` (F, K, 3);
+    `kept` (F, K, 2), the shape and the colour that it must not be told it has not (-1 for none, see
+    `held_out_looks`); `motion` (F, K); `place` and `origin` (F, K, PLACE_DIMS), where it is and was on
+    the clip's first frame; `fine` (F, patches, 16), which parts of each patch any object covers.
     """
 
     has: Tensor
     centre: Tensor
     attributes: Tensor
+    kept: Tensor
     motion: Tensor
     place: Tensor
     origin: Tensor
@@ -70,11 +72,18 @@ def dense_targets(clips: Sequence[Clip], progress: Sequence[float]) -> DenseTarg
         torch.from_numpy(has),
         torch.from_numpy(centre),
         attributes[..., :3],
+        attributes[..., 4:],
         attributes[..., 3],
         place,
         origin,
         fine.permute(0, 1, 3, 2, 4).reshape(len(rows), _PATCH_GRID**2, _FINE**2),
     )
+
+
+def without(logits: Tensor, choices: Tensor) -> Tensor:
+    """(N, C) logits with one choice per row taken out; `choices` (N,), -1 takes none."""
+    taken = F.one_hot(choices + 1, logits.shape[1] + 1)[:, 1:].bool()
+    return logits.masked_fill(taken, -1e4)
 
 
 def token_cover(mask_hw: np.ndarray) -> np.ndarray:
@@ -94,6 +103,7 @@ def _frame_targets(clip: Clip, t: int, progress: float) -> tuple[np.ndarray, ...
                 o.shape,
                 int(o.radius * o.scale_at(progress) > _LARGE_FROM_PX),
                 o.motion,
+                *(-1 if kept is None else kept for kept in held_out_looks(o)),
             )
             for o in clip.objects
         ],
@@ -121,12 +131,13 @@ def dense_losses(
     has, centre, colour, shape, size, place = heads.token(tokens).split(heads.sizes, -1)
     covered = targets.has
     wanted = targets.attributes[covered]
+    kept_shape, kept_colour = targets.kept[covered].unbind(-1)
     losses = {
         "has": F.binary_cross_entropy_with_logits(has[..., 0], covered.float()),
         "centre": 2 * F.binary_cross_entropy_with_logits(centre[..., 0], targets.centre.float()),
         "fine": 2 * F.binary_cross_entropy_with_logits(heads.patch(patches), targets.fine),
-        "colour": F.cross_entropy(colour[covered], wanted[:, 0], ignore_index=UNNAMED),
-        "shape": F.cross_entropy(shape[covered], wanted[:, 1]),
+        "colour": F.cross_entropy(without(colour[covered], kept_colour), wanted[:, 0], ignore_index=UNNAMED),
+        "shape": F.cross_entropy(without(shape[covered], kept_shape), wanted[:, 1]),
         "size": F.cross_entropy(size[covered], wanted[:, 2]),
         "place": 4 * F.mse_loss(place[covered], targets.place[covered]),
     }

@@ -46,7 +46,7 @@ def image_step(
     features = grounding.encode(batch.pixels[:, 0]).take(_frame_of_object(batch))
     plain = grounding.without_memory(features)
     target = batch.targets[:, 0].flatten(0, 1)
-    by_words = _loss(
+    by_words = decoded_loss(
         grounding.decode(features, plain, grounding.language_prompt(taught(batch, noise))),
         target,
         batch.valid,
@@ -58,7 +58,7 @@ def image_step(
         prompt = spatial_prompt(grounding, batch, kind, noise)
         # SAM-2 decodes a mask prompt on features without the no-memory embedding.
         ground = features.top if kind == "mask" else plain
-        by_click = _loss(grounding.decode(features, ground, prompt), target, batch.valid)
+        by_click = decoded_loss(grounding.decode(features, ground, prompt), target, batch.valid)
         total = total + by_click.total
         values["click_iou"] = by_click.iou_reached
     run.learn(total, values)
@@ -97,7 +97,7 @@ def track_losses(
     masks = batch.masks.flatten(0, 1).float() if from_masks else None
     decoded = track(grounding, encoded, batch, prompt=prompt, masks=masks)
     return [
-        _loss(answer, batch.targets[:, t].flatten(0, 1), batch.valid)
+        decoded_loss(answer, batch.targets[:, t].flatten(0, 1), batch.valid)
         for t, answer in enumerate(decoded)
         if answer is not None
     ]
@@ -202,7 +202,8 @@ def _frame_of_object(batch: GroundingBatch) -> Tensor:
     return torch.arange(clips).repeat_interleave(slots)
 
 
-def _loss(decoded: Decoded, target: Tensor, valid: Tensor) -> MaskLoss:
+def decoded_loss(decoded: Decoded, target: Tensor, valid: Tensor) -> MaskLoss:
+    """The loss of N objects decoded together: `target` (N, h, w), `valid` any shape of N."""
     flat = valid.flatten()
     return mask_loss(
         decoded.logits[None],

@@ -105,8 +105,9 @@ class StageRun:
             loss.backward()
         else:
             self._sums["skipped"].append(1.0)
-        for module in self._modules.values():
-            self._workers.average_gradients(module.parameters())
+        modules = self._modules.values()
+        self._workers.average_gradients(p for module in modules for p in module.parameters())
+        for module in modules:
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         for optimizer in self._optimizers:
             optimizer.step()

@@ -42,11 +42,11 @@ class Sample:
 class PackedBatch:
     """B samples padded to L tokens; all have F frames.
 
-    `ids`, `labels` (IGNORED outside answers), `positions`: (B, L); `mask` (B, 1, L, L) bool; `places`
-    (B, F·K) where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row, position) filled by
-    (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object; `mentions` (M, 3):
-    row, position of the token that is about to speak of the object, object; `turn_of_token` (B, L), -1 in
-    prefix and padding.
+    `ids`, `labels` (IGNORED outside answers), `positions`: (B, L); `mask` (B, 1, L, L) bool;
+    `places` (B, F·K): where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row,
+    position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
+    `mentions` (M, 3): row, position of the token that is about to speak of the object, object;
+    `turn_of_token` (B, L), -1 in prefix and padding.
     """
 
     ids: Tensor

@@ -33,17 +33,20 @@ class Workers:
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Parameters without a gradient here count as zero: another worker's batch may have used them."""
+        """A parameter without a gradient here counts as zero if another worker has one for it, and stays
+        without if none has: optimisers must not move what no batch used."""
         if self.count == 1:
             return
         trained = [p for p in parameters if p.requires_grad]
+        used = torch.tensor([float(p.grad is not None) for p in trained])
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-        flat = torch.cat([g.flatten() for g in gradients])
+        flat = torch.cat([used, *(g.flatten() for g in gradients)])
         dist.all_reduce(flat)
-        flat /= self.count
+        used, flat = flat[: len(trained)], flat[len(trained) :] / self.count
         start = 0
-        for parameter in trained:
-            parameter.grad = flat[start : start + parameter.numel()].view_as(parameter).clone()
+        for parameter, users in zip(trained, used.tolist(), strict=True):
+            piece = flat[start : start + parameter.numel()]
+            parameter.grad = piece.view_as(parameter).clone() if users else None
             start += parameter.numel()
 
     def agree(self, value: float) -> float:

@@ -31,6 +31,9 @@ HELD_OUT_NAMES = (
 )
 HELD_OUT = frozenset((COLOURS.index(c), SHAPES.index(s)) for c, s in HELD_OUT_NAMES)
 
+SHAPE_KEPT_FROM = dict(HELD_OUT)
+COLOUR_KEPT_FROM = {shape: colour for colour, shape in HELD_OUT}
+
 # Several painters' idea of each colour: ours, the pure one, the CSS one.
 PALETTE: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((220, 40, 40), (255, 0, 0), (200, 20, 30)),
@@ -43,6 +46,7 @@ PALETTE: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((250, 150, 190), (255, 192, 203), (255, 105, 180)),
 )
 _DIRECTION_XY = {0: (-1.0, 0.0), 1: (1.0, 0.0), 2: (0.0, -1.0), 3: (0.0, 1.0)}
+_ALIKE = 75.0  # random paints this close to a named one might be called by its name
 _ASPECTS = (1.0, 1.0, 1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
 
 Split = Literal["train", "test"]
@@ -99,13 +103,26 @@ class SceneRecipe:
     return_share: float = 0.0
 
 
+def paint_distance(rgb: Rgb, colour: int) -> float:
+    """How far `rgb` is from the named colour's closest paint."""
+    return min(math.dist(rgb, paint) for paint in PALETTE[colour])
+
+
 def nearest_colour(rgb: Rgb) -> int:
     """The named colour whose paints come closest to `rgb`."""
+    return min(range(len(COLOURS)), key=lambda colour: paint_distance(rgb, colour))
 
-    def distance(index: int) -> float:
-        return min(math.dist(rgb, paint) for paint in PALETTE[index])
 
-    return min(range(len(COLOURS)), key=distance)
+def held_out_looks(thing: ShapeObject) -> tuple[int | None, int | None]:
+    """The shape that its colour, and the colour that its shape, is never trained with (None: none is).
+
+    No training example can tell that they are not; so no loss may say so: these answers are left out of the
+    choice, else a model learns "red is never a cross" and cannot see one.
+    """
+    colour = nearest_colour(thing.rgb) if thing.colour is None else thing.colour
+    shape_kept = SHAPE_KEPT_FROM.get(colour)
+    # A nameless paint on the far side of a named colour may have the shape that the named one lacks.
+    return None if shape_kept == thing.shape else shape_kept, COLOUR_KEPT_FROM.get(thing.shape)
 
 
 def sample_scene(rng: random.Random, recipe: SceneRecipe) -> tuple[ShapeObject, ...]:
@@ -177,7 +194,9 @@ def _sample_looks(
     shape = others[-1].shape if others and rng.random() < 0.2 else rng.randrange(len(SHAPES))
     if rng.random() < recipe.unnamed_share:
         rgb = (rng.uniform(0, 255), rng.uniform(0, 255), rng.uniform(0, 255))
-        return None if _is_held_out(nearest_colour(rgb), shape) else (None, shape, rgb)
+        kept = COLOUR_KEPT_FROM.get(shape)
+        looks_held_out = kept is not None and paint_distance(rgb, kept) < _ALIKE
+        return None if looks_held_out else (None, shape, rgb)
     colour = rng.randrange(len(COLOURS))
     if others and others[-1].colour is not None and rng.random() < 0.25:
         colour = others[-1].colour

@@ -1,0 +1,76 @@
+"""Stage 4: both parts together, as in Sa2VA: mask losses reach the language model through `[SEG]`.
+
+Until here the two parts never saw each other; now the mask decoder learns to read what the language model
+really writes. Every fourth step keeps the memory in training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sa2va_tools.model.sa2va import Sa2VA
+from sa2va_tools.training.grounding_data import cell_cover, normalise
+from sa2va_tools.training.grounding_stage import decoded_loss, video_step
+from sa2va_tools.training.language_losses import Batch, LanguageLoss, language_batch, read
+from sa2va_tools.training.language_stage import language_optimizers
+from sa2va_tools.training.loop import StageRun
+from sa2va_tools.training.losses import MaskLoss
+from sa2va_tools.training.packing import Packer
+
+IMAGE_CLIPS, VIDEO_CLIPS, TURNS = 10, 5, 7
+_SEGMENTS_PER_CLIP = 4
+
+
+def joint_optimizers(modules: Mapping[str, nn.Module], *, rate: float) -> list[Optimizer]:
+    """As in the language stage at `rate` of its peak, and AdamW for the grounding part."""
+    language = {name: module for name, module in modules.items() if name != "grounding"}
+    grounding = torch.optim.AdamW(
+        modules["grounding"].parameters(), lr=8e-4 * rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    return [*language_optimizers(language, rate=rate), grounding]
+
+
+def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageRun, *, seed: int) -> None:
+    """Images, clips and memory in turn, all weights."""
+    rng = random.Random(seed)
+    noise = torch.Generator().manual_seed(seed)
+    model.train()
+    model.requires_grad_(True)
+    for step in run:
+        if step.number % 4 == 3:
+            video_step(model.grounding, run, rng, noise, step)
+            continue
+        video = step.number % 4 == 1
+        clips = VIDEO_CLIPS if video else IMAGE_CLIPS
+        batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS)
+        total, log, prompts = loss_of(batch, read(model.mllm, batch), dense=True)
+        if len(prompts):
+            masks = mask_losses(model, batch, prompts, rng)
+            total = total + masks.total
+            log["video_mask_iou" if video else "mask_iou"] = masks.iou_reached
+        run.learn(total, log)
+
+
+def mask_losses(model: Sa2VA, batch: Batch, prompts: Tensor, rng: random.Random) -> MaskLoss:
+    """Masks on the first frame for a few `[SEG]`s of every clip; `prompts` (S, C) as in the batch."""
+    of_clip: dict[int, list[int]] = defaultdict(list)
+    for number, row in enumerate(batch.packed.segments[:, 0].tolist()):
+        of_clip[row].append(number)
+    chosen = [k for ks in of_clip.values() for k in rng.sample(ks, min(len(ks), _SEGMENTS_PER_CLIP))]
+    rows, things = batch.packed.segments[chosen, 0], batch.packed.segments[chosen, 2].tolist()
+    clips = [sample.clip for sample in batch.samples]
+    pixels = torch.stack([normalise(clip.frames_thwc[:1])[0] for clip in clips])
+    features = model.grounding.encode(pixels).take(rows)
+    target = torch.cat(
+        [cell_cover(clips[b].ids_thw[0], [i]) for b, i in zip(rows.tolist(), things, strict=True)]
+    )
+    decoded = model.grounding.decode(
+        features, model.grounding.without_memory(features), model.grounding.language_prompt(prompts[chosen])
+    )
+    return decoded_loss(decoded, target, torch.ones(len(chosen), dtype=torch.bool))
