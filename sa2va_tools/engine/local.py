@@ -40,7 +40,7 @@ from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.model.output import ModelAnswer
 from sa2va_tools.model.prompt import chat_question, clean_answer, segment_question
-from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import Settings
 from sa2va_tools.store.store import Store
 
@@ -83,7 +83,7 @@ class LocalEngine(StoreBackedEngine):
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         asked = questions.describe_question(question, video=clip.is_video)
         with self._job(clip, on_progress, cancel, max_new_tokens) as job:
             plan = plan_chat(job.runtime.config, clip, key_frames)
@@ -108,7 +108,7 @@ class LocalEngine(StoreBackedEngine):
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         wanted = questions.checked_expressions(expressions)
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         with self._job(clip, on_progress, cancel) as job:
             plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
             visual = job.look(plan.seen)
@@ -140,7 +140,7 @@ class LocalEngine(StoreBackedEngine):
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         asked = questions.ground_question(question, video=clip.is_video)
         with self._job(clip, on_progress, cancel) as job:
             plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
@@ -164,7 +164,7 @@ class LocalEngine(StoreBackedEngine):
     ) -> CaptionResult:
         wanted = _listed(regions)
         asked = questions.caption_question(question)
-        opened = self.library.open(media, cancel)
+        opened = self._open(media, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index)
         clip = Clip(opened.media, (frame,), cancel)
         with self._job(clip, on_progress, cancel) as job:
@@ -205,7 +205,7 @@ class LocalEngine(StoreBackedEngine):
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         wanted = _listed(regions)
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
+        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         check_frame(opened.media, frame_index)
         clip = _including(clip, frame_index)
         with self._job(clip, on_progress, cancel) as job:
@@ -227,15 +227,20 @@ class LocalEngine(StoreBackedEngine):
 
     # ---- shared steps -------------------------------------------------------------------------
 
+    def _open(self, media: MediaSource, on_progress: ProgressCallback, cancel: CancelToken | None) -> Opened:
+        on_progress(Progress("open", 0, None, "reading the media"))
+        return self.library.open(media, cancel)
+
     def _clip(
         self,
         media: MediaSource,
         start_s: float | None,
         end_s: float | None,
         stride: int,
+        on_progress: ProgressCallback,
         cancel: CancelToken | None,
     ) -> tuple[Opened, Clip]:
-        opened = self.library.open(media, cancel)
+        opened = self._open(media, on_progress, cancel)
         frames = select_frames(opened.media, start_s=start_s, end_s=end_s, stride=stride)
         return opened, Clip(opened.media, frames, cancel)
 
