@@ -196,7 +196,7 @@ class LocalEngine(StoreBackedEngine):
         media: MediaSource,
         regions: Region | Sequence[Region],
         *,
-        frame_index: int = 0,
+        frame_index: int | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
         stride: int = 1,
@@ -206,12 +206,12 @@ class LocalEngine(StoreBackedEngine):
     ) -> SegmentResult:
         wanted = _listed(regions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        check_frame(opened.media, frame_index)
-        clip = _including(clip, frame_index)
+        frame = self._frame_of(wanted, opened, frame_index, default=clip.frame_indices[0])
+        clip = _including(clip, frame)
         with self._job(clip, on_progress, cancel) as job:
-            picture = read_frames(opened.media, [frame_index])[0]
-            masks = self._masks_of(job, wanted, opened, frame_index, picture)
-            position = clip.frame_indices.index(frame_index)
+            picture = read_frames(opened.media, [frame])[0]
+            masks = self._masks_of(job, wanted, opened, frame, picture)
+            position = clip.frame_indices.index(frame)
             tracks = job.propagate_masks(np.stack(masks), position)
             mode = "track" if clip.is_video else "image"
             recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()), frames=len(clip))
@@ -278,13 +278,15 @@ class LocalEngine(StoreBackedEngine):
             masks_from_points=lambda prompts: job.masks_from_points(picture, prompts),
         )
 
-    def _frame_of(self, regions: Sequence[Region], opened: Opened, frame_index: int | None) -> int:
-        """The asked frame; else the one where the first mask handle's mask is largest; else 0."""
+    def _frame_of(
+        self, regions: Sequence[Region], opened: Opened, frame_index: int | None, *, default: int = 0
+    ) -> int:
+        """The asked frame; else the one where the first mask handle's mask is largest."""
         if frame_index is not None:
             check_frame(opened.media, frame_index)
             return frame_index
         handles = [region.mask for region in regions if region.mask is not None]
-        return self.library.mask(handles[0], opened).track.largest_frame if handles else 0
+        return self.library.mask(handles[0], opened).track.largest_frame if handles else default
 
     def _region_object(
         self, recorder: Recorder, region: Region, number: int, mask: NDArray[np.bool_]

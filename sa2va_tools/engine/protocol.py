@@ -117,7 +117,7 @@ class Engine(ABC):
         media: MediaSource,
         regions: Region | Sequence[Region],
         *,
-        frame_index: int = 0,
+        frame_index: int | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
         stride: int = 1,
@@ -125,7 +125,8 @@ class Engine(ABC):
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
-        """Each region, given on `frame_index`, as a track over the range, both ways from it."""
+        """Each region, given on `frame_index`, as a track over the range, both ways from it. None
+        takes the frame where a mask handle's mask is largest, else the first of the range."""
 
     @abstractmethod
     def view(

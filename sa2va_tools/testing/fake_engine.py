@@ -157,7 +157,7 @@ class FakeEngine(StoreBackedEngine):
         media: MediaSource,
         regions: Region | Sequence[Region],
         *,
-        frame_index: int = 0,
+        frame_index: int | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
         stride: int = 1,
@@ -166,10 +166,11 @@ class FakeEngine(StoreBackedEngine):
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        check_frame(opened.media, frame_index)
-        recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1)
         wanted = [regions] if isinstance(regions, Region) else list(regions)
-        pointed_at = self._pointed_at(opened, wanted, frame_index)
+        frame = self._default_frame(wanted, opened) if frame_index is None else frame_index
+        check_frame(opened.media, frame)
+        recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1)
+        pointed_at = self._pointed_at(opened, wanted, frame)
         objects = [_object(recorder, label, still(mask), on_progress, cancel) for label, mask in pointed_at]
         return _segment_result(recorder, "track", [label for label, _ in pointed_at], (), objects)
 

@@ -31,7 +31,7 @@ def _run(
     result = engine.track(
         media,
         arguments.regions,
-        frame_index=frame_asked_for(engine, media, arguments) or 0,
+        frame_index=frame_asked_for(engine, media, arguments),
         start_s=arguments.start_s,
         end_s=arguments.end_s,
         stride=arguments.stride,
@@ -47,7 +47,8 @@ TOOL = Tool(
     title="Track a region",
     description=(
         "Follow something that you point at in one frame (box, points, polygon, RLE or a mask: handle) "
-        "through a video, forwards and backwards from that frame. Use it when words cannot tell the object "
+        "through a video, forwards and backwards from that frame (default: where a mask is largest, else "
+        "the first). Use it when words cannot tell the object "
         "apart, or to correct a track from a frame where its mask is right. Returns, per region, a new "
         "mask: handle with confidence, box and the frames and seconds in which it is seen; check it with "
         "view."

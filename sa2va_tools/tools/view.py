@@ -63,6 +63,8 @@ def _legend(result: ViewResult) -> str:
         f"coordinates for other tools are source pixels."
     ]
     lines += [f"{number}: {handle} {label}" for number, handle, label in result.legend]
+    if not result.legend:
+        lines.append("No masks are drawn.")
     lines += [f"Warning: {warning}" for warning in result.warnings]
     return "\n".join(lines)
 

@@ -175,7 +175,9 @@ def track(
     mask: Masks = None,
     polygon: Polygons = None,
     fraction: Fractions = False,
-    frame: Annotated[int, typer.Option("--frame", min=0, help="The frame that is pointed at.")] = 0,
+    frame: Annotated[
+        int | None, typer.Option("--frame", min=0, help="The frame that is pointed at; default: the first.")
+    ] = None,
     start: Start = None,
     end: End = None,
     stride: Stride = 1,
