@@ -150,6 +150,19 @@ def test_a_region_may_be_drawn_in_several_ways(engine, clip, region):
     assert call(engine, "caption_region", media=clip, regions=as_text).as_dict()["regions"][0]["text"]
 
 
+def test_a_mask_is_tracked_from_the_frame_where_it_is_seen(engine, clip):
+    late = call(engine, "segment_by_text", media=clip, expressions="red", start_s=1.0).as_dict()
+    mask = late["masks"][0]["handle"]
+    assert call(engine, "track_region", regions=mask).as_dict()["masks"][0]["found"]
+    with pytest.raises(RequestError, match="Frame 0 is not covered"):
+        call(engine, "track_region", regions=mask, frame_index=0)
+
+
+def test_an_answer_without_masks_can_be_viewed_and_says_so(engine, clip):
+    nothing = call(engine, "segment_by_text", media=clip, expressions="unicorn").as_dict()
+    assert "No masks" in call(engine, "view", handles=nothing["handle"]).text
+
+
 def test_an_image_has_no_times(engine, tmp_path):
     import numpy as np
 

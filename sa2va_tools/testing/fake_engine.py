@@ -167,7 +167,8 @@ class FakeEngine(StoreBackedEngine):
     ) -> SegmentResult:
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
         wanted = [regions] if isinstance(regions, Region) else list(regions)
-        frame = self._default_frame(wanted, opened) if frame_index is None else frame_index
+        first = clip.frame_indices[0]
+        frame = self._default_frame(wanted, opened, first) if frame_index is None else frame_index
         check_frame(opened.media, frame)
         recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1)
         pointed_at = self._pointed_at(opened, wanted, frame)
@@ -206,9 +207,9 @@ class FakeEngine(StoreBackedEngine):
         )
         return Recorder(self.library.store, opened, clip, provenance)
 
-    def _default_frame(self, regions: Sequence[Region], opened: Opened) -> int:
+    def _default_frame(self, regions: Sequence[Region], opened: Opened, first: int = 0) -> int:
         handles = [region.mask for region in regions if region.mask is not None]
-        return self.library.mask(handles[0], opened).track.largest_frame if handles else 0
+        return self.library.mask(handles[0], opened).track.largest_frame if handles else first
 
     def _pointed_at(
         self, opened: Opened, regions: Sequence[Region], frame_index: int

@@ -18,7 +18,7 @@ Work = Callable[[ProgressCallback, CancelToken], Result]
 Report = Callable[[float, str], Awaitable[None]]
 """Takes a strictly increasing value and a line for people."""
 
-REPORT_EVERY_S = 0.5
+REPORT_EVERY_S = 0.25
 
 
 class Status:
