@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sa2va_tools.training.losses import without
 from sa2va_tools.training.rendering import Clip
 from sa2va_tools.training.teacher import PLACE_DIMS, UNNAMED, place_code
 from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIDE, SIZES, held_out_looks
@@ -78,12 +79,6 @@ def dense_targets(clips: Sequence[Clip], progress: Sequence[float]) -> DenseTarg
         origin,
         fine.permute(0, 1, 3, 2, 4).reshape(len(rows), _PATCH_GRID**2, _FINE**2),
     )
-
-
-def without(logits: Tensor, choices: Tensor) -> Tensor:
-    """(N, C) logits with one choice per row taken out; `choices` (N,), -1 takes none."""
-    taken = F.one_hot(choices + 1, logits.shape[1] + 1)[:, 1:].bool()
-    return logits.masked_fill(taken, -1e4)
 
 
 def token_cover(mask_hw: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIZES, SceneRec
 VIDEO_MOMENTS = tuple(k / (CHAT_FRAMES - 1) for k in range(CHAT_FRAMES))
 _IMAGE_LAYER, _VIDEO_LAYER = 2, 3  # after which layer tokens must have found their object
 _MOTION_LAYER = 2
-_NAMELESS_SCENES = 0.2
+_NAMELESS_SCENES = 0.25
 _TEMPLATE_WEIGHT, _LIST_WEIGHT = 0.15, 0.5
 
 
@@ -78,7 +78,7 @@ def language_batch(
     drawn = tasks or (VIDEO_TASKS if video else IMAGE_TASKS)
     samples: list[Sample] = []
     while len(samples) < clips:
-        nameless = 0.4 if rng.random() < _NAMELESS_SCENES else 0.0
+        nameless = 0.5 if rng.random() < _NAMELESS_SCENES else 0.0
         clip = sample_clip(rng, SceneRecipe(video=video, unnamed_share=nameless), moments)
         asked = sample_turns(clip.objects, rng, turns, drawn, TurnRules(video=video))
         if asked:
@@ -148,7 +148,8 @@ class LanguageLoss:
         labels = packed.labels[:, 1:]
         answered = labels != IGNORED
         logits = self._mllm.language_model.lm_head(output.hidden[:, :-1][answered])
-        return text_loss(logits, labels[answered], self._weights)
+        kept = packed.kept[:, 1:][answered]
+        return text_loss(logits, labels[answered], kept, self._weights)
 
     def _code(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor, Tensor]:
         rows, places, _ = batch.packed.segments.unbind(1)

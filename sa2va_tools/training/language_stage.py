@@ -18,6 +18,7 @@ from sa2va_tools.training.optimizers import muon_and_adamw
 from sa2va_tools.training.packing import IGNORED, Packer
 from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS
 from sa2va_tools.training.teacher import PLACE_DIMS, place_code
+from sa2va_tools.training.vision_stage import vision_step
 
 IMAGE_CLIPS, VIDEO_CLIPS, TURNS = 12, 5, 8
 VISION_RESTS_UNTIL = 0.25
@@ -59,13 +60,16 @@ def train_language(
     model: Sa2VA, heads: DenseHeads, packer: Packer, loss_of: LanguageLoss, run: StageRun, *, seed: int
 ) -> None:
     """Easy tasks first, the vision encoder resting; then all tasks, all weights. Every third step is
-    video."""
+    video; once the vision encoder learns, every sixth is its own."""
     rng = random.Random(seed)
     model.mllm.train()
     for step in run:
         vision_learns = step.progress >= VISION_RESTS_UNTIL
         for part in (model.mllm.vision_model, model.mllm.mlp1):
             part.requires_grad_(vision_learns)
+        if vision_learns and step.number % 6 == 1:
+            vision_step(model.mllm, heads, run, rng, crowded=step.number % 12 == 1)
+            continue
         video = step.number % 3 == 2
         easy = step.progress < EASY_UNTIL
         tasks = (_EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS) if easy else None

@@ -70,12 +70,22 @@ def _iou(logits: Tensor, target: Tensor) -> Tensor:
     return (ours & theirs).sum((-1, -2)) / union
 
 
-def text_loss(logits: Tensor, labels: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
+def without(logits: Tensor, choices: Tensor) -> Tensor:
+    """(N, C) logits with one choice per row taken out; `choices` (N,), -1 takes none."""
+    lowest = logits.detach().new_full((1, 1), -1e4).expand(len(logits), 1)
+    padded = torch.cat([logits, lowest], 1)
+    places = choices.where(choices >= 0, choices.new_tensor(logits.shape[1]))
+    return padded.scatter(1, places[:, None], lowest)[:, :-1]
+
+
+def text_loss(logits: Tensor, labels: Tensor, kept: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropy over N answer tokens, and the accuracy on the words that carry content.
 
     `logits` (N, V), `labels` (N,) long, `token_weights` (V,): 1 for content, less for the template's words,
-    which are far more and would drown the rest.
+    which are far more and would drown the rest. `kept` (N,) is a token that takes no part in
+    the choice, or -1.
     """
+    logits = without(logits, kept)
     weight = token_weights[labels]
     loss = F.cross_entropy(logits, labels, reduction="none")
     content = weight >= 1

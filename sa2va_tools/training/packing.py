@@ -25,7 +25,7 @@ from sa2va_tools.model.prompt import (
 from sa2va_tools.training.dense_heads import TOKEN_CELLS, TOKEN_GRID, token_cover
 from sa2va_tools.training.rendering import Clip
 from sa2va_tools.training.tasks import Turn
-from sa2va_tools.training.world import SIDE
+from sa2va_tools.training.world import COLOUR_KEPT_FROM, COLOURS, SHAPE_KEPT_FROM, SHAPES, SIDE
 
 IGNORED = -100
 
@@ -42,7 +42,8 @@ class Sample:
 class PackedBatch:
     """B samples padded to L tokens; all have F frames.
 
-    `ids`, `labels` (IGNORED outside answers), `positions`: (B, L); `mask` (B, 1, L, L) bool;
+    `ids`, `labels` (IGNORED outside answers), `positions`: (B, L); `kept` (B, L): the word that a label must
+    not be told apart from, or -1 (see `held_out_looks`); `mask` (B, 1, L, L) bool;
     `places` (B, F·K): where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row,
     position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
     `mentions` (M, 3): row, position of the token that is about to speak of the object, object;
@@ -51,6 +52,7 @@ class PackedBatch:
 
     ids: Tensor
     labels: Tensor
+    kept: Tensor
     positions: Tensor
     mask: Tensor
     places: Tensor
@@ -65,6 +67,7 @@ class PackedBatch:
 class _Row:
     ids: list[int]
     labels: list[int]
+    kept: list[int]
     positions: list[int]
     turns: list[int]
     region_places: list[int] = field(default_factory=list)
@@ -83,6 +86,7 @@ class Packer:
         self._end = template_named(template).stop_words[0]
         self._image_id = tokenizer.token_to_id(IMG_CONTEXT)
         self._seg_id = tokenizer.token_to_id(SEG)
+        self._words = _Words(tokenizer)
         self._cache: dict[str, tuple[list[int], list[int]]] = {}
 
     def prefix(self, frames: int) -> list[int]:
@@ -114,6 +118,7 @@ class Packer:
         return PackedBatch(
             ids=ids,
             labels=padded([row.labels for row in rows], IGNORED),
+            kept=padded([row.kept for row in rows], -1),
             positions=padded([row.positions for row in rows], 0),
             mask=seen[:, None],
             places=torch.tensor([places] * len(rows)),
@@ -127,7 +132,7 @@ class Packer:
     def _row(self, sample: Sample) -> _Row:
         prefix = self.prefix(len(sample.clip.frames_thwc))
         start = len(prefix)
-        row = _Row(list(prefix), [IGNORED] * start, list(range(start)), [-1] * start)
+        row = _Row(list(prefix), [IGNORED] * start, [-1] * start, list(range(start)), [-1] * start)
         for number, turn in enumerate(sample.turns):
             question, cells = self.question(turn, sample.clip)
             answer, ends = self._encode(turn.answer + self._end)
@@ -143,6 +148,7 @@ class Packer:
             tokens = question + answer
             row.ids += tokens
             row.labels += [IGNORED] * len(question) + answer
+            row.kept += [-1] * len(question) + self._words.kept(answer, ends, turn, sample.clip)
             row.positions += range(start, start + len(tokens))
             row.turns += [number] * len(tokens)
         return row
@@ -155,6 +161,48 @@ class Packer:
             encoded = self._tokenizer.encode(text)
             self._cache[text] = (encoded.ids, [end for _, end in encoded.offsets])
         return self._cache[text]
+
+
+class _Words:
+    """Which tokens are colours and shapes, and which of them a loss must leave out of a choice."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._colours = {_id_of_word(tokenizer, word): k for k, word in enumerate(COLOURS)}
+        self._shapes = {_id_of_word(tokenizer, word): k for k, word in enumerate(SHAPES)}
+        self._colour_ids = {k: token for token, k in self._colours.items()}
+        self._shape_ids = {k: token for token, k in self._shapes.items()}
+
+    def kept(self, answer: list[int], ends: list[int], turn: Turn, clip: Clip) -> list[int]:
+        """For every answer token, the token to leave out, or -1."""
+        kept: list[int] = []
+        for token, end in zip(answer, ends, strict=True):
+            if token in self._shapes:
+                colour, _ = self._pair(answer, end, turn, clip)
+                left_out = None if colour is None else SHAPE_KEPT_FROM.get(colour)
+                kept.append(-1 if left_out is None else self._shape_ids[left_out])
+            elif token in self._colours:
+                _, shape = self._pair(answer, end, turn, clip)
+                left_out = None if shape is None else COLOUR_KEPT_FROM.get(shape)
+                kept.append(-1 if left_out is None else self._colour_ids[left_out])
+            else:
+                kept.append(-1)
+        return kept
+
+    def _pair(self, answer: list[int], end: int, turn: Turn, clip: Clip) -> tuple[int | None, int | None]:
+        """Colour and shape of the object spoken of there; of a denied one, as the answer names it."""
+        spoken = [thing for character, thing in turn.mentions if character < end]
+        if spoken:
+            return clip.objects[spoken[-1]].colour, clip.objects[spoken[-1]].shape
+        colour = next((self._colours[t] for t in answer if t in self._colours), None)
+        return colour, next((self._shapes[t] for t in answer if t in self._shapes), None)
+
+
+def _id_of_word(tokenizer: Tokenizer, word: str) -> int:
+    """The one token of a word inside a sentence; ValueError where the tokenizer cuts it up."""
+    ids: list[int] = tokenizer.encode(f" {word}").ids
+    if len(ids) != 1:
+        raise ValueError(f"the tokenizer cuts {word!r} into {len(ids)} tokens; it needs one")
+    return ids[0]
 
 
 def region_cells(mask_hw: np.ndarray) -> np.ndarray:

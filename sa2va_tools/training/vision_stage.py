@@ -31,12 +31,19 @@ def train_vision(mllm: InternVL, heads: DenseHeads, run: StageRun, *, seed: int)
     mllm.train()
     for step in run:
         crowded = step.progress < CROWDED_UNTIL and step.number % 5 != 4
-        moment = 0.0 if crowded else rng.random()
-        clips = [sample_clip(rng, _CROWDED if crowded else _USUAL, (moment,)) for _ in range(BATCH)]
-        patches, tokens = see(mllm, clips)
-        total, log = dense_losses(heads, patches, tokens, dense_targets(clips, (moment,)))
-        suffix = "" if crowded else "_usual"
-        run.learn(total, {key + suffix: value for key, value in log.items()})
+        vision_step(mllm, heads, run, rng, crowded=crowded)
+
+
+def vision_step(
+    mllm: InternVL, heads: DenseHeads, run: StageRun, rng: random.Random, *, crowded: bool
+) -> None:
+    """One batch of pictures, crowded or as the world has them."""
+    moment = 0.0 if crowded else rng.random()
+    clips = [sample_clip(rng, _CROWDED if crowded else _USUAL, (moment,)) for _ in range(BATCH)]
+    patches, tokens = see(mllm, clips)
+    total, log = dense_losses(heads, patches, tokens, dense_targets(clips, (moment,)))
+    suffix = "" if crowded else "_usual"
+    run.learn(total, {key + suffix: value for key, value in log.items()})
 
 
 def see(mllm: InternVL, clips: list[Clip]) -> tuple[Tensor, Tensor]:

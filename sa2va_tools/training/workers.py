@@ -62,3 +62,7 @@ class Workers:
         if self.count > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
+
+
+ALONE = Workers()
+"""One process, nobody to agree with."""
