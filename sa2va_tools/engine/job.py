@@ -68,20 +68,27 @@ class Job:
         with self._stage("segment"):
             return self.runtime.masks_from_points(picture, prompts, cancel=self.cancel).masks
 
-    def propagate_words(self, plan: FramePlan, seg_prompts: NDArray[np.float32]) -> list[MaskTrack]:
+    def propagate_words(
+        self, plan: FramePlan, seg_prompts: NDArray[np.float32], *, gate: bool
+    ) -> list[MaskTrack]:
         """One track per [SEG], all in one pass over the frames."""
         if not len(seg_prompts):
             return []
         with self._stage("propagate"):
             walk = self.runtime.masks_from_words(
-                self.clip, seg_prompts, mode=plan.mode, key_positions=plan.keys, cancel=self.cancel
+                self.clip,
+                seg_prompts,
+                mode=plan.mode,
+                key_positions=plan.keys,
+                gate=gate,
+                cancel=self.cancel,
             )
             return collect_tracks(self.clip, walk, len(seg_prompts), self.on_progress)
 
-    def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[MaskTrack]:
+    def propagate_masks(self, masks: NDArray[np.bool_], position: int, *, gate: bool) -> list[MaskTrack]:
         """One track per mask given at `position`, both ways."""
         with self._stage("propagate"):
-            walk = self.runtime.masks_from_masks(self.clip, masks, position, cancel=self.cancel)
+            walk = self.runtime.masks_from_masks(self.clip, masks, position, gate=gate, cancel=self.cancel)
             return collect_tracks(self.clip, walk, len(masks), self.on_progress)
 
     def provenance(self, mode: str, seen: Sequence[int], *, frames: int) -> Provenance:

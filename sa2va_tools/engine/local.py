@@ -120,7 +120,11 @@ class LocalEngine(StoreBackedEngine):
                 )
                 for number, expression in enumerate(wanted, start=1)
             ]
-            tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
+            tracks = job.propagate_words(
+                plan,
+                np.concatenate([answer.seg_prompts for answer in answers]),
+                gate=gate_by_object_score,
+            )
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
             warnings = [*plan.warnings, *job.warnings(answers)]
         objects = _objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
@@ -145,7 +149,7 @@ class LocalEngine(StoreBackedEngine):
         with self._job(clip, on_progress, cancel) as job:
             plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
             answer = job.ask(chat_question(asked), job.look(plan.seen))
-            tracks = job.propagate_words(plan, answer.seg_prompts)
+            tracks = job.propagate_words(plan, answer.seg_prompts, gate=gate_by_object_score)
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
             warnings = [*plan.warnings, *job.warnings([answer])]
         objects = _phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
@@ -212,7 +216,7 @@ class LocalEngine(StoreBackedEngine):
             picture = read_frames(opened.media, [frame])[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
             position = clip.frame_indices.index(frame)
-            tracks = job.propagate_masks(np.stack(masks), position)
+            tracks = job.propagate_masks(np.stack(masks), position, gate=gate_by_object_score)
             mode = "track" if clip.is_video else "image"
             recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()), frames=len(clip))
             warnings = job.warnings()

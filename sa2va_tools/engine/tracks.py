@@ -65,12 +65,10 @@ def score_of(track: MaskTrack) -> float:
 
 def why_not_found(track: MaskTrack, *, gate_by_object_score: bool) -> str:
     """The reason, or nothing where it was found."""
-    if not track.visible:
-        return "The model pointed, but the mask is empty in every frame."
-    if gate_by_object_score and all(score < _PRESENT for score in track.object_scores):
-        best = max(track.object_scores)
+    absent = all(score < _PRESENT for score in track.object_scores)
+    if absent and (gate_by_object_score or not track.visible):
         return (
             "The model pointed, but takes the object to be absent from every frame "
-            f"(highest object probability {best:.2f})."
+            f"(highest object probability {max(track.object_scores):.2f})."
         )
-    return ""
+    return "" if track.visible else "The model pointed, but the mask is empty in every frame."

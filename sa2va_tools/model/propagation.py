@@ -84,12 +84,15 @@ class Propagator:
         grounding: Sam2Grounding,
         *,
         gate: bool,
+        gate_key_frames: bool = False,
         memory_dtype: torch.dtype = torch.bfloat16,
         cancel: CancelToken | None = None,
     ) -> None:
-        """`gate` empties tracked masks of negative object score; `memory_dtype` is that of stored
-        memories (SAM-2 stores bfloat16)."""
-        self.grounding, self.gate, self.memory_dtype, self.cancel = grounding, gate, memory_dtype, cancel
+        """`gate` empties tracked masks of negative object score, `gate_key_frames` those of key
+        frames (no published model does); `memory_dtype` is that of stored memories (SAM-2 stores
+        bfloat16)."""
+        self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
+        self.gate, self.gate_key_frames = gate, gate_key_frames
         self.encoder_passes = 0
         self.logits_of: dict[int, Tensor] | None = None
         """Set to a dictionary to keep the low-resolution logits (N, 4s, 4s) of each frame."""
@@ -102,7 +105,7 @@ class Propagator:
         """Mode `sa2va`: the (N, C) embeddings prompt every key frame, without memory."""
 
         def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
-            chosen = self.from_language(features, embeddings, gate=self.grounding.config.gate_masks)
+            chosen = self.from_language(features, embeddings, gate=self.gate_key_frames)
             return KeyFrame(chosen, chosen)
 
         return self._clip(source, key_positions, condition)
@@ -114,7 +117,7 @@ class Propagator:
         are mask prompts for plain SAM-2."""
 
         def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
-            first = self.from_language(features, embeddings, gate=self.grounding.config.gate_masks)
+            first = self.from_language(features, embeddings, gate=self.gate_key_frames)
             # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
             masks = _resized(first.logits, picture.shape[:2]) > 0
             chosen = self.from_masks(features, masks)

@@ -161,11 +161,16 @@ class Sa2vaRuntime:
         *,
         mode: str = "sa2va",
         key_positions: Sequence[int] = (0,),
+        gate: bool = True,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
-        one frame is answered by the language decoder in both modes."""
-        propagator = self.propagator(gate=self._gates(mode), cancel=cancel)
+        one frame is answered by the language decoder in both modes. `gate` False keeps masks of
+        negative object score where the mode or the checkpoint would empty them."""
+        own = self.config.grounding.gate_masks
+        propagator = self.propagator(
+            gate=gate and (own or mode == "sa2va-i"), gate_key_frames=gate and own, cancel=cancel
+        )
         embeddings = self._to_device(seg_prompts)
         if mode == "sa2va-i" and len(source) > 1:
             walk = propagator.language_masks(source, key_positions, embeddings)
@@ -179,10 +184,11 @@ class Sa2vaRuntime:
         masks: NDArray[np.bool_],
         position: int,
         *,
+        gate: bool = True,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Track (N, height, width) masks given on one frame, both ways."""
-        propagator = self.propagator(gate=True, cancel=cancel)
+        propagator = self.propagator(gate=gate, cancel=cancel)
         device = next(self._modules.parameters()).device
         return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(device)))
 
@@ -210,12 +216,17 @@ class Sa2vaRuntime:
             np.concatenate([result.mask_scores for result in results]),
         )
 
-    def propagator(self, *, gate: bool, cancel: CancelToken | None = None) -> Propagator:
+    def propagator(
+        self, *, gate: bool, gate_key_frames: bool = False, cancel: CancelToken | None = None
+    ) -> Propagator:
         """The tracker over this checkpoint's SAM-2."""
-        return Propagator(self._modules.grounding, gate=gate, memory_dtype=self._memory_dtype, cancel=cancel)
-
-    def _gates(self, mode: str) -> bool:
-        return mode == "sa2va-i" or self.config.grounding.gate_masks
+        return Propagator(
+            self._modules.grounding,
+            gate=gate,
+            gate_key_frames=gate_key_frames,
+            memory_dtype=self._memory_dtype,
+            cancel=cancel,
+        )
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         parameter = next(self._modules.parameters())
