@@ -128,9 +128,23 @@ def mcp_command(session: Session, roots: Sequence[Path]) -> None:
 
 
 def train_command(session: Session, out: Path, *, smoke: bool, minutes: float | None, seed: int) -> None:
+    """Train into `out`, or go on where an earlier run of the same folder was stopped."""
     from sa2va_tools.training.nano import train_nano
 
-    train_nano(out, smoke=smoke, minutes=minutes, seed=seed, device=session.device or "auto")
+    with session.working() as (on_progress, cancel):
+        trained = train_nano(
+            out,
+            smoke=smoke,
+            minutes=minutes,
+            seed=seed,
+            device=session.settings().device,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
+    if session.as_json:
+        session.emit_json({"checkpoint": str(trained.checkpoint), "run": str(trained.run)})
+    else:
+        say(session, [f"Checkpoint: {trained.checkpoint}", f"Logs and states: {trained.run}"])
 
 
 def eval_command(session: Session, n: int, out: Path | None) -> None:

@@ -1,0 +1,327 @@
+"""The `sa2va` command over a fake engine: what a person types, reads and scripts against."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sa2va_server.cli import app
+from sa2va_server.cli_output import printable
+from sa2va_server.cli_progress import stage_bars
+from sa2va_tools.errors import CheckpointError
+from sa2va_tools.progress import Progress
+from sa2va_tools.testing import FakeEngine, synthetic_clip
+from sa2va_tools.tools.catalogue import CATALOGUE
+
+COMMANDS = (
+    "segment",
+    "describe",
+    "ground",
+    "caption",
+    "track",
+    "view",
+    "demo",
+    "doctor",
+    "mcp",
+    "train",
+    "eval",
+)
+HELP_LIMIT_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return synthetic_clip(tmp_path_factory.mktemp("media") / "clip.mp4")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command line in an empty folder, over a fake engine with a store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SA2VA_STORE_DIR", str(tmp_path / "store"))
+    monkeypatch.delenv("SA2VA_MODEL", raising=False)
+
+    def run(*words, opener=lambda settings: FakeEngine(settings.store_dir)):
+        return CliRunner().invoke(app, [str(word) for word in words], obj=opener)
+
+    return run
+
+
+def a_mask_of(run, clip) -> str:
+    return json.loads(run("segment", clip, "red square", "--json").stdout)["masks"][0]["handle"]
+
+
+# ---- help --------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command(run):
+    text = run("--help").stdout
+    assert [name for name in COMMANDS if f" {name} " not in text] == []
+
+
+@pytest.mark.parametrize("command", [(name,) for name in COMMANDS] + [("train", "nano"), ("eval", "nano")])
+def test_every_command_explains_itself(run, command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0 and "Usage" in result.stdout
+
+
+def test_help_is_quick_and_loads_no_model_code():
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}; from sa2va_server.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: sys.exit(len({'torch', 'numpy', 'av'} & set(sys.modules)))"
+    )
+    seconds = []
+    for _ in range(4):  # the quickest of some: a busy machine says nothing about the command
+        began_s = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began_s)
+    assert min(seconds) < HELP_LIMIT_S
+
+
+def test_version(run):
+    assert run("--version").stdout.startswith("sa2va-tools 0.")
+
+
+# ---- results -----------------------------------------------------------------------------------
+
+
+def test_segment_tells_handles_frames_and_scores_and_how_to_see_them(run, clip):
+    result = run("segment", clip, "red square", "a unicorn")
+    assert result.exit_code == 0
+    found, missing = result.stdout.splitlines()[1:3]
+    assert found.split()[:3] == ["found", "red", "square"] and "mask:" in found
+    assert "score 1.00" in found and "frames 0-15 (0.00-1.50 s)" in found and "box [" in found
+    assert missing.split()[:4] == ["not", "found", "a", "unicorn"] and "points at nothing" in missing
+    assert "sa2va view answer:" in result.stdout and "--out DIR" in result.stdout
+    assert result.stderr == ""
+
+
+def test_not_found_is_an_answer(run, clip):
+    result = run("segment", clip, "a unicorn", "--out", "there")
+    assert result.exit_code == 0 and "Nothing was found" in result.stdout
+    assert not Path("there").exists()
+
+
+def test_json_on_stdout_is_what_the_tools_answer(run, clip):
+    result = run("segment", clip, "red square", "--json", "--start", "0.5", "--stride", "2")
+    document = json.loads(result.stdout)
+    assert document["masks"][0]["found"] and document["provenance"]["frames"] == 6
+    assert "files" not in document and result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["segment", "track", "ground"])
+def test_out_writes_masks_and_says_where(run, clip, command):
+    words = {"segment": [clip, "red square"], "track": [clip, "--box", "4,4,20,20"], "ground": [clip]}[
+        command
+    ]
+    result = run(command, *words, "--out", "there", "--json")
+    files = json.loads(result.stdout)["files"]
+    assert Path(files["masks_json"]).is_file() and list(Path(files["mask_pngs"]).glob("*.png"))
+    assert "Written:" in run(command, *words, "--out", "there").stdout
+
+
+def test_describe_and_ground_speak(run, clip):
+    assert "96 by 64 pixels" in run("describe", clip, "What is it?").stdout
+    grounded = run("ground", clip)
+    assert "There is a box and another" in grounded.stdout and grounded.stdout.count("mask:") == 2
+
+
+def test_caption_takes_places_and_masks(run, clip):
+    both = run("caption", clip, "--box", "0,0,10,10", "--point", "5,5", "--point", "8 8", "--json")
+    assert len(json.loads(both.stdout)["regions"]) == 2
+    part = run("caption", clip, "--polygon", "0,0 .5,0 .5,.5", "--fraction", "--frame", "3", "--json")
+    assert json.loads(part.stdout)["frame_index"] == 3
+    assert "covers" in run("caption", a_mask_of(run, clip)).stdout
+
+
+def test_track_takes_a_frame_and_a_range(run, clip):
+    words = ("track", clip, "--box", "4,4,20,20", "--frame", "5", "--start", "0.3", "--json")
+    assert json.loads(run(*words).stdout)["provenance"]["frames"] == 13
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("b.jpg", "JPEG"), ("c.webp", "WEBP")])
+def test_view_writes_the_kind_of_picture_that_is_asked_for(run, clip, name, kind):
+    handle = a_mask_of(run, clip)
+    result = run("view", handle, "--out", name, "--frame", "2")
+    with Image.open(name) as picture:
+        assert picture.format == kind
+    assert "1  red square" in result.stdout and handle in result.stdout
+
+
+def test_view_names_its_file_after_the_handle_and_takes_a_path(run, clip):
+    handle = a_mask_of(run, clip)
+    named = json.loads(run("view", handle, "--json").stdout)
+    assert named["file"] == handle.replace(":", "-") + ".png" and Path(named["file"]).is_file()
+    assert [entry["handle"] for entry in named["legend"]] == [handle]
+    assert json.loads(run("view", clip, "--json").stdout)["file"] == "clip.png"
+
+
+def test_demo_leaves_a_clip_masks_and_a_picture(run):
+    result = run("demo", "--out", "there")
+    assert result.exit_code == 0, result.stderr
+    with av.open("there/clip.mp4") as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.frames) == ("h264", 48)
+    assert Path("there/masks.json").is_file() and Path("there/sheet.png").is_file()
+    assert "the red circle" in result.stdout and "caption_region" in result.stdout
+    assert set(json.loads(run("demo", "--json").stdout)) == {
+        "segment", "ground", "describe", "caption", "files"
+    }  # fmt: skip
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("segment", "missing.mp4", "x"), 1, "There is no file or folder"),
+        (("segment", "CLIP", " "), 2, "expression is empty"),
+        (("segment", "CLIP"), 2, "EXPRESSION"),
+        (("segment", "CLIP", "x", "--start", "-1"), 2, "--start"),
+        (("segment", "CLIP", "x", "--start", "3", "--end", "1"), 2, "before it starts"),
+        (("segment", "CLIP", "x", "--out", "CLIP"), 2, "not a folder"),
+        (("caption", "CLIP"), 2, "Nothing is pointed at"),
+        (("caption", "CLIP", "--box", "1,2,3"), 2, "needs 4 numbers"),
+        (("track", "CLIP", "--box", "1,2,x,4"), 2, "no number"),
+        (("track", "CLIP", "--polygon", "1,2,3,4"), 2, "three corners"),
+        (("track", "CLIP", "--box", "1,2,3,4", "--frame", "99"), 2, "out of range"),
+        (("view", "mask:aaaaaaaaaa"), 2, "mask"),
+        (("view", "CLIP", "--out", "x.txt"), 2, ".png"),
+        (("describe", "CLIP", "--device", "toaster"), 2, "--device"),
+        (("mcp", "--root", "nowhere"), 2, "no folder at nowhere"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_an_error_is_a_sentence_on_stderr_and_an_exit_code(run, clip, words, code, said):
+    result = run(*(clip if word == "CLIP" else word for word in words))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in result.stderr and "Traceback" not in result.stderr
+
+
+def test_an_error_has_a_hint_and_json_when_asked(run):
+    result = run("segment", "missing.mp4", "x", "--json")
+    assert result.stderr.startswith("error: ") and "\nhint: " in result.stderr
+    assert json.loads(result.stdout)["error"]["code"] == "media_not_found"
+
+
+def test_a_missing_extra_is_named(run, clip):
+    def opener(_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    result = run("describe", clip, opener=opener)
+    assert result.exit_code == 1 and 'pip install "sa2va-tools[engine]"' in result.stderr
+
+
+def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_demand(run, clip):
+    def opener(_):
+        raise ZeroDivisionError("by zero")
+
+    quiet, loud = run("describe", clip, opener=opener), run("describe", clip, "--debug", opener=opener)
+    assert quiet.exit_code == loud.exit_code == 1
+    assert "Unexpected ZeroDivisionError: by zero" in quiet.stderr and "--debug" in quiet.stderr
+    assert "Traceback" not in quiet.stderr and "Traceback" in loud.stderr
+
+
+def test_a_wrong_setting_in_the_environment_is_named(run, clip, monkeypatch):
+    monkeypatch.setenv("SA2VA_DEVICE", "toaster")
+    result = run("describe", clip)
+    assert result.exit_code == 2 and "SA2VA_DEVICE" in result.stderr
+
+
+def test_ctrl_c_stops_the_work_and_says_so_once(run, clip):
+    class Interrupted(FakeEngine):
+        def segment(self, *arguments, **options):
+            signal.raise_signal(signal.SIGINT)
+            return super().segment(*arguments, **options)
+
+    before = signal.getsignal(signal.SIGINT)
+    result = run("segment", clip, "x", "--out", "there", opener=lambda s: Interrupted(s.store_dir))
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+    assert signal.getsignal(signal.SIGINT) is before and not Path("there").exists()
+
+
+def test_stray_prints_of_libraries_stay_off_stdout(run, clip):
+    class Chatty(FakeEngine):
+        def describe(self, *arguments, **options):
+            sys.stdout.write("loading…\n")
+            return super().describe(*arguments, **options)
+
+    result = run("describe", clip, "--json", opener=lambda s: Chatty(s.store_dir))
+    assert json.loads(result.stdout)["text"] and "loading" in result.stderr
+
+
+# ---- settings, doctor, output ------------------------------------------------------------------
+
+
+def test_options_come_before_the_environment(run, clip, monkeypatch):
+    seen = []
+
+    def opener(settings):
+        seen.append(settings)
+        return FakeEngine(settings.store_dir)
+
+    monkeypatch.setenv("SA2VA_MODEL", "from-environment")
+    run("describe", clip, opener=opener)
+    run(
+        "describe",
+        clip,
+        "--model",
+        "a/b",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        "--store",
+        "s",
+        opener=opener,
+    )
+    assert seen[0].model == "from-environment"
+    assert (seen[1].model, seen[1].device, seen[1].dtype) == ("a/b", "cpu", "float32")
+    assert Path("s").is_dir()
+
+
+def test_doctor_reports_each_check_and_fails_with_a_remedy(run):
+    result = run("doctor", "--model", "nowhere", "--json")
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert result.exit_code == 1
+    assert checks["weights"]["state"] == "fail" and checks["weights"]["remedy"]
+    assert {name for name, check in checks.items() if check["state"] == "fail"} == {"weights"}
+    assert checks["round trip"]["detail"].startswith("found 2 of 2")
+    assert "fail  weights" in run("doctor", "--model", "nowhere").stdout
+
+
+def test_doctor_tells_why_a_round_trip_fails(run):
+    def opener(_):
+        raise CheckpointError("The weights are torn.", hint="Get them again.")
+
+    result = run("doctor", opener=opener)
+    assert result.exit_code == 1 and "The weights are torn." in result.stdout
+    assert "Get them again." in result.stdout
+
+
+def test_foreign_text_cannot_drive_the_terminal():
+    assert printable("a\x1b[2Jb\u202ec") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c"
+
+
+def test_progress_bars_take_every_kind_of_report(capsys):
+    with stage_bars() as on_progress:
+        on_progress(Progress("answer", 0))
+        on_progress(Progress("answer", 7, None, "[bold] is no markup"))
+        on_progress(Progress("propagate", 3, 9))
+    assert capsys.readouterr().out == ""
+
+
+def test_every_tool_has_a_command():
+    commands = {"segment_by_text": "segment", "ground_conversation": "ground", "caption_region": "caption"}
+    commands |= {"track_region": "track", "describe": "describe", "view": "view"}
+    assert {tool.name for tool in CATALOGUE} == set(commands)
+    assert set(commands.values()) <= set(COMMANDS)
