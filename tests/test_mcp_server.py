@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 
 from sa2va_server.mcp_server import build_server
 from sa2va_tools.errors import CheckpointNotFoundError
@@ -258,3 +259,18 @@ async def test_the_engine_is_closed_with_the_server(mode, root, clip):
         await client.call_tool("describe", {"media": clip})
         assert not closed
     assert closed == [1]
+
+
+@both_eras
+async def test_a_mask_handle_links_to_its_rle_as_a_resource(mode, root, clip):
+    async with connected(mode, root) as client:
+        found = await client.call_tool("segment_by_text", {"media": clip, "expressions": "a box"})
+        handle = found.structured_content["masks"][0]["handle"]
+        link = next(block for block in found.content if block.type == "resource_link")
+        assert link.name == handle
+        document = json.loads((await client.read_resource(str(link.uri))).contents[0].text)
+        frames = document["objects"][0]["frames"]
+        assert len(frames) == document["media"]["frame_count"] == 16
+        assert frames[0]["rle"]["size"] == document["media"]["size_wh"][::-1]
+        with pytest.raises(MCPError, match="mask:aaaaaaaaaa"):
+            await client.read_resource("sa2va://masks/aaaaaaaaaa/rle.json")

@@ -40,14 +40,18 @@ def write_files(
             f"Cannot make the folder {out_dir}: {error.strerror}.", hint="Choose another one."
         ) from error
     report = _reporter(on_progress, cancel)
-    ref = opened.ref
-    info = {"name": ref.name, "size_wh": list(ref.size_wh), "frame_count": ref.frame_count, "fps": ref.fps}
     files = {"masks_json": out_dir / "masks.json", "mask_pngs": out_dir / "masks"}
-    write_masks_json(files["masks_json"], info, objects, opened.media.timestamps_s)
+    write_masks_json(files["masks_json"], media_info(opened), objects, opened.media.timestamps_s)
     write_mask_pngs(files["mask_pngs"], objects, on_frame=lambda done, total: report("masks", done, total))
     if overlay:
         files["overlay"] = _write_overlay(opened, objects, out_dir, report, cancel)
     return ExportResult({kind: str(path) for kind, path in files.items()})
+
+
+def media_info(opened: Opened) -> dict[str, object]:
+    """What `masks.json` says of the image or video."""
+    ref = opened.ref
+    return {"name": ref.name, "size_wh": list(ref.size_wh), "frame_count": ref.frame_count, "fps": ref.fps}
 
 
 _Report = Callable[[str, int, int], None]

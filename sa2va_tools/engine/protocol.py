@@ -155,6 +155,11 @@ class Engine(ABC):
         """Write `masks.json` (COCO RLE per object and frame), mask PNGs and an overlay (H.264
         MP4, or PNG for an image) into `out_dir`. Whole files or none."""
 
+    @abstractmethod
+    def masks_json(self, handles: str | Sequence[str]) -> str:
+        """The masks behind `handles` as one JSON document (format `sa2va-masks/1`): COCO RLE per
+        object and frame."""
+
     def media_of(self, source: MediaSource) -> MediaRef:
         """The image or video at a path, or behind a `media:…`, `mask:…` or `answer:…` handle. This
         default draws a small picture to find out; an engine that can look it up does so."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sa2va_tools.engine.exporting import write_files
-from sa2va_tools.engine.library import Library
+from sa2va_tools.engine.exporting import media_info, write_files
+from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.protocol import Engine, MediaSource
 from sa2va_tools.engine.results import ExportResult, MediaRef, ViewResult
 from sa2va_tools.engine.viewing import draw_view
 from sa2va_tools.errors import RequestError
-from sa2va_tools.masks.export import ExportedMask
+from sa2va_tools.masks.export import ExportedMask, masks_json
 from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
 from sa2va_tools.store.handles import kind_of
 
@@ -55,15 +55,22 @@ class StoreBackedEngine(Engine):
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> ExportResult:
-        given = _listed(handles)
-        opened = self.library.open(given[0], cancel)
-        objects = [
-            ExportedMask(handle, record.label, record.score, record.track)
-            for handle, record in self.library.masks(given, opened)
-        ]
+        opened, objects = self._exported(handles, cancel)
         return write_files(
             opened, objects, Path(out_dir), overlay=overlay, on_progress=on_progress, cancel=cancel
         )
+
+    def masks_json(self, handles: str | Sequence[str]) -> str:
+        opened, objects = self._exported(handles, None)
+        return masks_json(media_info(opened), objects, opened.media.timestamps_s)
+
+    def _exported(
+        self, handles: str | Sequence[str], cancel: CancelToken | None
+    ) -> tuple[Opened, list[ExportedMask]]:
+        given = _listed(handles)
+        opened = self.library.open(given[0], cancel)
+        masks = self.library.masks(given, opened)
+        return opened, [ExportedMask(name, kept.label, kept.score, kept.track) for name, kept in masks]
 
     def media_of(self, source: MediaSource) -> MediaRef:
         return self.library.open(source).ref

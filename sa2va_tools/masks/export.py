@@ -59,19 +59,25 @@ def write_masks_json(
     objects: Sequence[ExportedMask],
     timestamps_s: Sequence[float],
 ) -> None:
-    """Write `masks.json` as the module's docstring describes it.
+    """Write `masks.json`; see `masks_json`. StoreError when the disk refuses."""
+    text = masks_json(media_info, objects, timestamps_s)
+    atomic.write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def masks_json(
+    media_info: Mapping[str, Any], objects: Sequence[ExportedMask], timestamps_s: Sequence[float]
+) -> str:
+    """The document that the module's docstring describes.
 
     `media_info` has at least name, size_wh, frame_count and fps; `timestamps_s` the seconds of every
-    source frame. ValueError when they do not fit the tracks or are not JSON, StoreError when the
-    disk refuses.
+    source frame. ValueError when they do not fit the tracks or are not JSON.
     """
     document = {
         "format": FORMAT,
         "media": dict(media_info),
         "objects": [_object_json(entry, timestamps_s) for entry in objects],
     }
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    atomic.write_bytes(path, text.encode("utf-8", errors="replace"))
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _object_json(entry: ExportedMask, timestamps_s: Sequence[float]) -> dict[str, Any]:

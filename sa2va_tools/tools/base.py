@@ -49,6 +49,12 @@ class ToolOutput:
         """The structured content as JSON values; fields without a value are left out."""
         return None if self.structured is None else self.structured.model_dump(mode="json", exclude_none=True)
 
+    def mask_handles(self) -> tuple[str, ...]:
+        """The masks that the result lists, each once, for front ends that can link to them."""
+        content = self.as_dict() or {}
+        listed = [*content.get("masks", ()), *content.get("regions", ())]
+        return tuple(dict.fromkeys(item["handle"] for item in listed if "handle" in item))
+
 
 Run = Callable[[Engine, Arguments, ProgressCallback, CancelToken], ToolOutput]
 

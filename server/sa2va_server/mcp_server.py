@@ -14,8 +14,15 @@ from typing import Any
 
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp.types import (
+    CallToolResult,
+    ContentBlock,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    ToolAnnotations,
+)
 from mcp.types import Tool as WireTool
 
 from sa2va_server.mcp_jobs import REPORT_EVERY_S, JobRunner
@@ -58,6 +65,13 @@ class CatalogueServer(MCPServer[None]):
             finally:
                 self._shared.close()
 
+    def mask_json(self, mask_id: str) -> str:
+        """The resource behind MASK_URI. ResourceNotFoundError for an id that is not in the store."""
+        try:
+            return self._shared.get().masks_json(f"mask:{mask_id}")
+        except Sa2vaError as error:
+            raise ResourceNotFoundError(str(error)) from error
+
     async def list_tools(self) -> list[WireTool]:
         return [_wire_tool(tool) for tool in CATALOGUE]
 
@@ -88,6 +102,9 @@ class CatalogueServer(MCPServer[None]):
             ) from error
 
 
+MASK_URI = "sa2va://masks/{mask_id}/rle.json"
+
+
 def build_server(
     engine: EngineSource,
     *,
@@ -112,6 +129,15 @@ def build_server(
     )
     def status() -> str:
         return json.dumps({"version": __version__, "roots": [str(root) for root in roots]})
+
+    @server.resource(
+        MASK_URI,
+        title="Mask as RLE",
+        description="COCO run-length encoding of the mask: handle with this id, for every frame.",
+        mime_type="application/json",
+    )
+    def mask_rle(mask_id: str) -> str:
+        return server.mask_json(mask_id)
 
     return server
 
@@ -164,4 +190,16 @@ def _wire_result(output: ToolOutput) -> CallToolResult:
         )
         for picture in output.pictures
     ]
+    content += [_mask_link(handle) for handle in output.mask_handles()]
     return CallToolResult(content=content, structured_content=output.as_dict())
+
+
+def _mask_link(handle: str) -> ResourceLink:
+    """An addition for hosts that read resources: the pixels, which the structured content leaves out."""
+    return ResourceLink(
+        type="resource_link",
+        uri=MASK_URI.format(mask_id=handle.partition(":")[2]),
+        name=handle,
+        description="COCO RLE of every frame.",
+        mime_type="application/json",
+    )
