@@ -1,7 +1,8 @@
 """`train_nano`: the whole course of the nano model, each stage in processes of its own.
 
 The grounding part learns in one process while vision and then language learn in another; they meet in the
-joint stage. Knows the order of stages and how processes are started, watched and stopped; nothing of what they do.
+joint stage. Knows the order of stages and how processes are started, watched and stopped; nothing of what
+they do.
 """
 
 from __future__ import annotations

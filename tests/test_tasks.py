@@ -1,0 +1,145 @@
+"""Questions and answers of the shape world: true, unique, and worded as the prompt builder words them."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from sa2va_tools.model.prompt import GROUND_IMAGE, segment_question
+from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS, TurnRules, make_turn, sample_turns
+from sa2va_tools.training.world import COLOURS, HELD_OUT, HELD_OUT_NAMES, SHAPES, SceneRecipe, sample_scene
+
+
+def turns(
+    task: str, *, video: bool = False, vary: bool = True, recipe: SceneRecipe | None = None, scenes=150
+):
+    for seed in range(scenes):
+        rng = random.Random(seed)
+        objects = sample_scene(rng, recipe or SceneRecipe(video=video))
+        turn = make_turn(objects, rng, task, TurnRules(video=video, vary=vary))
+        if turn is not None:
+            yield objects, turn
+
+
+def words_of(turn):
+    return f"{turn.question} {turn.answer}"
+
+
+@pytest.mark.parametrize("video", [False, True])
+@pytest.mark.parametrize("task", sorted(set(IMAGE_TASKS + VIDEO_TASKS)))
+def test_every_turn_begins_with_the_picture_and_pairs_segments_with_marks(task, video):
+    for _, turn in turns(task, video=video, scenes=40):
+        assert turn.question.startswith("<image>")
+        assert turn.answer.count("[SEG]") == len(turn.segments)
+
+
+def test_colour_and_shape_expressions_fit_one_object():
+    pattern = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
+    checked = 0
+    for objects, turn in turns("refer", vary=False, scenes=400):
+        named = pattern.search(turn.question)
+        if named is None or turn.kind != "attributes":
+            continue
+        colour, shape = COLOURS.index(named[1]), SHAPES.index(named[2])
+        target = objects[turn.segments[0]]
+        assert (target.colour, target.shape) == (colour, shape)
+        checked += 1
+    assert checked > 40
+
+
+def test_places_are_true():
+    found = 0
+    for objects, turn in turns("refer", scenes=600):
+        target = objects[turn.segments[0]]
+        if "leftmost object" in turn.question:
+            assert target.start_xy[0] == min(o.start_xy[0] for o in objects)
+            found += 1
+        if "largest object" in turn.question:
+            assert target.radius == max(o.radius for o in objects)
+            found += 1
+    assert found > 3
+
+
+def test_refusals_deny_what_is_not_there():
+    for objects, turn in turns("refuse"):
+        denied = turn.answer.removeprefix("There is no ").removesuffix(".").split()
+        present = [(COLOURS[o.colour], SHAPES[o.shape]) for o in objects]
+        colours, shapes = {c for c, _ in present}, {s for _, s in present}
+        if len(denied) == 1:
+            assert denied[0] not in shapes
+        elif denied[1] == "object":
+            assert denied[0] not in colours
+        else:
+            assert tuple(denied) not in present
+
+
+@pytest.mark.parametrize("task", ["refuse", "exists", "refer", "ground", "describe", "region"])
+def test_training_never_speaks_of_a_held_out_pair(task):
+    forbidden = [f"{colour} {shape}" for colour, shape in HELD_OUT_NAMES]
+    assert not any(phrase in words_of(turn) for _, turn in turns(task, scenes=300) for phrase in forbidden)
+
+
+def test_nothing_is_said_about_nameless_paints():
+    recipe = SceneRecipe(unnamed_share=1.0)
+    for task in ("ground", "describe", "region", "refuse", "exists"):
+        assert not list(turns(task, recipe=recipe, scenes=30))
+    asked = [turn for _, turn in turns("refer", recipe=recipe)]
+    assert asked and not any(colour in turn.question for turn in asked for colour in COLOURS)
+
+
+def test_counts_and_yes_no_are_true():
+    for objects, turn in turns("count"):
+        if "How many objects" in turn.question:
+            assert turn.answer == f"{len(objects)}."
+    for objects, turn in turns("exists"):
+        asked = re.search(r"Is there an? (\w+) (\w+)\?", turn.question)
+        if asked is None or asked[2] == "object":
+            continue
+        there = any((COLOURS[o.colour], SHAPES[o.shape]) == asked.groups() for o in objects)
+        assert turn.answer == ("Yes, there is." if there else "No, there is not.")
+
+
+def test_grounded_captions_name_all_objects_from_left_to_right():
+    for objects, turn in turns("ground"):
+        assert sorted(turn.segments) == list(range(len(objects)))
+        places = [objects[i].start_xy[0] for i in turn.segments]
+        assert places == sorted(places)
+        phrases = re.findall(r"<p>an? (\w+) (\w+)</p> \[SEG\]", turn.answer)
+        assert phrases == [(COLOURS[objects[i].colour], SHAPES[objects[i].shape]) for i in turn.segments]
+
+
+def test_mentions_stand_where_the_description_begins():
+    for objects, turn in turns("describe"):
+        for character, thing in turn.mentions:
+            assert turn.answer[character:].startswith(f" {COLOURS[objects[thing].colour]} ")
+
+
+def test_motion_answers_tell_the_motion():
+    for objects, turn in turns("motion", video=True):
+        target = objects[turn.mentions[0][1]]
+        words = ("moving left", "moving right", "moving up", "moving down", "standing still", "growing")
+        assert turn.answer == f"It is {words[target.motion]}."
+
+
+def test_without_variation_the_published_wording_is_used():
+    for _, turn in turns("refer", vary=False):
+        expression = re.search(r"Please segment (.*) in this image\.", turn.question)
+        assert expression and turn.question == segment_question(expression[1], video=False)
+    assert all(turn.question == f"<image>\n{GROUND_IMAGE}" for _, turn in turns("ground", vary=False))
+
+
+def test_exam_targets_are_respected():
+    for seed in range(60):
+        rng = random.Random(seed)
+        objects = sample_scene(rng, SceneRecipe(split="test"))
+        targets = tuple(i for i, o in enumerate(objects) if (o.colour, o.shape) in HELD_OUT)
+        turn = make_turn(objects, rng, "refer", TurnRules(video=False, targets=targets))
+        assert turn is None or turn.segments[0] in targets
+
+
+def test_sampling_gives_the_wanted_number_where_the_scene_allows():
+    rng = random.Random(3)
+    objects = sample_scene(rng, SceneRecipe(object_counts=(3,)))
+    assert len(sample_turns(objects, rng, 6, IMAGE_TASKS, TurnRules(video=False))) == 6
