@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,13 +49,17 @@ def _tell(
     on_progress: ProgressCallback,
     cancel: CancelToken,
 ) -> dict[str, Any]:
-    """The calls of the demo, each shown as it returns."""
+    """The calls of the demo, each shown as it returns; a warning is shown once."""
+
+    said: set[str] = set()
 
     def call(name: str, lines: Callable[[Any], list[str]], **raw: Any) -> ToolOutput:
         tool = tool_named(name)
         output = tool.run(engine, tool.parse(raw), on_progress, cancel)
         if not session.as_json:
-            say(session, ["", f"{name} {_words(raw)}", *lines(output.structured)])
+            shown = [line for line in lines(output.structured) if line not in said]
+            said.update(line for line in shown if line.startswith("Warning:"))
+            say(session, ["", f"{name} {_words(raw)}".rstrip(), *shown])
         return output
 
     segmented = call("segment_by_text", masks_lines, media=clip, expressions=list(EXPRESSIONS))
@@ -98,4 +103,4 @@ def _mask_handles(output: ToolOutput) -> list[str]:
 
 def _words(raw: dict[str, Any]) -> str:
     """The call's own arguments, without the media that they all share."""
-    return ", ".join(f"{name}={value}" for name, value in raw.items() if name != "media")
+    return " ".join(json.dumps(value) for name, value in raw.items() if name != "media")

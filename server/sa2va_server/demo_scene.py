@@ -47,12 +47,12 @@ def demo_frames(frames: int, size_wh: tuple[int, int]) -> Iterator[NDArray[np.ui
 
 
 def _objects(aspect: float) -> tuple[ShapeObject, ...]:
-    """In drawing order: the star passes behind the square."""
+    """In drawing order: the star passes in front of the square."""
     return (
-        _shape("yellow star", "small", "right", 11.5, (24, 40), (62, 0), aspect),
-        _shape("green square", "large", "still", 18, (62, 44), (0, 0), aspect),
-        _shape("red circle", "large", "up", 19, (98, 96), (0, -46), aspect),
-        _shape("blue triangle", "small", "still", 12, (28, 98), (0, 0), aspect),
+        _shape("green square", "large", "still", 17, (64, 70), (0, 0), aspect),
+        _shape("yellow star", "small", "right", 12.4, (20, 42), (60, 0), aspect),
+        _shape("red circle", "large", "up", 19, (105, 103), (0, -28), aspect),
+        _shape("blue triangle", "small", "still", 12, (26, 100), (0, 0), aspect),
     )
 
 

@@ -1,0 +1,86 @@
+"""The README tells the truth: its code is code that runs, its tables are the lists that the code has."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sa2va_server.demo_scene import write_demo_clip
+from sa2va_tools.model.checkpoints import NANO_FOLDER
+from sa2va_tools.tools.catalogue import CATALOGUE
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+needs_nano = pytest.mark.skipif(
+    not list(NANO_FOLDER.glob("*.safetensors")), reason="the nano model's weights are not in this checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A working folder as `sa2va demo` leaves it."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "sa2va-demo").mkdir()
+    write_demo_clip(folder / "sa2va-demo" / "clip.mp4")
+    return folder
+
+
+def run(file: Path, folder: Path) -> str:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "SA2VA_STORE_DIR": str(folder / "store"),
+    }
+    command = [sys.executable, "-W", "error::DeprecationWarning:__main__", str(file)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_snippets_are_the_example_files():
+    snippets = re.findall(r"<!-- snippet: (\S+) -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert snippets
+    for name, text in snippets:
+        assert text == (ROOT / name).read_text(encoding="utf-8"), f"README.md differs from {name}"
+
+
+def test_the_tool_table_is_the_catalogue():
+    assert re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE) == [tool.name for tool in CATALOGUE]
+
+
+def test_the_client_block_is_json_that_starts_our_server():
+    block = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])
+    server = block["mcpServers"]["sa2va"]
+    assert (server["command"], server["args"][:2]) == ("sa2va", ["mcp", "--root"])
+
+
+def test_the_first_screen_fits_six_lines_of_python():
+    quickstart = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+    lines = [line for line in quickstart.splitlines() if line.strip()]
+    assert len(lines) == 6
+
+
+def test_links_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert not missing
+
+
+@needs_nano
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_run_on_the_nano(example, folder):
+    output = run(example, folder)
+    assert output.strip()
+    if example.stem == "quickstart":
+        shown = re.search(r"```python\n.*?```\n\n```text\n(.*?)```", README, re.DOTALL)[1]
+        assert [_outline(line) for line in output.splitlines()] == [_outline(x) for x in shown.splitlines()]
+
+
+def _outline(line: str) -> str:
+    """A line of output without what may differ from machine to machine: handles and digits of scores."""
+    return re.sub(r"(?<=mask:)\w+|(?<=score )[\d.]+", "…", line)
