@@ -42,6 +42,7 @@ test-gpu: $(VENV)/.dev  ## Tests that need CUDA
 	$(BIN)/pytest -q -m gpu
 
 train-smoke: $(VENV)/.dev  ## Every stage of the nano's training for a moment, to see that it runs
+	rm -rf runs/smoke
 	$(BIN)/sa2va train nano --smoke --out runs/smoke
 
 format: $(VENV)/.dev  ## Put the code into the style that `make test` checks
