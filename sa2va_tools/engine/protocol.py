@@ -146,7 +146,7 @@ class Engine(ABC):
     def export(
         self,
         handles: str | Sequence[str],
-        out_dir: Path,
+        out_dir: str | Path,
         *,
         overlay: bool = True,
         on_progress: ProgressCallback = ignore_progress,

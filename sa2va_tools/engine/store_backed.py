@@ -49,7 +49,7 @@ class StoreBackedEngine(Engine):
     def export(
         self,
         handles: str | Sequence[str],
-        out_dir: Path,
+        out_dir: str | Path,
         *,
         overlay: bool = True,
         on_progress: ProgressCallback = ignore_progress,

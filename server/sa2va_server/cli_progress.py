@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.text import Text
 
 from sa2va_tools.progress import Progress, ProgressCallback
 
@@ -29,12 +28,13 @@ def stage_bars() -> Iterator[ProgressCallback]:
         def on_progress(progress: Progress) -> None:
             if progress.stage not in tasks:
                 tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total)
-            words = f"{progress.stage} {progress.message}".strip()
+            # Where the total is known, the bar itself counts.
+            words = progress.stage if progress.total is not None else progress.message or progress.stage
             bars.update(
                 tasks[progress.stage],
                 completed=progress.done,
                 total=progress.total,
-                description=Text(words).plain,
+                description=words,
             )
 
         yield on_progress
