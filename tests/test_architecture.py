@@ -145,7 +145,7 @@ def test_front_doors_open_without_torch(module):
 
 
 def test_the_picture_of_the_layout_shows_every_module():
-    """When this fails: `make layout` (or `python docs/layout.py`). Words may lag behind, files may not."""
+    """When this fails: `make docs` (or `python docs/layout.py`). Words may lag behind, files may not."""
     layout = runpy.run_path(str(ROOT / "docs" / "layout.py"))
     page = layout["PAGE"].read_text(encoding="utf-8")
     files_of = [
