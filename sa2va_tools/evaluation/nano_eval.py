@@ -1,4 +1,4 @@
-"""The nano model's exam: every ability, through the same classes that answer users' questions.
+"""`evaluate_nano`: the nano model's exam, every ability, through the classes that answer users' questions.
 
 Held-out scores are on unseen scenes about colour × shape pairs that no training scene ever held; beside them
 stand scores on unseen scenes of trained pairs. Intervals are 95 % bootstrap intervals over cases.
@@ -6,40 +6,15 @@ stand scores on unseen scenes of trained pairs. Intervals are 95 % bootstrap int
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+import multiprocessing as mp
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sa2va_tools.evaluation.metrics import (
-    Overlap,
-    bootstrap,
-    cumulative_iou,
-    mean,
-    mean_iou,
-    overlap,
-    precision_at,
-    region_similarity,
-    share_found,
-)
-from sa2va_tools.evaluation.nano_cases import EXAM_SEED, Case, ClipFrames, exam_cases
+from sa2va_tools.evaluation.nano_cases import EXAM_SEED
+from sa2va_tools.evaluation.nano_exam import Exam
 from sa2va_tools.evaluation.nano_report import NanoReport, Row
-from sa2va_tools.model.output import ModelAnswer
-from sa2va_tools.model.prompt import clean_answer
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
-from sa2va_tools.training.world import Split
-
-_SPLITS: tuple[Split, ...] = ("test", "train")
-_MAX_NEW_TOKENS = 160
-_WORDS = (
-    ("attribute", False), ("count", False), ("exists", False), ("where", False),
-    ("motion", True), ("count", True), ("attribute", True),
-)  # fmt: skip
 
 
 def evaluate_nano(
@@ -47,210 +22,50 @@ def evaluate_nano(
     *,
     n: int = 200,
     seed: int = EXAM_SEED,
+    workers: int = 1,
     on_progress: ProgressCallback = ignore_progress,
     cancel: CancelToken | None = None,
 ) -> NanoReport:
-    """Run the exam on the checkpoint in `model_dir`, `n` cases per row, on one CPU core.
+    """Run the exam on the checkpoint in `model_dir`: `n` cases per referring row, n / 2 per other row.
 
-    Raises CheckpointError and its kinds where the checkpoint cannot be loaded.
+    `workers` processes share the work, one core each; speeds are measured afterwards on one core. Raises
+    CheckpointError and its kinds where the checkpoint cannot be loaded, CancelledError between pieces.
     """
-    runtime = Sa2vaRuntime.load(model_dir, name="nano", device="cpu", threads=1)
-    exam = _Exam(runtime, n, seed, cancel or CancelToken())
-    parts = exam.parts()
+    cancel = cancel or CancelToken()
+    exam = _exam(model_dir, n, seed)
+    names = [name for name, _ in exam.parts()]
     rows: list[Row] = []
-    for number, (name, part) in enumerate(parts):
-        on_progress(Progress("exam", number, len(parts), name))
-        rows += part()
-    on_progress(Progress("exam", len(parts), len(parts)))
+    for number, piece in enumerate(_pieces(exam, model_dir, workers)):
+        rows += piece
+        on_progress(Progress("exam", number + 1, len(names), names[number]))
+        cancel.raise_if_cancelled()
     megabytes = sum(f.stat().st_size for f in model_dir.iterdir() if f.is_file()) / 1e6
-    return NanoReport(tuple(rows), exam.speeds(), runtime.revision, megabytes, seed, n)
+    return NanoReport(tuple(rows), exam.speeds(), exam.runtime.revision, megabytes, seed, n)
 
 
-class _Exam:
-    def __init__(self, runtime: Sa2vaRuntime, count: int, seed: int, cancel: CancelToken) -> None:
-        self.runtime, self.count, self.seed, self.cancel = runtime, count, seed, cancel
-
-    def parts(self) -> list[tuple[str, Callable[[], list[Row]]]]:
-        """Named pieces of the exam, each giving rows."""
-        parts: list[tuple[str, Callable[[], list[Row]]]] = []
-        for split in _SPLITS:
-            parts += [
-                ("refer, image", partial(self.refer_image, split, vary=False)),
-                ("refer, image, paraphrased", partial(self.refer_image, split, vary=True)),
-                ("refer, video", partial(self.refer_video, split)),
-                ("refuse", partial(self.refuse, split)),
-                ("ground", partial(self.ground, split)),
-                ("describe", partial(self.describe, split)),
-                ("region", partial(self.words, "region", video=False, split=split)),
-            ]
-            parts += [(task, partial(self.words, task, video=video, split=split)) for task, video in _WORDS]
-        return parts
-
-    # ---- masks --------------------------------------------------------------------------------
-
-    def refer_image(self, split: Split, *, vary: bool) -> list[Row]:
-        overlaps: list[Overlap] = []
-        by_kind: dict[str, list[Overlap]] = {}
-        for case in self._cases("refer", video=False, split=split, vary=vary):
-            reached = overlap(
-                self._first_mask(case, self._answer(case)), case.truth_thw(case.turn.segments[0])
-            )
-            overlaps.append(reached)
-            by_kind.setdefault(case.turn.kind, []).append(reached)
-        name = "referring image" + (", paraphrased" if vary else "")
-        rows = [
-            Row(name, split, "cIoU", bootstrap(overlaps, cumulative_iou)),
-            Row(name, split, "gIoU", bootstrap(overlaps, mean_iou)),
-            Row(name, split, "Pr@0.5", bootstrap(overlaps, lambda some: precision_at(some, 0.5))),
-        ]
-        kinds = [] if vary else sorted(by_kind.items())
-        return rows + [Row(f"{name}: {k}", split, "gIoU", bootstrap(some, mean_iou)) for k, some in kinds]
-
-    def refer_video(self, split: Split) -> list[Row]:
-        scores: list[float] = []
-        by_kind: dict[str, list[float]] = {}
-        for case in self._cases("refer", video=True, split=split):
-            ours = self._first_mask(case, self._answer(case))
-            score = region_similarity(ours, case.truth_thw(case.turn.segments[0]))
-            scores.append(score)
-            by_kind.setdefault(case.turn.kind, []).append(score)
-        rows = [Row("referring video", split, "J", bootstrap(scores, mean))]
-        kinds = sorted(by_kind.items())
-        return rows + [Row(f"referring video: {k}", split, "J", bootstrap(some, mean)) for k, some in kinds]
-
-    def ground(self, split: Split) -> list[Row]:
-        """Phrases as a bag, and the mask of each rightly named object against its own."""
-        rows: list[Row] = []
-        for video in (False, True):
-            found: list[float] = []
-            ious: list[float] = []
-            for case in self._cases("ground", video=video, split=split):
-                answer = self._answer(case)
-                clean = clean_answer(answer.text)
-                phrases = [clean.text[slice(*span)] if span else "" for span in clean.phrase_spans]
-                found.append(share_found(phrases, _phrases(case.turn.answer)))
-                if not video:
-                    ious += _phrase_ious(case, phrases, self._masks(case, answer))
-            kind = "video" if video else "image"
-            rows.append(Row(f"grounded caption, {kind}", split, "phrase F1", bootstrap(found, mean)))
-            if ious:
-                rows.append(Row(f"grounded caption, {kind}", split, "mask gIoU", bootstrap(ious, mean)))
-        return rows
-
-    # ---- words --------------------------------------------------------------------------------
-
-    def refuse(self, split: Split) -> list[Row]:
-        """Absent objects denied, and present ones not denied."""
-        rows: list[Row] = []
-        for video in (False, True):
-            kind = "video" if video else "image"
-            denied = [
-                float("[SEG]" not in self._answer(case).text)
-                for case in self._cases("refuse", video=video, split=split)
-            ]
-            rows.append(Row(f"absent object refused, {kind}", split, "share", bootstrap(denied, mean)))
-        return rows
-
-    def describe(self, split: Split) -> list[Row]:
-        rows: list[Row] = []
-        for video in (False, True):
-            exact: list[float] = []
-            found: list[float] = []
-            for case in self._cases("describe", video=video, split=split):
-                said = _said(self._answer(case))
-                exact.append(float(said == case.turn.answer))
-                found.append(share_found(_listed(said), _listed(case.turn.answer)))
-            kind = "video" if video else "image"
-            rows.append(Row(f"description, {kind}", split, "exact", bootstrap(exact, mean)))
-            rows.append(Row(f"description, {kind}", split, "object F1", bootstrap(found, mean)))
-        return rows
-
-    def words(self, task: str, *, video: bool, split: Split) -> list[Row]:
-        right = [
-            float(_said(self._answer(case)) == case.turn.answer)
-            for case in self._cases(task, video=video, split=split)
-        ]
-        name = f"{task}, {'video' if video else 'image'}"
-        return [Row(name, split, "exact", bootstrap(right, mean))]
-
-    # ---- speed --------------------------------------------------------------------------------
-
-    def speeds(self) -> tuple[tuple[str, float], ...]:
-        """Frames per second of tracking on one core with one and three objects, and seconds per answer."""
-        case = next(exam_cases("refer", video=True, split="train", count=1, seed=self.seed))
-        long = ClipFrames(np.concatenate([case.clip.frames_thwc, case.clip.frames_thwc[::-1]] * 2))
-        prompt = self._answer(case).seg_prompts
-        if not len(prompt):
-            prompt = np.zeros((1, self.runtime.config.grounding.hidden_dim), np.float32)
-        speeds: list[tuple[str, float]] = []
-        for objects in (1, 3):
-            began = time.perf_counter()
-            frames = sum(1 for _ in self.runtime.masks_from_words(long, np.repeat(prompt[:1], objects, 0)))
-            speeds.append((f"frames/s, {objects} object(s)", frames / (time.perf_counter() - began)))
-        began = time.perf_counter()
-        for _ in range(5):
-            self._answer(case)
-        speeds.append(("s per answer about a clip", (time.perf_counter() - began) / 5))
-        return tuple(speeds)
-
-    # ---- asking -------------------------------------------------------------------------------
-
-    def _cases(self, task: str, *, video: bool, split: Split, vary: bool = False) -> list[Case]:
-        cases = []
-        for case in exam_cases(task, video=video, split=split, count=self.count, seed=self.seed, vary=vary):
-            self.cancel.raise_if_cancelled()
-            cases.append(case)
-        return cases
-
-    def _answer(self, case: Case) -> ModelAnswer:
-        self.cancel.raise_if_cancelled()
-        frames = case.clip.frames_thwc
-        if case.turn.regions:
-            question = case.turn.question.removeprefix("<image>")
-            mask = case.clip.mask_hw(case.turn.regions[0])
-            return self.runtime.caption(frames[0], mask, question, max_new_tokens=_MAX_NEW_TOKENS)[0]
-        seen = np.linspace(0, len(frames) - 1, self.runtime.config.chat_frames).astype(int)
-        pictures = [frames[i] for i in seen] if case.video else [frames[0]]
-        visual = self.runtime.look(pictures, video=case.video)
-        return self.runtime.answer(case.turn.question, visual, max_new_tokens=_MAX_NEW_TOKENS)
-
-    def _masks(self, case: Case, answer: ModelAnswer) -> NDArray[np.bool_]:
-        """(T, objects, S, S)"""
-        source = ClipFrames(case.clip.frames_thwc)
-        masks = np.zeros((len(source), len(answer.seg_prompts), *case.clip.ids_thw.shape[1:]), bool)
-        if len(answer.seg_prompts):
-            for frame in self.runtime.masks_from_words(source, answer.seg_prompts, cancel=self.cancel):
-                masks[frame.position] = frame.masks
-        return masks
-
-    def _first_mask(self, case: Case, answer: ModelAnswer) -> NDArray[np.bool_]:
-        """(T, S, S): the first object of the answer, nothing where it found none."""
-        masks = self._masks(case, answer)
-        return masks[:, 0] if masks.shape[1] else np.zeros_like(case.clip.ids_thw, bool)
+def _exam(model_dir: Path, count: int, seed: int) -> Exam:
+    runtime = Sa2vaRuntime.load(model_dir, name="nano", device="cpu", threads=1)
+    return Exam(runtime, count, seed, CancelToken())
 
 
-def _said(answer: ModelAnswer) -> str:
-    return clean_answer(answer.text).text
+def _pieces(exam: Exam, model_dir: Path, workers: int) -> Iterator[list[Row]]:
+    """Rows of every piece, in order."""
+    if workers == 1:
+        for _, part in exam.parts():
+            yield part()
+        return
+    numbers = range(len(exam.parts()))
+    with mp.get_context("spawn").Pool(workers, _start_worker, (model_dir, exam.count, exam.seed)) as pool:
+        yield from pool.imap(_work, numbers)
 
 
-def _phrases(text: str) -> list[str]:
-    return re.findall(r"<p>(.*?)</p>", text)
+_own_exam: list[Exam] = []
+"""In a worker process: its exam, loaded once."""
 
 
-def _listed(text: str) -> list[str]:
-    """The objects of `There is a red circle, a blue square and a green star.`"""
-    return re.split(r", | and ", text.removeprefix("There is ").removesuffix("."))
+def _start_worker(model_dir: Path, count: int, seed: int) -> None:
+    _own_exam.append(_exam(model_dir, count, seed))
 
 
-def _phrase_ious(case: Case, phrases: Sequence[str], masks_tnhw: NDArray[np.bool_]) -> list[float]:
-    """For every true object, the IoU of the mask behind its phrase; 0 where it was not named."""
-    said = list(enumerate(phrases))
-    ious = []
-    for phrase, thing in zip(_phrases(case.turn.answer), case.turn.segments, strict=True):
-        mine = next((item for item in said if item[1] == phrase), None)
-        if mine is None:
-            ious.append(0.0)
-            continue
-        said.remove(mine)
-        ious.append(overlap(masks_tnhw[0, mine[0]], case.truth_thw(thing)[0]).iou)
-    return ious
+def _work(number: int) -> list[Row]:
+    return _own_exam[0].parts()[number][1]()

@@ -165,14 +165,26 @@ class LanguageLoss:
     def _pointers(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor]:
         """Tokens that will speak of an object must score its visual tokens highest, in any frame."""
         packed = batch.packed
-        marks = torch.cat([packed.segments, packed.mentions])
-        layer = output.layers[_VIDEO_LAYER if batch.is_video else _IMAGE_LAYER]
-        layer = F.layer_norm(layer, layer.shape[-1:])
+        marks, cover = torch.cat([packed.segments, packed.mentions]), _covers(batch)
+        depth = _VIDEO_LAYER if batch.is_video else _IMAGE_LAYER
+        pointing, hit = self._point(batch, output, marks, cover, depth)
+        if batch.is_video and len(packed.movements):
+            # The first frame's tokens cannot know a motion: look at the later ones, and in time to read them.
+            cover[..., :TOKEN_CELLS] = 0
+            moving, _ = self._point(batch, output, packed.movements, cover, _IMAGE_LAYER)
+            pointing = pointing + moving
+        return pointing, hit
+
+    def _point(
+        self, batch: Batch, output: LanguageOutput, marks: Tensor, covers: Tensor, depth: int
+    ) -> tuple[Tensor, Tensor]:
+        packed = batch.packed
+        layer = F.layer_norm(output.layers[depth], output.layers[depth].shape[-1:])
         row_numbers = torch.arange(len(batch.samples))[:, None]
         keys = self._heads.pointer_key(layer[row_numbers, packed.places])
         queries = self._heads.pointer_query(layer[marks[:, 0], marks[:, 1]])
         scores = torch.einsum("mc,mkc->mk", queries, keys[marks[:, 0]]) / 8
-        cover = _covers(batch)[marks[:, 0], marks[:, 2]]
+        cover = covers[marks[:, 0], marks[:, 2]]
         wanted = cover / cover.sum(1, keepdim=True).clamp(min=1e-6)
         loss = -(wanted * scores.log_softmax(1)).sum(1).mean()
         hit = (cover.gather(1, scores.argmax(1, keepdim=True)) > 0).float().mean()

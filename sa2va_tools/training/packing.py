@@ -46,7 +46,8 @@ class PackedBatch:
     not be told apart from, or -1 (see `held_out_looks`); `mask` (B, 1, L, L) bool;
     `places` (B, F·K): where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row,
     position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
-    `mentions` (M, 3): row, position of the token that is about to speak of the object, object;
+    `mentions` (M, 3): row, position of the token that is about to speak of the object, object; `movements`
+    (V, 3) likewise for the words of its motion;
     `turn_of_token` (B, L), -1 in prefix and padding.
     """
 
@@ -60,6 +61,7 @@ class PackedBatch:
     region_cells: Tensor
     segments: Tensor
     mentions: Tensor
+    movements: Tensor
     turn_of_token: Tensor
 
 
@@ -74,6 +76,7 @@ class _Row:
     region_cells: list[int] = field(default_factory=list)
     segments: list[tuple[int, int]] = field(default_factory=list)
     mentions: list[tuple[int, int]] = field(default_factory=list)
+    movements: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Packer:
@@ -126,6 +129,7 @@ class Packer:
             region_cells=_pairs((b, c) for b, row in enumerate(rows) for c in row.region_cells),
             segments=_triples((b, *s) for b, row in enumerate(rows) for s in row.segments),
             mentions=_triples((b, *m) for b, row in enumerate(rows) for m in row.mentions),
+            movements=_triples((b, *m) for b, row in enumerate(rows) for m in row.movements),
             turn_of_token=turns.clamp(min=-1),
         )
 
@@ -142,9 +146,10 @@ class Packer:
             first = begin + len(question)
             marks = [first + k for k, t in enumerate(answer) if t == self._seg_id]
             row.segments += list(zip(marks, turn.segments, strict=True))
-            for character, thing in turn.mentions:
-                spoken = next(k for k, end in enumerate(ends) if end > character)
-                row.mentions.append((first + spoken - 1, thing))
+            for found, spoken in ((row.mentions, turn.mentions), (row.movements, turn.movements)):
+                for character, thing in spoken:
+                    word = next(k for k, end in enumerate(ends) if end > character)
+                    found.append((first + word - 1, thing))
             tokens = question + answer
             row.ids += tokens
             row.labels += [IGNORED] * len(question) + answer

@@ -6,6 +6,7 @@ A turn's question starts with `<image>`, as the prompt builder wants it. It know
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ IMAGE_TASKS = (
 )  # fmt: skip
 VIDEO_TASKS = (
     *("refer",) * 8, "refuse", *("ground",) * 2, "describe", "count", "exists", "attribute",
-    *("motion",) * 4,
+    *("motion",) * 5,
 )  # fmt: skip
 
 _SEGMENT_IMAGE = (
@@ -66,6 +67,7 @@ _REGION = (
     "Can you give me a short description of region{number}?",
 )
 FOUND = "Sure, it is [SEG]."
+_MOTION_WORDS = re.compile(r" (moving|standing|growing|left|right|up|down)(?=[ .<,])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class Turn:
     """One question and its answer.
 
     `segments` are the objects of the answer's `[SEG]` tokens in order, `regions` those that the question
-    marks; `mentions` are (character of the answer, object): from there on the answer speaks of it.
+    marks; `mentions` are (character of the answer, object): from there on the answer speaks of it;
+    `movements` likewise stand before the words of its motion.
     """
 
     task: str
@@ -83,6 +86,15 @@ class Turn:
     segments: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()
     mentions: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def movements(self) -> tuple[tuple[int, int], ...]:
+        found = []
+        for motion in _MOTION_WORDS.finditer(self.answer):
+            spoken = [thing for character, thing in self.mentions if character <= motion.start()]
+            if spoken:
+                found.append((motion.start(), spoken[-1]))
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
