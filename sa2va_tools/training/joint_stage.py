@@ -25,13 +25,14 @@ from sa2va_tools.training.packing import Packer
 
 IMAGE_CLIPS, VIDEO_CLIPS, TURNS = 10, 5, 7
 _SEGMENTS_PER_CLIP = 4
+GROUNDING_RATE = 4e-4
 
 
 def joint_optimizers(modules: Mapping[str, nn.Module], *, rate: float) -> list[Optimizer]:
     """As in the language stage at `rate` of its peak, and AdamW for the grounding part."""
     language = {name: module for name, module in modules.items() if name != "grounding"}
     grounding = torch.optim.AdamW(
-        modules["grounding"].parameters(), lr=8e-4 * rate, betas=(0.9, 0.98), weight_decay=0.01
+        modules["grounding"].parameters(), lr=GROUNDING_RATE, betas=(0.9, 0.98), weight_decay=0.01
     )
     return [*language_optimizers(language, rate=rate), grounding]
 

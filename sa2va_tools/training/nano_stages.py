@@ -62,10 +62,14 @@ class Parts:
     tokenizer: Tokenizer
 
 
-def build(seed: int) -> Parts:
-    """The nano model as it is before any training; the tokenizer does not depend on the seed."""
+def build(seed: int, run: Path | None = None) -> Parts:
+    """The nano model as it is before any training. The tokenizer does not depend on the seed; a folder `run`
+    that has one keeps it, for its words would move if the world's wording changed."""
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer()
+    kept = None if run is None else run / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(kept)) if kept and kept.exists() else train_tokenizer()
+    if kept and not kept.exists():
+        tokenizer.save(str(kept))
     model = Sa2VA(parse_config(nano_config(tokenizer.get_vocab_size())))
     start_grounding(model.grounding)
     start_language(model.mllm)
@@ -74,7 +78,7 @@ def build(seed: int) -> Parts:
 
 def run_grounding(job: Job) -> None:
     """Stage 1."""
-    parts = build(job.recipe.seed)
+    parts = build(job.recipe.seed, job.folder)
     grounding = parts.model.grounding
     optimizer = torch.optim.AdamW(grounding.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
     run = StageRun(
@@ -92,7 +96,7 @@ def run_grounding(job: Job) -> None:
 
 def run_vision(job: Job) -> None:
     """Stage 2."""
-    parts = build(job.recipe.seed)
+    parts = build(job.recipe.seed, job.folder)
     modules = {
         "vision_model": parts.model.mllm.vision_model,
         "mlp1": parts.model.mllm.mlp1,
@@ -113,7 +117,7 @@ def run_vision(job: Job) -> None:
 
 def run_language(job: Job) -> None:
     """Stage 3, from stage 2."""
-    parts = build(job.recipe.seed)
+    parts = build(job.recipe.seed, job.folder)
     modules = language_modules(parts.model, parts.heads)
     load_modules(job.state("vision"), {name: modules[name] for name in ("vision_model", "mlp1", "heads")})
     run = StageRun(
@@ -134,7 +138,7 @@ def run_language(job: Job) -> None:
 
 def run_joint(job: Job) -> None:
     """Stage 4, from stages 1 and 3; writes the checkpoint."""
-    parts = build(job.recipe.seed)
+    parts = build(job.recipe.seed, job.folder)
     modules = {**language_modules(parts.model, parts.heads), "grounding": parts.model.grounding}
     load_stages(job, parts)
     run = StageRun(
@@ -142,7 +146,7 @@ def run_joint(job: Job) -> None:
         job.folder,
         minutes=job.recipe.joint_minutes,
         modules=modules,
-        optimizers=joint_optimizers(modules, rate=0.25),
+        optimizers=joint_optimizers(modules, rate=0.12),
         schedule=cosine,
         on_progress=job.on_progress,
         cancel=job.cancel,
