@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
 
 from sa2va_tools.errors import (
     CheckpointError,
@@ -22,6 +23,7 @@ from sa2va_tools.model.config import parse_config, read_config, with_second_deco
 from sa2va_tools.model.device import choose_device
 from sa2va_tools.model.loading import build_empty, load_checkpoint, save_checkpoint, weight_files
 from sa2va_tools.model.sa2va import key_map
+from sa2va_tools.model.tokenizer import load_tokenizer
 
 CPU = torch.device("cpu")
 KEYS = Path(__file__).parents[1].parent / "shared" / "golden" / "keys"
@@ -204,3 +206,38 @@ def _shape_of(parts):
     if placement.kind == "split":
         return [shape[0] // len(placement.native), *shape[1:]]
     return list(shape)
+
+
+def test_a_vocabulary_without_tokenizer_json_gives_the_same_tokens(tmp_path):
+    source = KEYS.parent / "qwen3_vl" / "checkpoint"
+    if not source.is_dir():
+        pytest.skip("golden data is not beside the checkout: qwen3_vl is missing")
+    files = ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
+    for name in (*files, "tokenizer.json"):
+        shutil.copy(source / name, tmp_path)
+    added = json.loads((tmp_path / "added_tokens.json").read_text(encoding="utf-8"))
+    added["<IMG_CONTEXT>"] = max(added.values()) + 1
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    whole = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer.json").unlink()
+    parts = load_tokenizer(tmp_path)
+    for text in (
+        "<|im_start|>user\nSegment the dog.<|im_end|>\n",
+        "[SEG] and <p>a cat</p> [SEG]. Äß 你好",
+    ):
+        assert parts.encode(text) == whole(text)["input_ids"]
+        assert parts.decode(parts.encode(text)) == text
+    assert parts.eos_id == whole.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_a_broken_tokenizer_config_is_named(folder):
+    (folder / "tokenizer_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json"):
+        _load(folder)
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "patch_size"])
+def test_a_missing_size_is_named(folder, name):
+    _change_config(folder, lambda config: config["vision_config"].pop(name))
+    with pytest.raises(CheckpointError, match=name):
+        _load(folder)

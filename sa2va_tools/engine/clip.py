@@ -42,7 +42,8 @@ class Clip:
 
     def pictures(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
         """A few frames at once."""
-        return read_frames(self.media, [self.frame_indices[position] for position in positions])
+        wanted = [self.frame_indices[position] for position in positions]
+        return read_frames(self.media, wanted, cancel=self.cancel)
 
     def sources(self, positions: Sequence[int]) -> tuple[int, ...]:
         """Source frame numbers of positions."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,12 +56,26 @@ class Job:
             )
 
     def caption(
-        self, picture: NDArray[np.uint8], mask: NDArray[np.bool_], question: str
-    ) -> tuple[ModelAnswer, bool]:
+        self, picture: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], question: str
+    ) -> list[tuple[ModelAnswer, bool]]:
+        """One answer per region of the picture, which is looked at once; True beside it where the
+        region had to be cropped in on."""
+        with self._stage("look"):
+            self.on_progress(Progress("look", 0, 1, "looking at the picture"))
+            visual = self.runtime.look([picture], video=False)
         with self._stage("answer"):
-            return self.runtime.caption(
-                picture, mask, question, max_new_tokens=self.max_new_tokens, cancel=self.cancel
-            )
+            return [
+                self.runtime.caption(
+                    picture,
+                    mask,
+                    question,
+                    visual=visual,
+                    max_new_tokens=self.max_new_tokens,
+                    cancel=self.cancel,
+                    on_token=partial(self._wrote, part=f" {number} of {len(masks)}"),
+                )
+                for number, mask in enumerate(masks, start=1)
+            ]
 
     def masks_from_points(
         self, picture: NDArray[np.uint8], prompts: Sequence[PointPrompt]

@@ -33,14 +33,16 @@ class Library:
 
     def open(self, source: object, cancel: CancelToken | None = None) -> Opened:
         """The media at a path, or behind a `media:`, `mask:` or `answer:` handle."""
-        text = str(source).strip()
-        kind = kind_of(text)
+        text = str(source)
+        kind = kind_of(text.strip())
         if kind is None:
             media = open_media(self.access.resolve(text), self.limits, cancel)
             return Opened(media, media_ref(media, self.store.put_media(media)))
-        handle = self._media_handle(text, kind)
-        media = self.store.get_media(handle)
-        self.access.resolve(media.path)
+        handle = self._media_handle(text.strip(), kind)
+        paths = self.store.media_paths(handle)
+        if not any(self.access.allows(path) for path in paths):
+            self.access.resolve(paths[0])  # raises: told apart from a missing file before any look at it
+        media = self.store.get_media(handle, self.access.allows)
         return Opened(media, media_ref(media, handle))
 
     def _media_handle(self, handle: str, kind: str) -> str:

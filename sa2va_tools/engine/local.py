@@ -126,7 +126,7 @@ class LocalEngine(StoreBackedEngine):
                 gate=gate_by_object_score,
             )
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
-            warnings = [*plan.warnings, *job.warnings(answers)]
+            warnings = [*questions.said_once(expressions, wanted), *plan.warnings, *job.warnings(answers)]
         objects = _objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
         return _segment_result(recorder, "segment", wanted, answers, objects, warnings)
 
@@ -172,9 +172,9 @@ class LocalEngine(StoreBackedEngine):
         frame = self._frame_of(wanted, opened, frame_index)
         clip = Clip(opened.media, (frame,), cancel)
         with self._job(clip, on_progress, cancel) as job:
-            picture = read_frames(opened.media, [frame])[0]
+            picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
-            answers = [job.caption(picture, mask, asked) for mask in masks]
+            answers = job.caption(picture, masks, asked)
             recorder = self._recorder(job, opened, FramePlan("image", (0,), ()), frames=0)
             warnings = job.warnings([answer for answer, _ in answers])
         if any(cropped for _, cropped in answers):
@@ -210,10 +210,10 @@ class LocalEngine(StoreBackedEngine):
     ) -> SegmentResult:
         wanted = _listed(regions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        frame = self._frame_of(wanted, opened, frame_index, default=clip.frame_indices[0])
+        frame = self._frame_of(wanted, opened, frame_index, clip.frame_indices)
         clip = _including(clip, frame)
         with self._job(clip, on_progress, cancel) as job:
-            picture = read_frames(opened.media, [frame])[0]
+            picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
             position = clip.frame_indices.index(frame)
             tracks = job.propagate_masks(np.stack(masks), position, gate=gate_by_object_score)
@@ -283,14 +283,23 @@ class LocalEngine(StoreBackedEngine):
         )
 
     def _frame_of(
-        self, regions: Sequence[Region], opened: Opened, frame_index: int | None, *, default: int = 0
+        self,
+        regions: Sequence[Region],
+        opened: Opened,
+        frame_index: int | None,
+        among: Sequence[int] | None = None,
     ) -> int:
-        """The asked frame; else the one where the first mask handle's mask is largest."""
+        """The asked frame; else the one (`among` these) where the first mask handle's mask is largest;
+        else the first."""
         if frame_index is not None:
             check_frame(opened.media, frame_index)
             return frame_index
         handles = [region.mask for region in regions if region.mask is not None]
-        return self.library.mask(handles[0], opened).track.largest_frame if handles else default
+        if not handles:
+            return among[0] if among else 0
+        track = self.library.mask(handles[0], opened).track
+        inside = [frame for frame in among or () if track.covers(frame)]
+        return max(inside, key=track.area) if inside else track.largest_frame
 
     def _region_object(
         self, recorder: Recorder, region: Region, number: int, mask: NDArray[np.bool_]

@@ -26,13 +26,14 @@ def region_masks(
     track_of: Callable[[str], MaskTrack],
     masks_from_points: PointMasks,
 ) -> list[Mask]:
-    """One mask per region, (height, width), none of them empty. Raises RequestError."""
+    """One mask per region, (height, width), none of them empty. A box in which SAM-2 sees no object
+    stands for itself. Raises RequestError."""
     masks: list[Mask | None] = [_given_mask(region, frame_index, size_wh, track_of) for region in regions]
     pointed = [number for number, mask in enumerate(masks) if mask is None]
     if pointed:
         made = masks_from_points([_point_prompt(regions[number], size_wh) for number in pointed])
         for number, mask in zip(pointed, made, strict=True):
-            masks[number] = mask
+            masks[number] = mask if mask.any() else _whole_box(regions[number], size_wh)
     return [_filled(mask, region) for mask, region in zip(masks, regions, strict=True)]
 
 
@@ -88,6 +89,17 @@ def _point_prompt(region: Region, size_wh: tuple[int, int]) -> PointPrompt:
     outside = [_pixel(point, region, size_wh) for point in region.negative_points_xy]
     labels = (1,) * len(inside) + (0,) * len(outside)
     return PointPrompt(tuple(_fraction(point, size_wh) for point in (*inside, *outside)), labels)
+
+
+def _whole_box(region: Region, size_wh: tuple[int, int]) -> Mask | None:
+    """Where SAM-2 sees no object in a box, the box itself is the region; a point has no such extent."""
+    if region.box_xyxy is None:
+        return None
+    x0, y0 = _pixel((region.box_xyxy[0], region.box_xyxy[1]), region, size_wh)
+    x1, y1 = _pixel((region.box_xyxy[2], region.box_xyxy[3]), region, size_wh)
+    mask = np.zeros((size_wh[1], size_wh[0]), bool)
+    mask[int(y0) : max(int(y1), int(y0) + 1), int(x0) : max(int(x1), int(x0) + 1)] = True
+    return mask
 
 
 def _pixel(point: tuple[float, float], region: Region, size_wh: tuple[int, int]) -> tuple[float, float]:

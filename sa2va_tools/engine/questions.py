@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from sa2va_tools.errors import RequestError
@@ -18,6 +19,15 @@ def checked_text(text: str, what: str) -> str:
     text = text.strip()
     if not text:
         raise RequestError(f"The {what} is empty.", hint="Say in words what to look for, e.g. 'the red car'.")
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise RequestError(
+            f"The {what} holds characters that are not text (NUL or a lone surrogate).",
+            hint="Send it as plain Unicode text.",
+        )
+    if not any(unicodedata.category(letter)[0] not in "PZC" for letter in text):
+        raise RequestError(
+            f"The {what} {text!r} holds no word.", hint="Say in words what to look for, e.g. 'the red car'."
+        )
     if len(text) > MAX_CHARACTERS:
         raise RequestError(
             f"The {what} has {len(text)} characters; {MAX_CHARACTERS} are allowed.", hint="Shorten it."
@@ -42,6 +52,14 @@ def checked_expressions(expressions: str | Sequence[str]) -> list[str]:
             hint="Split them over several calls.",
         )
     return list(dict.fromkeys(checked_text(text, "expression") for text in given))
+
+
+def said_once(expressions: str | Sequence[str], asked: Sequence[str]) -> list[str]:
+    """A warning where an expression was given more than once."""
+    given = 1 if isinstance(expressions, str) else len(expressions)
+    if given == len(asked):
+        return []
+    return [f"{given} expressions were given, {len(asked)} of them different: each is answered once."]
 
 
 def describe_question(question: str | None, *, video: bool) -> str:

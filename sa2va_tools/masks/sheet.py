@@ -106,9 +106,10 @@ def _best_grid(count: int, size_wh: tuple[int, int], max_side: int, caption_px: 
         room_w = (max_side + _GAP) / columns - _GAP
         room_h = (max_side + _GAP) / rows - _GAP - caption_px
         scale = min(room_w / width, room_h / height, ceiling)
-        if min(room_w, room_h, scale * width, scale * height) < 1:
+        if min(room_w, room_h) < 1:
             continue
-        tile_wh = (int(width * scale), int(height * scale))
+        # A very long and thin picture keeps at least one pixel across.
+        tile_wh = (max(1, int(width * scale)), max(1, int(height * scale)))
         squareness = -abs(columns * (tile_wh[0] + _GAP) - rows * (tile_wh[1] + caption_px + _GAP))
         if best is None or (scale, squareness) > best_key:
             best, best_key = _Grid(columns, rows, tile_wh, scale), (scale, squareness)

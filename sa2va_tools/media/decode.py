@@ -35,10 +35,13 @@ def read_image(media: Media) -> Rgb:
     return read_frames(media, (0,))[0]
 
 
-def read_frames(media: Media, frame_indices: Sequence[int]) -> list[Rgb]:
+def read_frames(
+    media: Media, frame_indices: Sequence[int], *, cancel: CancelToken | None = None
+) -> list[Rgb]:
     """Frames in the order asked for, repeats allowed (repeats share one array). Holds all of them:
-    for long lists use `iter_frames`. Raises RequestError for an index out of range, MediaError."""
-    found = dict(iter_frames(media, sorted(set(frame_indices))))
+    for long lists use `iter_frames`. Raises RequestError for an index out of range, MediaError,
+    CancelledError."""
+    found = dict(iter_frames(media, sorted(set(frame_indices)), cancel=cancel))
     return [found[index] for index in frame_indices]
 
 

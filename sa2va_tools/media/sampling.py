@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 
@@ -16,7 +17,8 @@ _EPSILON_S = 1e-6
 def select_frames(
     media: Media, *, start_s: float | None = None, end_s: float | None = None, stride: int = 1
 ) -> tuple[int, ...]:
-    """Source indices of the frames shown within [start_s, end_s], every `stride`-th of them.
+    """Source indices of the frames that begin within [start_s, end_s], every `stride`-th of them; of
+    a range between two frames, the one that is on the screen.
 
     Seconds count from the first frame; None means from the start, or to the end. Raises
     RequestError, naming the duration, when the range is negative, reversed or holds no frame.
@@ -33,6 +35,9 @@ def select_frames(
     first = -math.inf if start_s is None else start_s - _EPSILON_S
     last = math.inf if end_s is None else end_s + _EPSILON_S
     inside = [index for index, at_s in enumerate(media.timestamps_s) if first <= at_s <= last]
+    if not inside and start_s is not None and start_s < (media.duration_s or 0.0):
+        # Between two stamps the frame before is still on the screen.
+        inside = [bisect_right(media.timestamps_s, start_s) - 1]
     if not inside:
         raise _range_error(media, f"No frame is shown {_said(start_s, end_s)}")
     return tuple(inside[::stride])

@@ -56,6 +56,13 @@ class AccessPolicy:
         found = next((path for path in inside if _exists(path)), inside[0])
         return _existing(found, roots)
 
+    def allows(self, path: Path) -> bool:
+        """Whether an absolute path lies, after all symbolic links, where reading is allowed."""
+        if self.roots is None:
+            return True
+        roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
+        return _is_inside(Path(os.path.realpath(path)), roots)
+
 
 def _candidates(text: str, roots: tuple[Path, ...]) -> Iterator[Path]:
     """Real paths that `text` may mean; made without asking whether they exist."""

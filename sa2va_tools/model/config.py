@@ -155,6 +155,13 @@ def with_second_decoder(config: Sa2vaConfig, keys: Iterable[str]) -> Sa2vaConfig
 
 
 SUPPORTED_LLMS = ("qwen2",)
+_VISION_FIELDS = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size"
+)  # fmt: skip
+_LANGUAGE_FIELDS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads",
+)  # fmt: skip
 _LLM_OF = {"['Qwen2ForCausalLM']": "qwen2"}
 """By architecture, for configs that do not name the model_type."""
 
@@ -185,6 +192,16 @@ def read_config(folder: Path) -> Sa2vaConfig:
 def parse_config(raw: dict[str, Any], *, source: str = "config.json") -> Sa2vaConfig:
     """Upstream's `Sa2VAChatConfig` dictionary as a typed config; raises as `read_config`."""
     _require_known_family(raw, source)
+    try:
+        return _parsed(raw, source)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{source}: a field is missing or of a wrong type: {type(error).__name__} {error}.",
+            hint="Download the checkpoint's config.json again.",
+        ) from error
+
+
+def _parsed(raw: dict[str, Any], source: str) -> Sa2vaConfig:
     vision, language = raw["vision_config"], raw["llm_config"]
     llm = str(language.get("model_type") or _LLM_OF.get(str(language.get("architectures")), "unknown"))
     if llm not in SUPPORTED_LLMS:
@@ -200,6 +217,13 @@ def parse_config(raw: dict[str, Any], *, source: str = "config.json") -> Sa2vaCo
             f"{source}: the block grounding_config is not understood: {error}.",
             hint="Compare its fields with sa2va_tools.model.config.GroundingConfig.",
         ) from error
+    missing = [name for name in _VISION_FIELDS if name not in vision]
+    missing += [name for name in _LANGUAGE_FIELDS if name not in language]
+    if missing:
+        raise CheckpointError(
+            f"{source}: vision_config and llm_config lack {', '.join(missing)}.",
+            hint="Download the checkpoint's config.json again.",
+        )
     key_frames = int(raw.get("key_frames", PUBLISHED_KEY_FRAMES))
     return Sa2vaConfig(
         family="internvl",
@@ -230,7 +254,8 @@ def _require_known_family(raw: dict[str, Any], source: str) -> None:
             f"{source}: this checkpoint uses a SAM-3 grounding encoder, which is not supported yet.",
             hint="Use a Sa2VA checkpoint with SAM-2.",
         )
-    if model_type != "sa2va_chat" or "vision_config" not in raw or "llm_config" not in raw:
+    blocks = (raw.get("vision_config"), raw.get("llm_config"))
+    if model_type != "sa2va_chat" or not all(isinstance(block, dict) for block in blocks):
         raise UnsupportedCheckpointError(
             f"{source}: model_type {model_type!r} ({architectures or 'no architecture'}) "
             "is not a Sa2VA checkpoint of a supported family.",

@@ -55,10 +55,8 @@ def load_checkpoint(
     config = with_second_decoder(config, _keys(files))
     modules = build_empty(config)
     modules.mllm.image_token_id = tokenizer.image_id
-    filler = _Filler(modules, key_map(config), dtype, device)
+    filler = _Filler(modules, key_map(config), dtype, device, cancel)
     for number, file in enumerate(files):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
         filler.read(file)
         on_file(number + 1, len(files))
     filler.finish(config)
@@ -119,8 +117,16 @@ def weight_files(folder: Path) -> list[Path]:
 class _Filler:
     """Puts tensors into modules by name, and keeps account."""
 
-    def __init__(self, modules: nn.Module, keys: KeyMap, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        modules: nn.Module,
+        keys: KeyMap,
+        dtype: torch.dtype,
+        device: torch.device,
+        cancel: CancelToken | None,
+    ) -> None:
         self.modules, self.keys, self.dtype, self.device = modules, keys, dtype, device
+        self.cancel = cancel
         self.expected = {name: tensor.shape for name, tensor in modules.state_dict().items()}
         self.filled: set[str] = set()
         self.unknown: list[str] = []
@@ -128,6 +134,8 @@ class _Filler:
 
     def read(self, file: Path) -> None:
         for key, tensor in _tensors(file):
+            if self.cancel is not None:
+                self.cancel.raise_if_cancelled()
             placement = self.keys.place(key)
             if placement is None or not all(name in self.expected for name in placement.native):
                 self.unknown.append(key)
@@ -156,7 +164,8 @@ class _Filler:
     def finish(self, config: Sa2vaConfig) -> None:
         missing = sorted(set(self.expected) - self.filled)
         head = "mllm.language_model.lm_head.weight"
-        if config.tie_word_embeddings and head in missing:
+        tied = config.tie_word_embeddings and head in missing
+        if tied:
             missing.remove(head)
         if missing or self.unknown:
             raise CheckpointMismatchError(
@@ -164,7 +173,7 @@ class _Filler:
                 f"{len(self.unknown)} unknown ({_some(sorted(self.unknown))}).",
                 hint="config.json and weights are not of the same checkpoint, or of a family not supported.",
             )
-        if config.tie_word_embeddings:
+        if tied:  # a head that the files do hold is used as it is, whatever the config says
             language: Any = self.modules.get_submodule("mllm.language_model")
             language.lm_head.weight = language.get_input_embeddings().weight
         _recompute_buffers(self.modules, self.device)

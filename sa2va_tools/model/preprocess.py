@@ -66,9 +66,14 @@ def vision_pixels(tiles: list[Picture], side: int) -> Pixels:
     return _normalise(square, np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32))
 
 
+def grounding_square(picture: Picture, side: int) -> Picture:
+    """A frame at SAM-2's size, (side, side, 3); the aspect ratio is not kept, as upstream."""
+    return _resize(picture, (side, side))
+
+
 def grounding_pixels(pictures: list[Picture], side: int) -> Pixels:
-    """Frames → (n, 3, side, side) for SAM-2; the aspect ratio is not kept, as upstream."""
-    square = np.stack([_resize(picture, (side, side)) for picture in pictures])
+    """Frames (of any size, or squares already) → (n, 3, side, side) for SAM-2."""
+    square = np.stack([grounding_square(picture, side) for picture in pictures])
     return _normalise(square, _bfloat16(IMAGENET_MEAN), _bfloat16(IMAGENET_STD))
 
 

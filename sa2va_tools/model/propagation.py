@@ -22,11 +22,12 @@ from torch.nn import functional as F
 
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
 from sa2va_tools.model.output import FrameMasks, FrameSource
-from sa2va_tools.model.preprocess import grounding_pixels
+from sa2va_tools.model.preprocess import grounding_pixels, grounding_square
 from sa2va_tools.progress import CancelToken
 
-_BACKWARD_CHUNK = 32
-"""Frames held while a stretch is read forwards to be tracked backwards."""
+_BACKWARD_BYTES = 256 * 2**20
+"""What may be held of a stretch that is read forwards to be tracked backwards: frames at SAM-2's own
+size (85 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
 
 
 @dataclass
@@ -41,7 +42,8 @@ class MemoryBank:
     def remember(self, position: int, memory: Memory) -> None:
         """Add the newest tracked frame; let go of what no later frame can reach."""
         self.recent[position] = memory
-        for old in [kept for kept in self.recent if abs(position - kept) >= self.max_pointers - 1]:
+        reach = max(self.max_pointers, self.num_maskmem) - 1
+        for old in [kept for kept in self.recent if abs(position - kept) >= reach]:
             del self.recent[old]
 
     def memories(self, position: int, step: int) -> list[tuple[int, Tensor]]:
@@ -162,17 +164,23 @@ class Propagator:
 
     def result(self, position: int, chosen: Chosen, size_hw: tuple[int, int]) -> FrameMasks:
         """Logits → masks at the video's size, through SAM-2's input size as upstream does."""
-        logits = full_size(chosen.logits, self.grounding.config.image_size, size_hw)
-        masks = logits > 0
-        inside = (torch.sigmoid(logits) * masks).flatten(1).sum(1) / masks.flatten(1).sum(1).clamp(min=1)
         if self.logits_of is not None:
             self.logits_of[position] = chosen.logits.float().cpu()
+        # One object at a time: at full size each takes four bytes a pixel and more.
+        shown = [self._full_mask(row, size_hw) for row in chosen.logits.split(1)]
         return FrameMasks(
             position,
-            masks.cpu().numpy(),
+            np.stack([mask for mask, _ in shown]),
             torch.sigmoid(chosen.object_logits.float()).cpu().numpy(),
-            inside.float().cpu().numpy(),
+            np.asarray([score for _, score in shown], np.float32),
         )
+
+    def _full_mask(self, logits: Tensor, size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], float]:
+        """(1, l, l) logits → the mask (height, width) and the mean probability inside it."""
+        full = full_size(logits, self.grounding.config.image_size, size_hw)[0]
+        mask = full > 0
+        inside = torch.sigmoid(full[mask]).mean() if bool(mask.any()) else full.new_zeros(())
+        return mask.cpu().numpy(), float(inside)
 
     # ---- the walk -----------------------------------------------------------------------------
 
@@ -197,20 +205,30 @@ class Propagator:
         if positions:
             bank = self._bank(conditioning)
             for position, picture in zip(positions, source.frames(positions), strict=True):
-                yield self._tracked(bank, position, picture, step=1)
+                yield self._tracked(bank, position, picture, picture.shape[:2], step=1)
 
     def _backward(
         self, source: FrameSource, keys: list[int], conditioning: dict[int, Memory]
     ) -> Iterator[FrameMasks]:
-        bank = self._bank(conditioning)
-        for end in range(keys[0], 0, -_BACKWARD_CHUNK):
-            positions = list(range(max(0, end - _BACKWARD_CHUNK), end))
-            pictures = list(source.frames(positions))
+        bank, side = self._bank(conditioning), self.grounding.config.image_size
+        chunk = max(1, _BACKWARD_BYTES // (3 * side * side))
+        for end in range(keys[0], 0, -chunk):
+            positions = list(range(max(0, end - chunk), end))
+            squares, size_hw = [], (0, 0)
+            for picture in source.frames(positions):
+                size_hw = picture.shape[0], picture.shape[1]
+                squares.append(grounding_square(picture, side))
             while positions:
-                yield self._tracked(bank, positions.pop(), pictures.pop(), step=-1)
+                yield self._tracked(bank, positions.pop(), squares.pop(), size_hw, step=-1)
 
     def _tracked(
-        self, bank: MemoryBank, position: int, picture: NDArray[np.uint8], *, step: int
+        self,
+        bank: MemoryBank,
+        position: int,
+        picture: NDArray[np.uint8],
+        size_hw: tuple[int, int],
+        *,
+        step: int,
     ) -> FrameMasks:
         features = self.encode(picture)
         attended = self.grounding.attend(
@@ -219,7 +237,7 @@ class Propagator:
         prompt = self.grounding.empty_prompt(len(attended))
         chosen = self.grounding.choose(self.grounding.decode(features, attended, prompt), gate=self.gate)
         bank.remember(position, self.grounding.encode_memory(features, chosen, self.memory_dtype))
-        return self.result(position, chosen, picture.shape[:2])
+        return self.result(position, chosen, size_hw)
 
     def _bank(self, conditioning: dict[int, Memory]) -> MemoryBank:
         config = self.grounding.config

@@ -58,7 +58,7 @@ class Sa2vaRuntime:
             torch.set_num_threads(threads)
         place = choose_device(device)
         small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2 * _SMALL_PARAMETERS
-        try:
+        with _memory_guard(f"The checkpoint {folder.name}"):
             loaded = load_checkpoint(
                 folder,
                 device=place,
@@ -66,8 +66,6 @@ class Sa2vaRuntime:
                 cancel=cancel,
                 on_file=on_file,
             )
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory(f"The checkpoint {folder.name}", error) from error
         return cls(loaded, name or folder.name)
 
     # ---- facts --------------------------------------------------------------------------------
@@ -139,16 +137,23 @@ class Sa2vaRuntime:
         mask: NDArray[np.bool_],
         question: str = words.CAPTION_REGION,
         *,
+        visual: VisualInput | None = None,
         max_new_tokens: int = 2048,
         cancel: CancelToken | None = None,
+        on_token: Callable[[int], None] = lambda count: None,
     ) -> tuple[ModelAnswer, bool]:
-        """What is inside `mask` (height, width); True beside it where the picture was cropped in
-        because the region vanished on the model's grid."""
+        """What is inside `mask` (height, width) of the picture, whose visual tokens may be given; True
+        beside it where it was cropped in on, because the region vanished on the model's grid."""
         region = region_input(picture, mask, self.config.region_grid)
-        visual = self.look([region.picture], video=False)
-        asked = f"{words.IMAGE}{question.strip()}"
+        if region.cropped or visual is None:
+            visual = self.look([region.picture], video=False)
         answer = self.answer(
-            asked, visual, cells=[region.cells], max_new_tokens=max_new_tokens, cancel=cancel
+            f"{words.IMAGE}{question.strip()}",
+            visual,
+            cells=[region.cells],
+            max_new_tokens=max_new_tokens,
+            cancel=cancel,
+            on_token=on_token,
         )
         return answer, region.cropped
 
@@ -243,8 +248,9 @@ class _memory_guard:  # noqa: N801  used like a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
+        if isinstance(error, Exception) and _is_out_of_memory(error):
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             raise _out_of_memory(self.what, error) from error
 
 
@@ -258,6 +264,14 @@ def _guarded(walk: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
             except StopIteration:
                 return
         yield item
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On CUDA torch has a class for it; its CPU and MPS allocators raise RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "MPS backend out of" in said)
 
 
 def _out_of_memory(what: str, error: Exception) -> OutOfMemoryError:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from sa2va_tools.errors import CheckpointError, CheckpointMismatchError, UnsupportedCheckpointError
 from sa2va_tools.model.prompt import IMG_CONTEXT, SEG
+
+_AGAIN = "Download the checkpoint again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,38 +35,78 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Read tokenizer.json. Raises CheckpointError where it is missing, broken or lacks `[SEG]`."""
-    if not (folder / "tokenizer.json").is_file():
+    """Read tokenizer.json, or else Qwen2's vocab.json and merges.txt with their added tokens.
+
+    Raises CheckpointError where files are missing or broken, CheckpointMismatchError where the
+    tokens that Sa2VA needs are not there, UnsupportedCheckpointError for SentencePiece.
+    """
+    backend = _fast(folder) if (folder / "tokenizer.json").is_file() else _from_vocabulary(folder)
+    return Tokenizer(
+        backend, _id_of(backend, IMG_CONTEXT, folder), _id_of(backend, SEG, folder), backend.eos_token_id
+    )
+
+
+def _fast(folder: Path) -> Any:
+    special = _special_tokens(folder)
+    try:
+        return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special)
+    except Exception as error:  # the Rust tokenizer raises bare Exception
+        raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {error}.", hint=_AGAIN) from error
+
+
+def _from_vocabulary(folder: Path) -> Any:
+    """Byte-level BPE as Qwen2 ships it, its added tokens put at the ids that the files give them."""
+    if not ((folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()):
         if (folder / "tokenizer.model").is_file():
             raise UnsupportedCheckpointError(
                 f"{folder} has a SentencePiece tokenizer.model, which is not supported yet.",
                 hint="Use an InternVL + Qwen2 checkpoint.",
             )
         raise CheckpointError(
-            f"There is no tokenizer.json in {folder}.", hint="Download the checkpoint again."
+            f"There is neither a tokenizer.json nor vocab.json with merges.txt in {folder}.", hint=_AGAIN
         )
     try:
-        backend = PreTrainedTokenizerFast(
-            tokenizer_file=str(folder / "tokenizer.json"), **_special_tokens(folder)
-        )
-    except Exception as error:
-        raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {error}.") from error
-    return Tokenizer(
-        backend, _id_of(backend, IMG_CONTEXT, folder), _id_of(backend, SEG, folder), backend.eos_token_id
-    )
+        backend = Qwen2Tokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
+    except Exception as error:  # the Rust tokenizer raises bare Exception
+        raise CheckpointError(f"{folder / 'vocab.json'} cannot be read: {error}.", hint=_AGAIN) from error
+    for token, wanted in sorted(_added_tokens(folder).items(), key=lambda item: item[1]):
+        backend.add_tokens([AddedToken(token, normalized=False, special=True)], special_tokens=True)
+        if backend.convert_tokens_to_ids(token) != wanted:
+            raise CheckpointMismatchError(
+                f"The added token {token!r} in {folder} should have the id {wanted}, "
+                f"but the vocabulary puts it at {backend.convert_tokens_to_ids(token)}.",
+                hint=_AGAIN,
+            )
+    for name, token in _special_tokens(folder).items():  # only now that each has its own id
+        setattr(backend, name, token)
+    return backend
+
+
+def _added_tokens(folder: Path) -> dict[str, int]:
+    """From added_tokens.json and tokenizer_config.json's added_tokens_decoder, whichever is there."""
+    decoder = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
+    from_config = {entry["content"]: int(number) for number, entry in decoder.items()}
+    return from_config | _read_json(folder / "added_tokens.json")
 
 
 def _special_tokens(folder: Path) -> dict[str, str]:
     """bos, eos, pad and unk from tokenizer_config.json; its classes and code are not used."""
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
-    names = ("bos_token", "eos_token", "pad_token", "unk_token")
-    texts = {name: found.get(name) for name in names}
+    found = _read_json(folder / "tokenizer_config.json")
+    texts = {name: found.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
     return {
         name: token["content"] if isinstance(token, dict) else token for name, token in texts.items() if token
     }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.", hint=_AGAIN) from error
+    return found
 
 
 def _id_of(backend: Any, token: str, folder: Path) -> int:

@@ -38,6 +38,7 @@ _GARBLED = (
     zlib.error,
 )
 
+_MAX_ELSEWHERE = 7
 _Record = TypeVar("_Record")
 
 
@@ -54,7 +55,7 @@ class Store:
         self.root = root
 
     def put_media(self, media: Media) -> str:
-        """`media:…`. The same content at another path keeps its handle and moves it to that path.
+        """`media:…`. The same content at another path keeps its handle; both places are remembered.
         MediaNotFoundError when the file is gone."""
         try:
             stamp = stamp_of(media.path)
@@ -62,16 +63,25 @@ class Store:
             raise _moved(f"{media.path}", "cannot be read any more") from error
         return self._put("media", {"media": records.media_to_json(media), "stamp": stamp})
 
-    def get_media(self, handle: str) -> Media:
-        """The media, whose file is still as it was. MediaNotFoundError when it moved or changed."""
-        media, stamp = self._get("media", handle, _media_and_stamp)
-        try:
-            unchanged = stamp_of(media.path) == stamp
-        except OSError as error:
-            raise _moved(f"{media.path} ({handle})", "is no longer there") from error
-        if not unchanged:
-            raise _moved(f"{media.path} ({handle})", "has changed since that handle was given")
-        return media
+    def get_media(self, handle: str, allowed: Callable[[Path], bool] = lambda path: True) -> Media:
+        """The media, at the place it was last given from where its file is still as it was. Places
+        that are not `allowed` are not looked at. MediaNotFoundError when all moved or changed."""
+        failure: MediaNotFoundError | None = None
+        for media, stamp in self._get("media", handle, _places):
+            if not allowed(media.path):
+                continue
+            try:
+                if stamp_of(media.path) == stamp:
+                    return media
+                problem = _moved(f"{media.path} ({handle})", "has changed since that handle was given")
+            except OSError:
+                problem = _moved(f"{media.path} ({handle})", "is no longer there")
+            failure = failure or problem
+        raise failure or _moved(handle, "is not in a place that may be read")
+
+    def media_paths(self, handle: str) -> tuple[Path, ...]:
+        """Where the media was given from, newest first; nothing is looked at."""
+        return tuple(media.path for media, _ in self._get("media", handle, _places))
 
     def put_mask(self, record: MaskRecord) -> str:
         """`mask:…`; the same mask of the same media, made the same way, keeps its handle."""
@@ -120,8 +130,10 @@ class Store:
             there = self._record_at(path, kind)
             if there is not None and handles.digest_of(_identity(kind, there)) != digest:
                 continue  # another content whose digest begins alike
-            has_moved = kind == "media" and there != record
-            if there is None or has_moved:
+            if there is not None and kind == "media":
+                record = {**record, "elsewhere": _other_places(record, there)}
+                document = json.dumps({"format": FORMAT, "kind": kind, "record": record})
+            if there is None or (kind == "media" and there != record):
                 atomic.write_bytes(path, gzip.compress(document.encode("ascii"), mtime=0))
             return f"{kind}:{digest[:length]}"
         raise AssertionError("two contents with one SHA-256")
@@ -187,8 +199,18 @@ def _identity(kind: Kind, record: Json) -> Json:
     return records.media_identity(record["media"]) if kind == "media" else records.result_identity(record)
 
 
-def _media_and_stamp(record: Json) -> tuple[Media, Any]:
-    return records.media_from_json(record["media"]), record["stamp"]
+def _places(record: Json) -> list[tuple[Media, Any]]:
+    """Every place of a media record with its stamp, newest first."""
+    return [
+        (records.media_from_json(place["media"]), place["stamp"])
+        for place in (record, *record.get("elsewhere", ()))
+    ]
+
+
+def _other_places(record: Json, there: Json) -> list[Json]:
+    """The older record's places but the one that is given anew."""
+    older = ({"media": there["media"], "stamp": there["stamp"]}, *there.get("elsewhere", ()))
+    return [place for place in older if place["media"]["path"] != record["media"]["path"]][:_MAX_ELSEWHERE]
 
 
 def _moved(what: str, problem: str) -> MediaNotFoundError:

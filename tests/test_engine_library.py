@@ -1,0 +1,77 @@
+"""Names that reach media: under which roots, at which of several places."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va_tools.engine.library import Library
+from sa2va_tools.engine.viewing import draw_view
+from sa2va_tools.errors import AccessDeniedError, MediaNotFoundError
+from sa2va_tools.media.media import open_media
+from sa2va_tools.media.sampling import select_frames
+from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.settings import MediaLimits
+from sa2va_tools.store.store import Store
+from sa2va_tools.testing import synthetic_clip
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / "first" / "a.png")
+    shutil.copy(tmp_path / "first" / "a.png", tmp_path / "second" / "b.png")
+    return tmp_path
+
+
+def _library(folders, *roots):
+    access = AccessPolicy(tuple(folders / root for root in roots))
+    return Library(Store(folders / "store"), access, MediaLimits())
+
+
+def test_equal_files_in_two_places_have_one_handle_that_both_readers_can_use(folders):
+    first, second = _library(folders, "first"), _library(folders, "second")
+    handle = first.open(folders / "first" / "a.png").ref.handle
+    assert second.open(folders / "second" / "b.png").ref.handle == handle
+    assert first.open(handle).media.path == folders / "first" / "a.png"
+    assert second.open(handle).media.path == folders / "second" / "b.png"
+
+
+def test_a_handle_of_a_file_outside_says_the_same_whether_or_not_it_is_still_there(folders):
+    handle = _library(folders, "first").open(folders / "first" / "a.png").ref.handle
+    stranger = _library(folders, "second")
+    with pytest.raises(AccessDeniedError) as there:
+        stranger.open(handle)
+    (folders / "first" / "a.png").unlink()
+    with pytest.raises(AccessDeniedError) as gone:
+        stranger.open(handle)
+    assert str(there.value) == str(gone.value)
+    assert "a.png" not in str(gone.value)
+
+
+def test_a_file_that_moved_is_found_again_by_its_new_path(folders):
+    library = _library(folders, "first")
+    handle = library.open(folders / "first" / "a.png").ref.handle
+    (folders / "first" / "a.png").rename(folders / "first" / "moved.png")
+    with pytest.raises(MediaNotFoundError, match="no longer there"):
+        library.open(handle)
+    assert library.open(folders / "first" / "moved.png").ref.handle == handle
+    assert library.open(handle).media.path.name == "moved.png"
+
+
+@pytest.mark.parametrize("size_wh", [(4000, 1), (1, 4000), (3, 2)])
+def test_very_long_and_very_small_pictures_can_be_viewed(folders, size_wh):
+    Image.new("RGB", size_wh, (200, 10, 10)).save(folders / "first" / "odd.png")
+    opened = _library(folders, "first").open(folders / "first" / "odd.png")
+    seen = draw_view(opened, [], frame_index=None, max_frames=1, max_side=640, max_bytes=100_000)
+    assert max(seen.size_wh) <= 640
+
+
+def test_a_range_between_two_frames_is_the_frame_on_the_screen(tmp_path):
+    clip = open_media(synthetic_clip(tmp_path / "clip.mp4", frames=5))
+    assert select_frames(clip, start_s=0.13, end_s=0.18) == (1,)
+    assert select_frames(clip, start_s=0.45) == (4,)
