@@ -322,6 +322,8 @@ def test_bad_expressions_are_refused_before_the_model_is_asked(engine, media, ex
         Region(box_xyxy=(0, 0, 4000, 20)),
         Region(points_xy=[(-5, 10)]),
         Region(points_xy=[(1.5, 0.2)], unit="fraction"),
+        Region(box_xyxy=(0.1, 0.2, 0.4, 0.5)),
+        Region(points_xy=[(0.5, 0.5)]),
         Region(rle={"size": (10, 10), "counts": "1"}),
     ],
 )
@@ -339,6 +341,23 @@ def test_frames_outside_the_clip_or_the_range_are_refused(engine, media):
         engine.track(media / "clip.mp4", box, frame_index=15, end_s=1.0)
     with pytest.raises(RequestError, match="key_frames"):
         engine.segment(media / "clip.mp4", "red square", key_frames=0)
+
+
+def test_a_second_beyond_the_video_is_refused(engine, media):
+    assert engine.frame_index_at(media / "clip.mp4", 0.95) == 9
+    with pytest.raises(RequestError, match=r"lasts 2\.000 s"):
+        engine.frame_index_at(media / "clip.mp4", 99)
+
+
+def test_masks_are_drawn_also_beside_a_path(engine, media, tracked):
+    seen = engine.view([str(media / "clip.mp4"), tracked.objects[0].handle], frame_index=10)
+    assert [handle for _, handle, _ in seen.legend] == [tracked.objects[0].handle]
+
+
+@pytest.mark.parametrize("handle", ["mask:doesnotex", "media:", "answer:XYZ"])
+def test_a_mistyped_handle_is_not_taken_for_a_file(engine, handle):
+    with pytest.raises(UnknownHandleError, match="is no handle"):
+        engine.describe(handle)
 
 
 def test_unknown_and_foreign_handles_are_refused(engine, media, tracked):

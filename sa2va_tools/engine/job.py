@@ -127,10 +127,8 @@ class Job:
         """What is to be said of the media, the checkpoint and the answers."""
         said = list(self.clip.media.warnings)
         if self.runtime.config.world:
-            said.append(
-                f"{self.runtime.name} is a demo model of a toy world; it knows only "
-                f"{self.runtime.config.world}. Anything else is guessed."
-            )
+            known = self.runtime.config.world.partition(":")[0]
+            said.append(f"{self.runtime.name} is a demo model of a toy world ({known}); the rest is guessed.")
         if any(answer.truncated for answer in answers):
             said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
         return said

@@ -11,7 +11,7 @@ from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.progress import CancelToken
 from sa2va_tools.settings import MediaLimits
-from sa2va_tools.store.handles import kind_of
+from sa2va_tools.store.handles import KINDS, Kind, id_of, is_handle, kind_of
 from sa2va_tools.store.records import MaskRecord
 from sa2va_tools.store.store import Store
 
@@ -35,6 +35,8 @@ class Library:
         """The media at a path, or behind a `media:`, `mask:` or `answer:` handle."""
         text = str(source)
         kind = kind_of(text.strip())
+        if kind is None and is_handle(text):
+            id_of(text.strip(), _meant(text))  # raises: a mistyped handle is not a file's name
         if kind is None:
             media = open_media(self.access.resolve(text), self.limits, cancel)
             return Opened(media, media_ref(media, self.store.put_media(media)))
@@ -78,6 +80,12 @@ class Library:
                 hint="Use masks of one image or video at a time.",
             )
         return record
+
+
+def _meant(text: str) -> Kind:
+    """The kind that a malformed handle begins with."""
+    begins = text.strip().partition(":")[0]
+    return next(kind for kind in KINDS if kind == begins)
 
 
 def media_ref(media: Media, handle: str) -> MediaRef:

@@ -28,13 +28,15 @@ def region_masks(
 ) -> list[Mask]:
     """One mask per region, (height, width), none of them empty. A box in which SAM-2 sees no object
     stands for itself. Raises RequestError."""
+    for region in regions:
+        _check_unit(region, size_wh)
     masks: list[Mask | None] = [_given_mask(region, frame_index, size_wh, track_of) for region in regions]
     pointed = [number for number, mask in enumerate(masks) if mask is None]
     if pointed:
         made = masks_from_points([_point_prompt(regions[number], size_wh) for number in pointed])
         for number, mask in zip(pointed, made, strict=True):
             masks[number] = mask if mask.any() else _whole_box(regions[number], size_wh)
-    return [_filled(mask, region) for mask, region in zip(masks, regions, strict=True)]
+    return [_filled(mask, number, frame_index) for number, mask in enumerate(masks, start=1)]
 
 
 def region_label(region: Region, number: int, label_of: Callable[[str], str]) -> str:
@@ -46,6 +48,18 @@ def region_label(region: Region, number: int, label_of: Callable[[str], str]) ->
     if region.points_xy is not None:
         return f"region {number} (point {_shown(region.points_xy[0])})"
     return f"region {number} ({'polygon' if region.polygon_xy is not None else 'mask'})"
+
+
+def _check_unit(region: Region, size_wh: tuple[int, int]) -> None:
+    """Fractions sent as pixels would quietly point at the top left corner."""
+    box = region.box_xyxy
+    points = [*(region.points_xy or ()), *(region.polygon_xy or ()), *((box[:2], box[2:]) if box else ())]
+    if region.unit == "pixel" and points and min(size_wh) > 2 and all(max(x, y) <= 1 for x, y in points):
+        raise RequestError(
+            f"These coordinates look like fractions, but the unit is pixels: {_shown(points[-1])} in a "
+            f"picture of {size_wh[0]} × {size_wh[1]} pixels.",
+            hint="Add unit: 'fraction' to the region, or give pixels.",
+        )
 
 
 def _given_mask(
@@ -119,11 +133,11 @@ def _fraction(point: tuple[float, float], size_wh: tuple[int, int]) -> tuple[flo
     return point[0] / size_wh[0], point[1] / size_wh[1]
 
 
-def _filled(mask: Mask | None, region: Region) -> Mask:
+def _filled(mask: Mask | None, number: int, frame_index: int) -> Mask:
     if mask is None or not mask.any():
         raise RequestError(
-            "Nothing was found at the region that you point at: its mask is empty.",
-            hint="Draw the box a little larger, or put the point in the middle of the object.",
+            f"Region {number} is empty on frame {frame_index}: no object was found there.",
+            hint="Look at that frame with view first; put the point on the object, or use a box.",
         )
     return mask
 

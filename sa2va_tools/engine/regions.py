@@ -6,9 +6,9 @@ or fractions of width and height (0 … 1) with `unit="fraction"`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 
 class RleData(BaseModel):
@@ -21,6 +21,12 @@ class RleData(BaseModel):
     counts: str
 
 
+def _as_points(value: Any) -> Any:
+    """A lone [x, y] where a list of points is meant."""
+    is_lone = isinstance(value, list | tuple) and len(value) == 2
+    return [value] if is_lone and all(isinstance(number, int | float) for number in value) else value
+
+
 class Region(BaseModel):
     """Exactly one of the ways to point."""
 
@@ -30,10 +36,10 @@ class Region(BaseModel):
     box_xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         None, description="[x0, y0, x1, y1]"
     )
-    points_xy: list[tuple[FiniteFloat, FiniteFloat]] | None = Field(
+    points_xy: Annotated[list[tuple[FiniteFloat, FiniteFloat]] | None, BeforeValidator(_as_points)] = Field(
         None, description="Points inside the object.", min_length=1, max_length=32
     )
-    negative_points_xy: list[tuple[FiniteFloat, FiniteFloat]] = Field(
+    negative_points_xy: Annotated[list[tuple[FiniteFloat, FiniteFloat]], BeforeValidator(_as_points)] = Field(
         default_factory=list, description="Points outside it.", max_length=32
     )
     polygon_xy: list[tuple[FiniteFloat, FiniteFloat]] | None = Field(

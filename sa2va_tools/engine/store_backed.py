@@ -15,7 +15,7 @@ from sa2va_tools.engine.viewing import draw_view
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.export import ExportedMask, masks_json
 from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
-from sa2va_tools.store.handles import kind_of
+from sa2va_tools.store.handles import is_handle
 
 
 class StoreBackedEngine(Engine):
@@ -36,7 +36,7 @@ class StoreBackedEngine(Engine):
     ) -> ViewResult:
         given = _listed(handles)
         opened = self.library.open(given[0] if media is None else media)
-        masks = self.library.masks(given, opened) if media is not None or _are_handles(given) else []
+        masks = self.library.masks([name for name in given if is_handle(name)], opened)
         return draw_view(
             opened,
             masks,
@@ -76,8 +76,13 @@ class StoreBackedEngine(Engine):
         return self.library.open(source).ref
 
     def frame_index_at(self, media: MediaSource, time_s: float) -> int:
-        stamps = self.library.open(media).media.timestamps_s
-        return max(int(np.searchsorted(stamps, time_s + 1e-6, side="right")) - 1, 0)
+        opened = self.library.open(media).media
+        if opened.kind == "video" and not 0 <= time_s <= (opened.duration_s or 0.0):
+            raise RequestError(
+                f"time_s {time_s:g} is out of range: {opened.name} lasts {opened.duration_s:.3f} s.",
+                hint="Give a second of the video, or frame_index.",
+            )
+        return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
 
 
 def _listed(handles: str | Sequence[str]) -> list[str]:
@@ -87,8 +92,3 @@ def _listed(handles: str | Sequence[str]) -> list[str]:
             "No handle was given.", hint="Give mask:, answer: or media: handles of earlier results."
         )
     return given
-
-
-def _are_handles(given: Sequence[str]) -> bool:
-    """A lone path may be looked at too; then there are no masks to look up."""
-    return all(kind_of(handle) is not None for handle in given)

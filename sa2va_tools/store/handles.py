@@ -44,6 +44,11 @@ def kind_of(handle: str) -> Kind | None:
     return None if match is None else next(kind for kind in KINDS if kind == match[1])
 
 
+def is_handle(text: str) -> bool:
+    """Whether a caller means a handle: it begins like one, well-formed or not. No path does."""
+    return text.strip().startswith(tuple(f"{kind}:" for kind in KINDS))
+
+
 def id_of(handle: str, expected: Kind) -> str:
     """The id in a handle of the expected kind, safe as a file name.
 

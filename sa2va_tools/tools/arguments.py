@@ -27,8 +27,26 @@ from sa2va_tools.errors import RequestError
 
 MAX_REGIONS = 16
 _MAX_EXPLAINED = 5
-_NEAR = 0.5
-"""How alike two names are, 0 … 1, for one to be suggested: low enough for `box` → `box_xyxy`."""
+_NEAR = 0.65
+"""How alike two names are, 0 … 1, for one to be suggested."""
+_ALIASES = {
+    "box": "box_xyxy",
+    "bbox": "box_xyxy",
+    "point": "points_xy",
+    "points": "points_xy",
+    "polygon": "polygon_xy",
+    "query": "expressions",
+    "text": "expressions",
+    "expression": "expressions",
+    "prompt": "question",
+    "frame": "frame_index",
+    "path": "media",
+    "video": "media",
+    "image": "media",
+    "region": "regions",
+    "handle": "handles",
+}
+"""What callers say for our names without being near them in letters."""
 
 
 Media = Annotated[
@@ -89,7 +107,10 @@ class RangeArguments(ToolArguments):
 class GroundingArguments(RangeArguments):
     """How masks are made from words."""
 
-    mode: Mode = Field("auto", description="Video key frames: sa2va takes the first, sa2va-i uniform ones.")
+    mode: Mode = Field(
+        "auto",
+        description="Video key frames: sa2va the first, sa2va-i uniform ones; auto: best for the model.",
+    )
     key_frames: KeyFrames = None
     gate_by_object_score: GateArgument = True
 
@@ -171,16 +192,40 @@ def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
     return RequestError(" ".join(dict.fromkeys(sentences)), hint=hint)
 
 
+_LENGTH_PROBLEMS = {"too_short": "few", "too_long": "many"}
+_SHAPE_PROBLEMS = frozenset(
+    (
+        "missing",
+        "tuple_type",
+        "list_type",
+        "model_type",
+        "model_attributes_type",
+        "dict_type",
+        *_LENGTH_PROBLEMS,
+    )
+)
+_SHAPES = (
+    "A region is an object such as {'box_xyxy': [x0, y0, x1, y1]}, {'points_xy': [[x, y]]}, "
+    "{'polygon_xy': [[x, y], [x, y], [x, y]]} or {'mask': 'mask:…'}."
+)
+
+
 def _sentence(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     location = problem["loc"]
     name = ".".join(str(part) for part in location) or "arguments"
     if problem["type"] == "extra_forbidden":
         is_nested = len(location) > 1
         known = list(Region.model_fields if is_nested else model.model_fields)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=_NEAR)
+        given = str(location[-1])
+        near = [_ALIASES[given]] if _ALIASES.get(given) in known else []
+        near = near or difflib.get_close_matches(given, known, n=1, cutoff=_NEAR)
         suggestion = f" Did you mean {near[0]!r}?" if near else ""
         allowed = f" Allowed there: {', '.join(known)}." if is_nested else ""
         return f"Unknown argument {name!r}.{suggestion}{allowed}"
+    if len(location) > 1 and problem["type"] in _SHAPE_PROBLEMS:
+        return f"Argument {name!r} has the wrong shape (got {_short(problem)}). {_SHAPES}"
+    if problem["type"] in _LENGTH_PROBLEMS:
+        return f"Argument {name!r} has too {_LENGTH_PROBLEMS[problem['type']]} entries."
     if problem["type"] == "missing":
         return f"Missing argument {name!r}: {_description(location, model)}"
     return f"Argument {name!r}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem)})."

@@ -10,6 +10,7 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
+from sa2va_tools.store.handles import id_of
 from sa2va_tools.tools.arguments import FrameArguments, OptionalMedia, Regions, frame_asked_for
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, CaptionOut, CaptionsResult
@@ -34,6 +35,7 @@ def media_for(engine: Engine, media: str | None, regions: Sequence[Region]) -> s
             "Argument 'media' is missing, and no region is a mask handle that would tell it.",
             hint="Give media: the path of the image or video, or its media: handle.",
         )
+    id_of(handles[0], "mask")
     return engine.media_of(handles[0]).handle
 
 

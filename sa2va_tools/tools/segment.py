@@ -73,6 +73,9 @@ def masks_output(result: SegmentResult, verb: str) -> ToolOutput:
         f"{verb} {found} of {len(result.objects)} in {media_words(result.media)}, all in {result.handle}: "
         f"{masks_words(listing.masks)}."
     )
+    looked_at = result.provenance.frames
+    if 0 < looked_at < result.media.frame_count:
+        summary += f" Only {looked_at} of {result.media.frame_count} frames were looked at."
     structured = MasksResult(
         summary=summary,
         handle=result.handle,

@@ -10,13 +10,13 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
+from sa2va_tools.store.handles import is_handle
 from sa2va_tools.tools.arguments import FrameArguments, Texts, frame_asked_for
 from sa2va_tools.tools.base import Picture, Tool, ToolOutput
 from sa2va_tools.tools.outputs import MAX_MASKS
 from sa2va_tools.tools.reporting import media_words
 
 MAX_IMAGE_BYTES = 300_000
-_HANDLE_KINDS = ("mask:", "answer:", "media:")
 
 
 class ViewArguments(FrameArguments):
@@ -50,9 +50,7 @@ def _checked_handles(engine: Engine, given: Sequence[str]) -> list[str]:
             f"Argument 'handles' needs 1 to {MAX_MASKS} handles, none of them empty; got {len(handles)}.",
             hint="Take mask: or answer: handles from segment_by_text, ground_conversation or track_region.",
         )
-    if len(handles) == 1 and not handles[0].startswith(_HANDLE_KINDS):
-        return [engine.media_of(handles[0]).handle]
-    return handles
+    return [name if is_handle(name) else engine.media_of(name).handle for name in handles]
 
 
 def _legend(result: ViewResult) -> str:
