@@ -19,6 +19,7 @@ from sa2va_tools.errors import CheckpointError
 from sa2va_tools.progress import Progress
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 from sa2va_tools.tools.catalogue import CATALOGUE
+from sa2va_tools.tools.outputs import MAX_MASKS
 
 COMMANDS = (
     "segment",
@@ -107,7 +108,51 @@ def test_segment_tells_handles_frames_and_scores_and_how_to_see_them(run, clip):
 def test_not_found_is_an_answer(run, clip):
     result = run("segment", clip, "a unicorn", "--out", "there")
     assert result.exit_code == 0 and "Nothing was found" in result.stdout
-    assert not Path("there").exists()
+    assert "Written:" in result.stdout and [file.name for file in Path("there").iterdir()] == ["masks.json"]
+
+
+def test_a_folder_says_that_nothing_was_found_and_holds_nothing_older(run, clip):
+    assert run("segment", clip, "red square", "--out", "there").exit_code == 0
+    assert Path("there/overlay.mp4").is_file() and Path("there/masks").is_dir()
+    Path("there/notes.txt").write_text("mine")
+    Path("there/masks/photo.png").write_text("mine")
+    answer = json.loads(run("segment", clip, "a unicorn", "--out", "there", "--json").stdout)
+    assert answer["files"] == {"masks_json": str(Path("there/masks.json"))}
+    left = sorted(str(file) for file in Path("there").rglob("*") if file.is_file())
+    assert left == ["there/masks.json", "there/masks/photo.png", "there/notes.txt"]
+    assert json.loads(Path("there/masks.json").read_text()) == {
+        "format": "sa2va-masks/1",
+        "media": {"name": "clip.mp4", "size_wh": [96, 64], "frame_count": 16, "fps": "10"},
+        "objects": [{"label": "a unicorn", "found": False, "reason": "The answer points at nothing."}],
+    }
+
+
+def test_files_of_others_with_our_names_stay_when_nothing_is_found(run, clip):
+    Path("there/masks").mkdir(parents=True)
+    for name in ("overlay.mp4", "masks/frame_000001.png"):
+        Path("there", name).write_text("mine")
+    assert run("segment", clip, "a unicorn", "--out", "there").exit_code == 0
+    assert Path("there/overlay.mp4").is_file() and Path("there/masks/frame_000001.png").is_file()
+
+
+def test_an_overlay_of_another_kind_does_not_outlive_its_run(run, clip, tmp_path):
+    Image.new("RGB", (96, 64)).save("picture.png")
+    run("segment", clip, "red square", "--out", "there")
+    files = json.loads(run("segment", "picture.png", "red square", "--out", "there", "--json").stdout)[
+        "files"
+    ]
+    assert files["overlay"].endswith("overlay.png") and not Path("there/overlay.mp4").exists()
+
+
+@pytest.mark.parametrize(("last", "kinds"), [("a box", 3), ("a unicorn", 1)])
+def test_masks_beyond_the_end_of_the_list_are_written(run, clip, last, kinds):
+    class Prolific(FakeEngine):
+        def segment(self, media, expressions, **options):
+            return super().segment(media, [*["a unicorn"] * MAX_MASKS, last], **options)
+
+    words = ("segment", clip, "x", "--out", "there", "--json")
+    answer = json.loads(run(*words, opener=lambda s: Prolific(s.store_dir)).stdout)
+    assert answer["truncated"] and len(answer["files"]) == kinds
 
 
 def test_json_on_stdout_is_what_the_tools_answer(run, clip):
@@ -213,6 +258,49 @@ def test_an_error_has_a_hint_and_json_when_asked(run):
     assert json.loads(result.stdout)["error"]["code"] == "media_not_found"
 
 
+@pytest.mark.parametrize(
+    "words", [("CLIP",), ("CLIP", "x", "--stride", "abc"), ("CLIP", "x", "--modle", "m")]
+)
+def test_a_command_line_that_does_not_parse_is_json_too_when_asked(run, clip, words):
+    result = run("segment", *(clip if word == "CLIP" else word for word in words), "--json")
+    error = json.loads(result.stdout)["error"]
+    assert result.exit_code == 2 and "Usage" in result.stderr
+    assert error["code"] == "bad_request" and error["message"] and "segment --help" in error["hint"]
+
+
+def test_an_unknown_command_is_json_too_when_asked(run):
+    result = run("nonsense", "--json")
+    assert result.exit_code == 2 and "nonsense" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(run, clip):
+    def opener(_):
+        raise AssertionError("the engine was opened")
+
+    Path("notes.txt").touch()
+    result = run("segment", clip, "x", "--out", "notes.txt/sub", opener=opener)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "notes.txt/sub" in result.stderr and "hint: Give --out another folder" in result.stderr
+
+
+def test_a_folder_made_for_nothing_goes_again(run, clip):
+    assert run("segment", "missing.mp4", "x", "--out", "a/b").exit_code == 1
+    assert not Path("a").exists()
+
+
+def test_a_result_outlives_a_failure_to_write_it(run, clip):
+    Path("there/masks").mkdir(parents=True)
+    Path("there/masks/letter.txt").touch()
+    words = ("segment", clip, "red square", "--out", "there")
+    told, scripted = run(*words), run(*words, "--json")
+    assert told.exit_code == scripted.exit_code == 1
+    assert "mask:" in told.stdout and "sa2va view answer:" in told.stdout
+    assert "letter.txt" in told.stderr and "kept as answer:" in told.stderr
+    document = json.loads(scripted.stdout)
+    assert document["masks"][0]["found"] and document["files"] == {}
+    assert document["error"]["code"] == "store" and document["handle"] in document["error"]["hint"]
+
+
 def test_a_missing_extra_is_named(run, clip):
     def opener(_):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
@@ -247,6 +335,46 @@ def test_ctrl_c_stops_the_work_and_says_so_once(run, clip):
     result = run("segment", clip, "x", "--out", "there", opener=lambda s: Interrupted(s.store_dir))
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
     assert signal.getsignal(signal.SIGINT) is before and not Path("there").exists()
+
+
+@pytest.mark.parametrize("stage", [None, "load"])
+def test_ctrl_c_ends_work_that_would_not_hear_of_it(run, clip, stage):
+    went_on = []
+
+    class Deaf(FakeEngine):
+        def segment(self, *arguments, on_progress, **options):
+            if stage:
+                on_progress(Progress(stage, 0))
+            signal.raise_signal(signal.SIGINT)
+            went_on.append(True)
+
+    result = run("segment", clip, "x", "--out", "there", opener=lambda s: Deaf(s.store_dir))
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+    assert not went_on and not Path("there").exists()
+
+
+def test_what_fails_after_ctrl_c_was_stopped_by_it(run, clip):
+    class Torn(FakeEngine):
+        def segment(self, *arguments, on_progress, **options):
+            on_progress(Progress("propagate", 0))
+            signal.raise_signal(signal.SIGINT)
+            raise ImportError("half done")
+
+    result = run("segment", clip, "x", opener=lambda s: Torn(s.store_dir))
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+
+
+def test_the_work_is_asked_to_stop_where_it_listens(run, clip):
+    class Tidy(FakeEngine):
+        def segment(self, *arguments, on_progress, cancel, **options):
+            on_progress(Progress("load", 0))
+            on_progress(Progress("propagate", 0))
+            signal.raise_signal(signal.SIGINT)
+            Path("tidied").touch()
+            cancel.raise_if_cancelled()
+
+    result = run("segment", clip, "x", opener=lambda s: Tidy(s.store_dir))
+    assert (result.exit_code, result.stderr) == (130, "Stopped.\n") and Path("tidied").exists()
 
 
 def test_stray_prints_of_libraries_stay_off_stdout(run, clip):

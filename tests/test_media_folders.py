@@ -70,6 +70,35 @@ def test_empty_folders_say_what_they_hold(tmp_path):
         open_media(tmp_path / "clip")
 
 
+def hint_of(folder) -> str:
+    with pytest.raises(MediaUnreadableError) as raised:
+        open_media(folder)
+    return raised.value.hint
+
+
+def test_a_folder_of_media_files_names_what_can_be_given_instead(tmp_path):
+    folder = tmp_path / "clips"
+    (folder / "more").mkdir(parents=True)
+    make_folder(folder / "frames", ["1.png"])
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.mp4").touch()
+    (folder / "away").symlink_to(outside)
+    for name in ("b10.mp4", "b2.MOV", ".hidden.mp4", "notes.txt", "more/c.mkv"):
+        (folder / name).touch()
+    assert hint_of(folder) == "Pass one of: b2.MOV, b10.mp4, frames/, more/c.mkv (inside clips)."
+    for number in range(20, 30):
+        (folder / f"b{number}.gif").touch()
+    hint = hint_of(folder)
+    assert "b27.gif and 4 more" in hint and "b28.gif" not in hint
+
+
+def test_images_of_mixed_sizes_can_be_given_one_by_one(tmp_path):
+    folder = make_folder(tmp_path / "photos", ["1.png", "2.png"])
+    Image.new("RGB", (32, 32)).save(folder / "cat.jpg")
+    assert "Pass one of: 1.png, 2.png, cat.jpg (inside photos)." in hint_of(folder)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_closed_folder_says_so(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png"])

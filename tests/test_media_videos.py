@@ -256,6 +256,27 @@ def test_a_video_that_breaks_off_is_used_up_to_the_break(tmp_path, suffix, capfd
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_video_cut_off_at_its_start_says_just_that(tmp_path):
+    path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
+    data = path.read_bytes()
+    after_first_frame = data.find(b"mdat") + 3500
+    path.write_bytes(data[:after_first_frame])
+    with pytest.raises(
+        MediaUnreadableError, match=r"a\.mp4 is cut off: only 1 of its frames can be"
+    ):
+        open_media(path)
+
+
+def test_a_video_of_which_no_frame_decodes_says_just_that(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 12)
+    data = bytearray(path.read_bytes())
+    start = data.find(b"mdat") + 4
+    data[start : data.find(b"moov") - 4] = b"\xff" * (data.find(b"moov") - 4 - start)
+    path.write_bytes(data)
+    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is corrupt: none of its frames can be decoded\."):
+        open_media(path)
+
+
 def damaged(path: Path, flips: int) -> Path:
     data, dice = bytearray(path.read_bytes()), random.Random(0)
     start = data.find(b"mdat") + 1200  # past the encoder's note in the first frame

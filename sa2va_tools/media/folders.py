@@ -7,8 +7,9 @@ because only the folder itself was checked against the allowed roots.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from sa2va_tools.settings import MediaLimits
 
 FOLDER_FPS = Fraction(24)
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_OTHER_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
+)
+"""Names of media that are not frames; only suggestions are made from them."""
+_MAX_SUGGESTED = 10
+_MAX_SEARCHED = 2000
+"""Entries that are looked at for suggestions."""
 
 
 def probe_folder(path: Path, limits: MediaLimits, on_frame: Callable[[], None], budget_px: int) -> Probe:
@@ -33,7 +41,7 @@ def probe_folder(path: Path, limits: MediaLimits, on_frame: Callable[[], None], 
         on_frame()
         other = probe_still(file, limits, decode=decode)
         if other.size_wh != first.size_wh:
-            raise _mixed_sizes(path, (files[0], first), (file, other))
+            raise _mixed_sizes(path, files, (files[0], first), (file, other))
     count = len(files)
     check_duration(path.name, float(count / FOLDER_FPS), limits)
     return Probe(
@@ -59,7 +67,8 @@ def frame_files(path: Path, limits: MediaLimits) -> tuple[Path, ...]:
         held = f"{len(names)} other entries" if names else "nothing"
         raise MediaUnreadableError(
             f"The folder {path.name} holds no frames ({held}).",
-            hint=f"A folder must hold the frames of one video as image files. {READABLE_KINDS}",
+            hint=_suggestion(path, _media_within(path))
+            or f"A folder must hold the frames of one video as image files. {READABLE_KINDS}",
         )
     check_frames(path.name, len(files), limits)
     check_bytes(path.name, size, limits)
@@ -78,9 +87,46 @@ def _natural_key(file: Path) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], file.name
 
 
-def _mixed_sizes(folder: Path, one: tuple[Path, Probe], two: tuple[Path, Probe]) -> MediaUnreadableError:
+def _media_within(folder: Path) -> list[str]:
+    """Names that could be given instead of the folder: its media files, then those of its subfolders
+    (a subfolder of frames as a whole). Links are not followed: they may lead elsewhere."""
+    found, deeper = [], []
+    with decoder_errors(folder, "listed"):
+        for entry in _visible(folder):
+            if entry.is_dir():
+                inner = [file for file in _visible(entry) if file.is_file()]
+                deeper += [f"{entry.name}/{file.name}" for file in inner if _is_other_media(file)]
+                deeper += [f"{entry.name}/"] * any(file.suffix.lower() in _SUFFIXES for file in inner)
+            elif _is_other_media(entry):
+                found.append(entry.name)
+    return found + deeper
+
+
+def _visible(folder: Path) -> list[Path]:
+    entries = itertools.islice(folder.iterdir(), _MAX_SEARCHED)
+    shown = [entry for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()]
+    return sorted(shown, key=_natural_key)
+
+
+def _is_other_media(file: Path) -> bool:
+    return file.suffix.lower() in _OTHER_SUFFIXES
+
+
+def _suggestion(folder: Path, names: Sequence[str]) -> str:
+    """Words that name up to _MAX_SUGGESTED of the names; empty where there are none."""
+    if not names:
+        return ""
+    left = len(names) - _MAX_SUGGESTED
+    more = f" and {left} more" if left > 0 else ""
+    return f"Pass one of: {', '.join(names[:_MAX_SUGGESTED])}{more} (inside {folder.name})."
+
+
+def _mixed_sizes(
+    folder: Path, files: Sequence[Path], one: tuple[Path, Probe], two: tuple[Path, Probe]
+) -> MediaUnreadableError:
     said = " and ".join(f"{file.name} is {p.size_wh[0]}×{p.size_wh[1]}" for file, p in (one, two))
     return MediaUnreadableError(
         f"The frames in {folder.name} differ in size: {said}.",
-        hint="Bring all frames to one size, or put each video into its own folder.",
+        hint="Bring all frames to one size, or put each video into its own folder. If they are separate "
+        f"images: {_suggestion(folder, [file.name for file in files])}",
     )

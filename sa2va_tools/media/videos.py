@@ -214,8 +214,15 @@ def _damage(path: Path, packets: _Packets, decoded: _Decoded) -> list[str]:
     count = len(decoded.pts)
     said = f"{decoded.faults} do not decode and {decoded.corrupt} decode with errors"
     if not count or (decoded.faults + decoded.corrupt) > _MAX_DAMAGED_SHARE * (count + decoded.faults):
+        if not count:
+            said = "none of its frames can be decoded"
+        elif packets.broken:
+            # The header's count of frames is of a whole file, the packets' of what is left: neither helps.
+            said = f"only {count} of its frames can be decoded"
+        else:
+            said = f"of {len(packets.pts)} frames {said}"
         raise MediaUnreadableError(
-            f"{path.name} is corrupt: of {len(packets.pts)} frames {said}.",
+            f"{path.name} is {'cut off' if packets.broken else 'corrupt'}: {said}.",
             hint="Export or download it again.",
         )
     warnings = []

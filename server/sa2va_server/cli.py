@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sa2va_server.cli_session import Session, with_session
+from sa2va_server.cli_usage import Commands
 from sa2va_tools import __version__
 
 app = typer.Typer(
     name="sa2va",
+    cls=Commands,
     help="Point at things in images and video by words: ask, find, mask, track, look.",
     epilog="Start with: sa2va demo. Every command has --help.",
     no_args_is_help=True,

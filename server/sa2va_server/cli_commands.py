@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from sa2va_server.cli_export import output_folder, write_masks
 from sa2va_server.cli_output import (
     caption_lines,
     describe_lines,
@@ -21,11 +25,10 @@ from sa2va_server.cli_output import (
     warning_lines,
 )
 from sa2va_server.cli_picture import picture_format, write_picture
-from sa2va_server.cli_session import Session
+from sa2va_server.cli_session import EXIT_FAILED, Session, error_json
 from sa2va_tools import atomic
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.errors import RequestError
-from sa2va_tools.progress import CancelToken, ProgressCallback
+from sa2va_tools.errors import RequestError, Sa2vaError
 from sa2va_tools.tools.base import ToolOutput
 from sa2va_tools.tools.catalogue import tool_named
 from sa2va_tools.tools.outputs import CaptionsResult, DescribeResult, GroundResult, MasksResult
@@ -44,32 +47,24 @@ def say(session: Session, lines: Iterable[str]) -> None:
 
 def masks_command(session: Session, tool_name: str, raw: Mapping[str, Any], out: Path | None) -> None:
     """`segment` and `track`."""
-    output, files = _run_tool(session, tool_name, raw, out)
-    result = _as(MasksResult, output)
-    if session.as_json:
-        session.emit_json((output.as_dict() or {}) | _files_field(files, out))
-        return
-    say(session, masks_lines(result))
-    say(session, _next_steps(session, result.handle, any(mask.found for mask in result.masks), files, out))
+    ran = _run_tool(session, tool_name, raw, out)
+    result = _as(MasksResult, ran.output)
+    _show_masks(session, ran, result, masks_lines(result), out)
 
 
 def ground_command(session: Session, raw: Mapping[str, Any], out: Path | None) -> None:
-    output, files = _run_tool(session, "ground_conversation", raw, out)
-    result = _as(GroundResult, output)
-    if session.as_json:
-        session.emit_json((output.as_dict() or {}) | _files_field(files, out))
-        return
-    say(session, ground_lines(result))
-    say(session, _next_steps(session, result.handle, any(mask.found for mask in result.masks), files, out))
+    ran = _run_tool(session, "ground_conversation", raw, out)
+    result = _as(GroundResult, ran.output)
+    _show_masks(session, ran, result, ground_lines(result), out)
 
 
 def describe_command(session: Session, raw: Mapping[str, Any]) -> None:
-    output, _ = _run_tool(session, "describe", raw, None)
+    output = _run_tool(session, "describe", raw, None).output
     _show(session, output, lambda: describe_lines(_as(DescribeResult, output)))
 
 
 def caption_command(session: Session, raw: Mapping[str, Any]) -> None:
-    output, _ = _run_tool(session, "caption_region", raw, None)
+    output = _run_tool(session, "caption_region", raw, None).output
     _show(session, output, lambda: caption_lines(_as(CaptionsResult, output)))
 
 
@@ -160,27 +155,52 @@ def eval_command(session: Session, n: int, out: Path | None) -> None:
     say(session, [report.to_json() if session.as_json else report.to_text()])
 
 
-def _run_tool(
-    session: Session, name: str, raw: Mapping[str, Any], out: Path | None
-) -> tuple[ToolOutput, dict[str, str]]:
-    """The tool's output, and the files written when a folder is given and something was found."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What a tool gave, the files written of it, and why they could not be."""
+
+    output: ToolOutput
+    files: Mapping[str, str]
+    failure: Sa2vaError | None = None
+
+
+def _run_tool(session: Session, name: str, raw: Mapping[str, Any], out: Path | None) -> _Ran:
+    """Run the tool; where a folder is given, write its masks there. A result outlives a failure to write."""
     tool = tool_named(name)
     arguments = tool.parse({key: value for key, value in raw.items() if value is not None})
-    if out is not None and out.exists() and not out.is_dir():
-        raise RequestError(f"{out} is a file, not a folder.", hint="Give --out a folder.")
-    with session.open_engine() as engine, session.working() as (on_progress, cancel):
+    with (
+        output_folder(out),
+        session.open_engine() as engine,
+        session.working() as (on_progress, cancel),
+    ):
         output = tool.run(engine, arguments, on_progress, cancel)
-        files = {} if out is None else _export(engine, output, out, on_progress, cancel)
-    return output, files
+        result = output.structured
+        if out is None or not isinstance(result, MasksResult | GroundResult):
+            return _Ran(output, {})
+        try:
+            return _Ran(output, write_masks(engine, result, out, on_progress, cancel))
+        except Sa2vaError as error:
+            if cancel.cancelled:
+                raise
+            error.hint = f"{error.hint} The result itself is kept as {result.handle}.".strip()
+            return _Ran(output, {}, error)
 
 
-def _export(
-    engine: Engine, output: ToolOutput, out: Path, on_progress: ProgressCallback, cancel: CancelToken
-) -> dict[str, str]:
-    result = output.structured
-    if not isinstance(result, MasksResult | GroundResult) or not any(mask.handle for mask in result.masks):
-        return {}
-    return dict(engine.export(result.handle, out, on_progress=on_progress, cancel=cancel).files)
+def _show_masks(
+    session: Session, ran: _Ran, result: MasksResult | GroundResult, lines: list[str], out: Path | None
+) -> None:
+    failure = ran.failure
+    if session.as_json:
+        document = (ran.output.as_dict() or {}) | ({} if out is None else {"files": dict(ran.files)})
+        if failure is not None:
+            document["error"] = error_json(failure.code, failure.message, failure.hint)
+        session.emit_json(document)
+    else:
+        has_masks = any(mask.found for mask in result.masks)
+        say(session, [*lines, *_next_steps(session, result.handle, has_masks, ran.files, out)])
+    if failure is not None:
+        session.tell(failure)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _engine_within(session: Session, roots: tuple[Path, ...]) -> Engine:
@@ -198,17 +218,13 @@ def _show(session: Session, output: ToolOutput, lines: Callable[[], list[str]]) 
         say(session, lines())
 
 
-def _files_field(files: Mapping[str, str], out: Path | None) -> dict[str, Any]:
-    return {} if out is None else {"files": dict(files)}
-
-
 def _next_steps(
     session: Session, handle: str, has_masks: bool, files: Mapping[str, str], out: Path | None
 ) -> list[str]:
     if files:
-        return file_lines(files)
+        return file_lines(files) if has_masks else ["Nothing was found.", *file_lines(files)]
     if not has_masks:
-        return ["Nothing was found, so there is nothing to write or to view."]
+        return ["Nothing was found, so there is nothing to view."]
     store = f" --store {session.store}" if session.store else ""
     steps = [f"To see it: sa2va view {handle}{store} --out view.png"]
     return steps if out else [*steps, "To save masks and an overlay: the same command with --out DIR"]

@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 import typer
 
 from sa2va_tools.errors import CancelledError, MissingExtraError, RequestError, Sa2vaError
-from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 
 if TYPE_CHECKING:
     from sa2va_tools.engine.protocol import Engine
     from sa2va_tools.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+_DEAF_STAGES = frozenset({"load"})
+"""Stages of the engine whose work (imports, mapping files) does not look at the cancel token."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -84,6 +86,8 @@ class Session:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     """The real stdout: during the work `sys.stdout` points to stderr."""
     opener: OpenEngine | None = None
+    cancel: CancelToken = field(default_factory=CancelToken)
+    """Set by Ctrl-C: whatever goes wrong afterwards, the user has stopped it."""
 
     def settings(self) -> Settings:
         """The environment's settings, with the options over them."""
@@ -118,13 +122,22 @@ class Session:
     @contextlib.contextmanager
     def working(self) -> Iterator[tuple[ProgressCallback, CancelToken]]:
         """Progress bars (on a terminal) and Ctrl-C for one piece of work."""
-        with _interruptible() as cancel, self._bars() as on_progress:
-            yield on_progress, cancel
+        ctrl_c = _CtrlC(self.cancel)
+        with ctrl_c.heard(), self._bars() as on_progress:
+            yield ctrl_c.noting(on_progress), self.cancel
 
     def emit_json(self, document: Any) -> None:
         """Write one JSON document to the real stdout."""
         self.out.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
         self.out.flush()
+
+    def tell(self, error: Sa2vaError) -> None:
+        """Write the error to stderr: a sentence and a hint, with `--debug` the traceback before them."""
+        if self.debug:
+            traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.write(f"error: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
 
     @contextlib.contextmanager
     def _bars(self) -> Iterator[ProgressCallback]:
@@ -137,24 +150,40 @@ class Session:
             yield on_progress
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[CancelToken]:
-    """The first Ctrl-C asks the work to stop, the second does not ask."""
-    cancel = CancelToken()
-    if threading.current_thread() is not threading.main_thread():
-        yield cancel
-        return
+class _CtrlC:
+    """The first Ctrl-C asks the work to stop, the second does not ask. Nor does the first one where
+    nobody would hear it: before the engine has said anything, and while libraries and weights load."""
 
-    def stop(_: int, __: FrameType | None) -> None:
-        if cancel.cancelled:
+    def __init__(self, cancel: CancelToken) -> None:
+        self._cancel = cancel
+        self._is_polled = False
+
+    def noting(self, on_progress: ProgressCallback) -> ProgressCallback:
+        """The callback, its stages noted on the way."""
+
+        def report(progress: Progress) -> None:
+            self._is_polled = progress.stage not in _DEAF_STAGES
+            on_progress(progress)
+
+        return report
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within the block this is what Ctrl-C does; of signals only the main thread hears."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _stop(self, _: int, __: FrameType | None) -> None:
+        asks = self._is_polled and not self._cancel.cancelled
+        self._cancel.cancel()
+        if not asks:
             raise KeyboardInterrupt
-        cancel.cancel()
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield cancel
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:
@@ -203,38 +232,45 @@ def run_guarded(session: Session, work: Callable[[], None]) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             work()
-    except (CancelledError, KeyboardInterrupt):
-        sys.stderr.write("Stopped.\n")
-        return EXIT_INTERRUPTED
-    except Sa2vaError as error:
-        return _failed(session, error)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF_PACKAGE:
-            return _failed(session, _unexpected(error))
-        return _failed(session, MissingExtraError(package, _EXTRA_OF_PACKAGE[package]))
     except (typer.Exit, BrokenPipeError):
         raise
+    except (CancelledError, KeyboardInterrupt):
+        return _stopped()
     except Exception as error:  # noqa: BLE001 - outermost handler: a person gets a sentence, not a traceback
-        return _failed(session, _unexpected(error))
+        # What is interrupted may fail in its own words: a half-done import, a torn read.
+        return _stopped() if session.cancel.cancelled else _failed(session, _as_ours(error))
     return 0
 
 
-def _unexpected(error: Exception) -> Sa2vaError:
-    wrapped = Sa2vaError(
-        f"Unexpected {type(error).__name__}: {error}",
-        hint="This is a fault of sa2va-tools. Run the same command with --debug for the traceback.",
+def _stopped() -> int:
+    sys.stderr.write("Stopped.\n")
+    return EXIT_INTERRUPTED
+
+
+def _as_ours(error: Exception) -> Sa2vaError:
+    """The error itself if it is of our family, else one that wraps it."""
+    if isinstance(error, Sa2vaError):
+        return error
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    wrapped = (
+        MissingExtraError(package, _EXTRA_OF_PACKAGE[package])
+        if package in _EXTRA_OF_PACKAGE
+        else Sa2vaError(
+            f"Unexpected {type(error).__name__}: {error}",
+            hint="This is a fault of sa2va-tools. Run the same command with --debug for the traceback.",
+        )
     )
     wrapped.__cause__ = error
     return wrapped
 
 
 def _failed(session: Session, error: Sa2vaError) -> int:
-    if session.debug:
-        traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"error: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+    session.tell(error)
     if session.as_json:
-        session.emit_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        session.emit_json({"error": error_json(error.code, error.message, error.hint)})
     return EXIT_USAGE if isinstance(error, RequestError) else EXIT_FAILED
+
+
+def error_json(code: str, message: str, hint: str) -> dict[str, str]:
+    """An error as `--json` gives it, under the key `error`."""
+    return {"code": code, "message": message, "hint": hint}
