@@ -261,9 +261,7 @@ def test_a_video_cut_off_at_its_start_says_just_that(tmp_path):
     data = path.read_bytes()
     after_first_frame = data.find(b"mdat") + 3500
     path.write_bytes(data[:after_first_frame])
-    with pytest.raises(
-        MediaUnreadableError, match=r"a\.mp4 is cut off: only 1 of its frames can be"
-    ):
+    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: only 1 of its frames can be"):
         open_media(path)
 
 
