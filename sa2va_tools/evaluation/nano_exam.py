@@ -125,7 +125,7 @@ class Exam:
             for frame in self.runtime.masks_from_masks(source, given, middle, cancel=self.cancel):
                 ours[frame.position] = frame.masks[0]
             scores.append(region_similarity(ours, truth))
-        return [Row("track from a mask, video", split, "J", bootstrap(scores, mean))]
+        return [Row("track from a mask, video", split, "J", bootstrap(scores, mean))] if scores else []
 
     def ground(self, split: Split) -> list[Row]:
         """Phrases as a bag, and the mask of each rightly named object against its own."""
