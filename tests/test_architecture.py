@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "masks": {"media", "model"},
     "store": {"media", "masks"},
     "engine": {"media", "model", "masks", "store"},
-    "tools": {"masks", "engine"},
+    "tools": {"masks", "store", "engine"},
     "training": {"media", "model", "masks"},
     "evaluation": {"media", "model", "masks", "training"},
     "testing": {"media", "model", "masks", "store", "engine"},

@@ -1,4 +1,4 @@
-"""Which frames the language model sees and which condition SAM-2: the two modes of DESIGN.
+"""Which frames the language model sees and which condition SAM-2, by mode.
 
 Positions count frames of the clip. Published facts: mode `sa2va` (bytedance/Sa2VA) takes the first
 five frames for both; mode `sa2va-i` (kumuji/Sa2VA-i) takes uniform frames for both.
