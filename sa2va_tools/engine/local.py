@@ -67,6 +67,9 @@ class LocalEngine(StoreBackedEngine):
         library = Library(Store(settings.store_dir), access or AccessPolicy(None), settings.limits)
         return cls(library, ModelHost(settings.model if model is None else model, settings))
 
+    def prepare(self) -> None:
+        self.host.prepare()
+
     def close(self) -> None:
         self.host.close()
 

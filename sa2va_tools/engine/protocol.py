@@ -173,6 +173,10 @@ class Engine(ABC):
             return 0
         return min(max(int(time_s * Fraction(ref.fps) + 1e-6), 0), ref.frame_count - 1)
 
+    def prepare(self) -> None:  # noqa: B027  an engine with nothing to prepare is fine
+        """Do ahead what the first call would wait for, without taking memory for weights. For a
+        thread of its own; raises nothing that the first call would not raise better."""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the model."""

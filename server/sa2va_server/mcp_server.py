@@ -1,5 +1,5 @@
 """The tools over the Model Context Protocol, on stdio. Loops over the catalogue; holds nothing of
-any one tool. Starting up imports no model code: the engine is opened by the first call."""
+any one tool. Starting up waits for no model code; weights are loaded by the first call."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,16 @@ class CatalogueServer(MCPServer[None]):
     """Offers every tool of the catalogue, with its own schemas, under both eras of the protocol."""
 
     def __init__(
-        self, source: EngineSource, *, roots: Sequence[Path], owns_stdout: bool, report_every_s: float
+        self,
+        source: EngineSource,
+        *,
+        roots: Sequence[Path],
+        owns_stdout: bool,
+        prepares: bool,
+        report_every_s: float,
     ) -> None:
         self._shared = SharedEngine(source)
+        self._prepares = prepares
         self._jobs = JobRunner(report_every_s=report_every_s)
         self._owns_stdout = owns_stdout
         super().__init__(
@@ -60,10 +68,17 @@ class CatalogueServer(MCPServer[None]):
     async def _serving(self) -> AsyncIterator[None]:
         # What prints into Python's buffer would reach the client when the buffer is flushed at exit.
         with contextlib.redirect_stdout(sys.stderr) if self._owns_stdout else contextlib.nullcontext():
+            if self._prepares:
+                threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
             try:
                 yield
             finally:
                 self._shared.close()
+
+    def _prepare(self) -> None:
+        """While the client gets to know the tools. What fails here fails again, and is told, in a call."""
+        with contextlib.suppress(Sa2vaError):
+            self._shared.get().prepare()
 
     def mask_json(self, mask_id: str) -> str:
         """The resource behind MASK_URI. ResourceNotFoundError for an id that is not in the store."""
@@ -110,16 +125,20 @@ def build_server(
     *,
     roots: Sequence[Path] = (),
     owns_stdout: bool = False,
+    prepares: bool = False,
     report_every_s: float = REPORT_EVERY_S,
 ) -> CatalogueServer:
     """A server for any transport.
 
     An engine that is given as a function is opened by the first call, in its worker thread.
+    With `prepares` its libraries are imported in the background as soon as the server runs.
     `roots` are told to the client; refusing what lies outside them is the engine's work. With
     `owns_stdout`, stray prints go to stderr while it runs, as stdio needs. `report_every_s` is the
     pace of progress notifications.
     """
-    server = CatalogueServer(engine, roots=roots, owns_stdout=owns_stdout, report_every_s=report_every_s)
+    server = CatalogueServer(
+        engine, roots=roots, owns_stdout=owns_stdout, prepares=prepares, report_every_s=report_every_s
+    )
 
     @server.resource(
         "sa2va://status",
@@ -163,7 +182,7 @@ def instructions(roots: Sequence[Path]) -> str:
 
 def serve_stdio(open_engine: Callable[[], Engine], *, roots: Sequence[Path] = ()) -> None:
     """Serve on stdin and stdout until the client hangs up. Logs go to stderr."""
-    build_server(open_engine, roots=roots, owns_stdout=True).run("stdio")
+    build_server(open_engine, roots=roots, owns_stdout=True, prepares=True).run("stdio")
 
 
 def _wire_tool(tool: Tool[Any]) -> WireTool:
