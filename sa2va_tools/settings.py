@@ -42,4 +42,6 @@ class Settings(BaseSettings):
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
     limits: MediaLimits = MediaLimits()
     max_new_tokens: int = Field(2048, gt=0, description="Upstream's own bound on an answer.")
-    threads: int | None = Field(None, gt=0, description="CPU threads for torch; None leaves its default.")
+    threads: int | None = Field(
+        None, gt=0, description="CPU threads for torch; None: one for small models, else torch's own."
+    )

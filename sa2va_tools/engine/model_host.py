@@ -38,7 +38,8 @@ class ModelHost:
             _check(cancel)
             if self._runtime is None:
                 self._runtime = self._load(on_progress, cancel)
-            yield self._runtime
+            with self._runtime.at_work():
+                yield self._runtime
         finally:
             self._turn.release()
 

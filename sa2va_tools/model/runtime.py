@@ -7,6 +7,7 @@ files, handles or ranges.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model import prompt as words
 from sa2va_tools.model.config import Capabilities
-from sa2va_tools.model.device import choose_device, choose_dtype
+from sa2va_tools.model.device import choose_device, choose_dtype, choose_threads, cpu_threads
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
@@ -33,8 +34,16 @@ _SMALL_PARAMETERS = 50_000_000
 class Sa2vaRuntime:
     """One checkpoint on one device."""
 
-    def __init__(self, loaded: Loaded, name: str, *, memory_dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        name: str,
+        *,
+        threads: int | None = None,
+        memory_dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
         self._loaded, self.name = loaded, name
+        self._threads = threads
         self.config, self.revision = loaded.config, loaded.revision
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
         self._template = words.template_named(loaded.config.template)
@@ -54,8 +63,6 @@ class Sa2vaRuntime:
     ) -> Sa2vaRuntime:
         """Load a checkpoint's folder; raises CheckpointError and its kinds, RequestError for a device
         that is not there, OutOfMemoryError where it does not fit."""
-        if threads is not None:
-            torch.set_num_threads(threads)
         place = choose_device(device)
         small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2 * _SMALL_PARAMETERS
         with _memory_guard(f"The checkpoint {folder.name}"):
@@ -66,7 +73,11 @@ class Sa2vaRuntime:
                 cancel=cancel,
                 on_file=on_file,
             )
-        return cls(loaded, name or folder.name)
+        return cls(loaded, name or folder.name, threads=choose_threads(threads, place, small=small))
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Around everything that is asked of the model: its number of CPU threads, only meanwhile."""
+        return cpu_threads(self._threads)
 
     # ---- facts --------------------------------------------------------------------------------
 
