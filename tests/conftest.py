@@ -1,7 +1,36 @@
-"""Shared by all tests: one thread per process, so that timing does not depend on what else runs."""
+"""Shared by all tests: one thread per process, so that timing does not depend on what else runs; and
+a command line over a fake engine."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    from sa2va_tools.testing import synthetic_clip
+
+    return synthetic_clip(tmp_path_factory.mktemp("media") / "clip.mp4")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command line in an empty folder, over a fake engine with a store of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SA2VA_STORE_DIR", str(tmp_path / "store"))
+    monkeypatch.delenv("SA2VA_MODEL", raising=False)
+
+    from typer.testing import CliRunner
+
+    from sa2va_server.cli import app
+    from sa2va_tools.testing import FakeEngine
+
+    def run(*words, opener=lambda settings: FakeEngine(settings.store_dir)):
+        return CliRunner().invoke(app, [str(word) for word in words], obj=opener)
+
+    return run
