@@ -33,17 +33,29 @@ MASK_LOGIT_SCALE, MASK_LOGIT_BIAS = 20.0, -10.0
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What the image encoder made of B frames; `fine` and `middle` before any decoder's 1×1 skip."""
+    """What the image encoder made of B frames; `fine` and `middle` before any decoder's 1×1 skip.
+
+    `rows` says whose the N rows of `top` are, where several belong to one frame; None: row i is frame i.
+    """
 
     fine: Tensor
     """(B, C, 4s, 4s)"""
     middle: Tensor
     """(B, C, 2s, 2s)"""
     top: Tensor
-    """(B, C, s, s)"""
+    """(B, C, s, s), or (N, C, s, s)"""
+    rows: Tensor | None = None
 
     def take(self, index: Tensor) -> FrameFeatures:
-        """Rows by number: (N,) → features of N frames, a frame repeated for each of its objects."""
+        """(N,) numbers of rows → features of N rows, one for each object. The fine maps stay those of the B
+        frames: what is computed of them is computed once a frame, not once an object."""
+        rows = index if self.rows is None else self.rows[index]
+        return FrameFeatures(self.fine, self.middle, self.top[index], rows)
+
+    def frames(self, index: slice) -> FrameFeatures:
+        """Some of the frames; ValueError when rows are taken already."""
+        if self.rows is not None:
+            raise ValueError("frames are chosen before the rows of objects are taken")
         return FrameFeatures(self.fine[index], self.middle[index], self.top[index])
 
 
@@ -157,7 +169,7 @@ class Sam2Grounding(nn.Module):
     def decode(
         self, features: FrameFeatures, image_embedding: Tensor, prompt: Prompt, *, language: bool = False
     ) -> Decoded:
-        """Candidate masks of N objects. `features` holds one frame (shared by all objects) or N;
+        """Candidate masks of N objects. `features` holds one frame (shared by all objects) or N rows;
         `image_embedding` is (N, C, s, s) or (1, C, s, s). `language` picks Sa2VA-i's second
         decoder where there is one."""
         decoder = self._decoder(language)
@@ -169,8 +181,8 @@ class Sam2Grounding(nn.Module):
             dense_prompt_embeddings=prompt.dense,
             multimask_output=prompt.multimask,
             high_resolution_features=[
-                decoder.conv_s0(features.fine).expand(count, -1, -1, -1),
-                decoder.conv_s1(features.middle).expand(count, -1, -1, -1),
+                _rows(decoder.conv_s0(features.fine), features.rows, count),
+                _rows(decoder.conv_s1(features.middle), features.rows, count),
             ],
         )
         return Decoded(masks[:, 0], iou[:, 0], tokens[:, 0], object_logits[:, 0, 0])
@@ -283,6 +295,11 @@ class Sam2Grounding(nn.Module):
             made = module(torch.Size((1, 1, side, side)), device, torch.float32)
             self._positions[key] = made.flatten(2).permute(2, 0, 1).to(dtype)
         return self._positions[key]
+
+
+def _rows(maps: Tensor, rows: Tensor | None, count: int) -> Tensor:
+    """One map per object: of its own frame, or of the only one."""
+    return maps.expand(count, -1, -1, -1) if rows is None else maps[rows]
 
 
 def sam2_video_config(config: GroundingConfig) -> Sam2VideoConfig:

@@ -1,4 +1,4 @@
-"""The recipe of a training run: how long each stage lasts, and from which seed."""
+"""The recipe of a training run: how many steps each stage takes, and from which seed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class NanoRecipe:
-    """Minutes per stage on two cores of about 2020. The grounding stage runs beside vision and language; the
-    joint stage follows both and uses all workers."""
+    """Steps per stage. The grounding stage runs beside vision and language; the joint stage follows both.
 
-    grounding_minutes: float = 45.0
-    vision_minutes: float = 16.0
-    language_minutes: float = 60.0
-    joint_minutes: float = 15.0
+    `workers` processes share every batch of the joint stage; they belong to the recipe, for the same seed
+    with another number of them gives other weights.
+    """
+
+    grounding_steps: int = 3000
+    vision_steps: int = 1200
+    language_steps: int = 4000
+    joint_steps: int = 2000
     seed: int = 0
     workers: int = 2
 
-    @property
-    def wall_minutes(self) -> float:
-        return max(self.grounding_minutes, self.vision_minutes + self.language_minutes) + self.joint_minutes
+    def scaled(self, share: float) -> NanoRecipe:
+        """The same recipe with `share` of the steps, at least two a stage. ValueError for a share of 0 or
+        less."""
+        if share <= 0:
+            raise ValueError(f"a recipe needs steps: a share of {share} was asked for")
+        steps = {name: max(2, round(getattr(self, name) * share)) for name in _STAGES}
+        return replace(self, **steps)
 
-    def lasting(self, minutes: float) -> NanoRecipe:
-        """The same recipe squeezed or stretched to take `minutes` in all. ValueError for none."""
-        if minutes <= 0:
-            raise ValueError(f"training needs a time: {minutes} minutes were given")
-        scale = minutes / self.wall_minutes
-        return replace(
-            self,
-            grounding_minutes=self.grounding_minutes * scale,
-            vision_minutes=self.vision_minutes * scale,
-            language_minutes=self.language_minutes * scale,
-            joint_minutes=self.joint_minutes * scale,
-        )
+
+_STAGES = ("grounding_steps", "vision_steps", "language_steps", "joint_steps")

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from sa2va_tools.training.losses import without
 from sa2va_tools.training.rendering import Clip
 from sa2va_tools.training.teacher import PLACE_DIMS, UNNAMED, place_code
-from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIDE, SIZES, held_out_looks
+from sa2va_tools.training.world import COLOURS, LARGE_FROM_PX, MOTIONS, SHAPES, SIDE, SIZES, held_out_looks
 
 TOKEN_GRID = 8
 TOKEN_CELLS = TOKEN_GRID**2
 _PATCH_GRID = 2 * TOKEN_GRID
 _FINE = 4  # each patch predicts a 4×4 picture of what is covered in it
 _MIN_COVER = 0.15
-_LARGE_FROM_PX = 14.75
 _POINTER_WIDTH = 64
 
 
@@ -96,7 +95,7 @@ def _frame_targets(clip: Clip, t: int, progress: float) -> tuple[np.ndarray, ...
             (
                 UNNAMED if o.colour is None else o.colour,
                 o.shape,
-                int(o.radius * o.scale_at(progress) > _LARGE_FROM_PX),
+                int(o.radius * o.scale_at(progress) > LARGE_FROM_PX),
                 o.motion,
                 *(-1 if kept is None else kept for kept in held_out_looks(o)),
             )

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 from sa2va_tools.training.world import (
     COLOURS,
-    GROWING,
     HELD_OUT,
     MOTIONS,
     SHAPES,
     SIDE,
     SIZES,
-    STILL,
     ShapeObject,
 )
 
@@ -78,6 +76,10 @@ def single_out(objects: Sequence[ShapeObject], index: int, attributes: Sequence[
     thing = objects[index]
     if "colour" in attributes and thing.colour is None:
         return None
+    if "size" in attributes and not all(o.size_is_clear for o in objects):
+        return None
+    if "motion" in attributes and any(o.turns_back for o in objects):
+        return None
     values = [getattr(thing, name) for name in attributes]
     fitting = [o for o in objects if [getattr(o, name) for name in attributes] == values]
     # A random paint has no name, but it may look like one.
@@ -94,11 +96,13 @@ def refer(
         if video and kind < 0.4:
             text = single_out(objects, index, rng.choice(_MOTION_SETS))
             found = Expression(text, "motion") if text else None
-        elif video or kind < 0.68 or len(objects) == 1:
+        elif video or kind < 0.62 or len(objects) == 1:
             text = single_out(objects, index, rng.choice(_ATTRIBUTE_SETS))
             found = Expression(text, "attributes") if text else None
-        else:
+        elif kind < 0.9:
             found = _compare(objects, index, rng)
+        else:
+            found = _relate(objects, index, rng)
         if found is not None:
             return found
     return None
@@ -133,6 +137,33 @@ def _compare(objects: Sequence[ShapeObject], index: int, rng: random.Random) -> 
         if holds and value(thing) > max(map(value, rivals)) + clear:
             kind = "size order" if clear == _CLEAR_RADIUS_PX else "place"
             return Expression(text, kind)
+    return None
+
+
+def _relate(objects: Sequence[ShapeObject], index: int, rng: random.Random) -> Expression | None:
+    """`circle to the left of the red star`, `object above the blue square`."""
+    thing = objects[index]
+    anchor = rng.choice([i for i in range(len(objects)) if i != index])
+    landmark = single_out(objects, anchor, ("colour", "shape"))
+    base = noun(thing, rng.choice(((), ("shape",), ("shape",))))
+    if landmark is None:
+        return None
+    choices = [
+        ("to the left of", 0, -1.0),
+        ("to the right of", 0, 1.0),
+        ("above", 1, -1.0),
+        ("below", 1, 1.0),
+    ]
+    rng.shuffle(choices)
+    for words, axis, side in choices:
+        ways = [side * (o.start_xy[axis] - objects[anchor].start_xy[axis]) for o in objects]
+        rivals = [
+            way
+            for i, (way, o) in enumerate(zip(ways, objects, strict=True))
+            if i not in (index, anchor) and (base == "object" or base == SHAPES[o.shape])
+        ]
+        if ways[index] > _CLEAR_PX and all(way < -_CLEAR_PX / 3 for way in rivals):
+            return Expression(f"{base} {words} the {landmark}", "relation")
     return None
 
 
@@ -175,4 +206,4 @@ def place_of(thing: ShapeObject) -> str | None:
 
 def describable_motion(thing: ShapeObject) -> bool:
     """Turning back has no name in this world; growth and standing still have."""
-    return not thing.returns or thing.motion in (STILL, GROWING)
+    return not thing.turns_back

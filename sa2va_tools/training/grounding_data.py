@@ -51,10 +51,10 @@ def cell_cover(ids_hw: np.ndarray, indices: Sequence[int]) -> Tensor:
 
 
 def grounding_batch(
-    rng: random.Random, recipe: SceneRecipe, *, clips: int, frames: int, slots: int
+    rng: random.Random, recipe: SceneRecipe, *, clips: int, moments: Sequence[float], slots: int
 ) -> GroundingBatch:
-    """A fresh batch. Clips shorter than the world's usual ones should scale `recipe.motion_share`."""
-    moments = np.linspace(0, 1, frames).tolist()
+    """A fresh batch of clips that show the given moments (0 … 1) of their time."""
+    frames = len(moments)
     rows = [sample_clip(rng, recipe, moments) for _ in range(clips)]
     shape = (clips, slots)
     targets = torch.zeros(clips, frames, slots, TARGET_SIDE, TARGET_SIDE)

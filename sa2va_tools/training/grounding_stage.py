@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sa2va_tools.model.grounding import Chosen, Decoded, FrameFeatures, Memory, Prompt, Sam2Grounding
+from sa2va_tools.model.grounding import Chosen, Decoded, FrameFeatures, Prompt, Sam2Grounding
+from sa2va_tools.model.propagation import MemoryBank
 from sa2va_tools.training.grounding_data import GroundingBatch, grounding_batch
 from sa2va_tools.training.loop import StageRun, Step
 from sa2va_tools.training.losses import MaskLoss, mask_loss
@@ -21,41 +22,38 @@ from sa2va_tools.training.teacher import blur_prompts
 from sa2va_tools.training.world import SIDE, SceneRecipe
 
 IMAGE_CLIPS, IMAGE_SLOTS = 12, 3
-VIDEO_SLOTS = 2
+VIDEO_FRAMES, VIDEO_SLOTS = 18, 2
 MEMORY_FROM = 0.4  # the part of the stage that still images get for themselves
+_FRAME_STEPS = (0.01, 0.03, 1 / 15, 1 / 15, 0.12)  # of the clip's time, from a hundred frames to nine
 
 
-def train_grounding(grounding: Sam2Grounding, run: StageRun, *, seed: int) -> None:
+def train_grounding(grounding: Sam2Grounding, run: StageRun) -> None:
     """Images first, then mostly short clips with every fourth step an image step."""
-    rng = random.Random(seed)
-    noise = torch.Generator().manual_seed(seed)
     grounding.train()
     for step in run:
         if step.progress < MEMORY_FROM or step.number % 4 == 1:
-            image_step(grounding, run, rng, noise, clicks=step.number % 3 == 0)
+            image_step(grounding, run, step, clicks=step.number % 2 == 1)
         else:
-            video_step(grounding, run, rng, noise, step)
+            video_step(grounding, run, step)
 
 
-def image_step(
-    grounding: Sam2Grounding, run: StageRun, rng: random.Random, noise: torch.Generator, *, clicks: bool
-) -> None:
+def image_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, clicks: bool) -> None:
     """The teacher's prompt, and with `clicks` also a point, a box or a mask, on one encoding."""
     recipe = SceneRecipe(unnamed_share=0.25)
-    batch = grounding_batch(rng, recipe, clips=IMAGE_CLIPS, frames=1, slots=IMAGE_SLOTS)
+    batch = grounding_batch(step.rng, recipe, clips=IMAGE_CLIPS, moments=(0.0,), slots=IMAGE_SLOTS)
     features = grounding.encode(batch.pixels[:, 0]).take(_frame_of_object(batch))
     plain = grounding.without_memory(features)
     target = batch.targets[:, 0].flatten(0, 1)
     by_words = decoded_loss(
-        grounding.decode(features, plain, grounding.language_prompt(taught(batch, noise))),
+        grounding.decode(features, plain, grounding.language_prompt(taught(batch, step.noise))),
         target,
         batch.valid,
     )
     values = {"image_iou": by_words.iou_reached, "image_bce": by_words.bce, "image_dice": by_words.dice}
     total = by_words.total
     if clicks:
-        kind = rng.choice(("point", "box", "box", "mask"))
-        prompt = spatial_prompt(grounding, batch, kind, noise)
+        kind = step.rng.choice(("point", "point", "box", "box", "mask"))
+        prompt = spatial_prompt(grounding, batch, kind, step.noise)
         # SAM-2 decodes a mask prompt on features without the no-memory embedding.
         ground = features.top if kind == "mask" else plain
         by_click = decoded_loss(grounding.decode(features, ground, prompt), target, batch.valid)
@@ -64,20 +62,21 @@ def image_step(
     run.learn(total, values)
 
 
-def video_step(
-    grounding: Sam2Grounding, run: StageRun, rng: random.Random, noise: torch.Generator, step: Step
-) -> None:
-    """A prompt on the first frame, memory on the others; the image encoder rests."""
-    frames = rng.choice((3, 3, 4, 6)) if step.progress > 0.5 else 3
+def video_step(grounding: Sam2Grounding, run: StageRun, step: Step) -> None:
+    """A prompt on the first frame (sometimes on some), memory on the others; the image encoder rests."""
+    rng = step.rng
+    frames = rng.choice((3, 4, 6, 8)) if step.progress > 0.5 else 3
     recipe = SceneRecipe(
-        video=True,
-        unnamed_share=0.25,
-        motion_share=rng.choice((0.1, 0.2, 0.35, 0.6)),
-        leave_share=0.15,
-        return_share=0.15,
+        video=True, unnamed_share=0.25, leave_share=0.2, return_share=0.2, crossing_share=0.6
     )
-    batch = grounding_batch(rng, recipe, clips=18 // frames, frames=frames, slots=VIDEO_SLOTS)
-    losses = track_losses(grounding, batch, noise, from_masks=rng.random() < 0.2)
+    moments = clip_moments(rng, frames)
+    clips = max(2, VIDEO_FRAMES // frames)
+    batch = grounding_batch(rng, recipe, clips=clips, moments=moments, slots=VIDEO_SLOTS)
+    from_masks = rng.random() < 0.2
+    keys = [0]
+    if not from_masks and rng.random() < 0.3:
+        keys += sorted(rng.sample(range(1, frames), rng.randint(1, min(2, frames - 2))))
+    losses = track_losses(grounding, batch, step.noise, keys=keys, from_masks=from_masks)
     total = torch.stack([loss.total for loss in losses]).mean()
     ious = torch.stack([loss.iou_reached for loss in losses])
     scores = torch.stack([loss.score for loss in losses])
@@ -87,19 +86,30 @@ def video_step(
     )
 
 
+def clip_moments(rng: random.Random, frames: int) -> list[float]:
+    """The first moment of a clip and `frames` - 1 successive ones, of which some begin later: a track that
+    was lost may be found again."""
+    step = min(rng.choice(_FRAME_STEPS), 1 / (frames - 1))
+    start = rng.uniform(step, 1 - (frames - 2) * step) if rng.random() < 0.35 else step
+    return [0.0, *(start + k * step for k in range(frames - 1))]
+
+
 def track_losses(
-    grounding: Sam2Grounding, batch: GroundingBatch, noise: torch.Generator, *, from_masks: bool
+    grounding: Sam2Grounding,
+    batch: GroundingBatch,
+    noise: torch.Generator,
+    *,
+    keys: Sequence[int],
+    from_masks: bool,
 ) -> list[MaskLoss]:
-    """One loss per frame."""
+    """One loss per frame, key frames first. `keys` are prompted with the teacher's word for the first frame,
+    or the first frame's true masks are given."""
     with torch.no_grad():
         encoded = grounding.encode(batch.pixels.flatten(0, 1))
     prompt = None if from_masks else grounding.language_prompt(taught(batch, noise))
-    masks = batch.masks.flatten(0, 1).float() if from_masks else None
-    decoded = track(grounding, encoded, batch, prompt=prompt, masks=masks)
+    decoded = track(grounding, encoded, batch, keys=keys, prompt=prompt)
     return [
-        decoded_loss(answer, batch.targets[:, t].flatten(0, 1), batch.valid)
-        for t, answer in enumerate(decoded)
-        if answer is not None
+        decoded_loss(answer, batch.targets[:, t].flatten(0, 1), batch.valid) for t, answer in decoded.items()
     ]
 
 
@@ -108,39 +118,32 @@ def track(
     encoded: FrameFeatures,
     batch: GroundingBatch,
     *,
+    keys: Sequence[int],
     prompt: Prompt | None,
-    masks: Tensor | None,
-) -> list[Decoded | None]:
-    """Candidates per frame (None where the mask itself was given), remembering as Sa2VA does."""
+) -> dict[int, Decoded]:
+    """Candidates by frame; without a prompt the first frame's true masks are given, and have none."""
     owner = _frame_of_object(batch)
     length = batch.pixels.shape[1]
-    answers: list[Decoded | None] = []
-    memories: list[Memory] = []
-    empty = grounding.empty_prompt(len(owner))
-    for t in range(length):
-        features = encoded.take(owner * length + t)
-        if t == 0 and masks is not None:
+    bank = MemoryBank(grounding.config.num_maskmem, grounding.config.max_object_pointers)
+    answers: dict[int, Decoded] = {}
+    for t in [*keys, *(t for t in range(length) if t not in keys)]:
+        features = encoded.frames(slice(t, None, length)).take(owner)
+        if t in keys and prompt is None:
+            masks = batch.masks.flatten(0, 1).float()
             chosen = grounding.mask_as_output(features, _upscale(masks, grounding))
-            answers.append(None)
+        elif t in keys and prompt is not None:
+            answers[t] = grounding.decode(features, grounding.without_memory(features), prompt)
+            chosen = _gated(grounding.choose(answers[t], gate=False))
         else:
-            if t == 0 and prompt is not None:
-                decoded = grounding.decode(features, grounding.without_memory(features), prompt)
-            else:
-                decoded = grounding.decode(features, recall(grounding, features, memories), empty)
-            chosen = grounding.choose(decoded, gate=False)
-            answers.append(decoded)
-        memories.append(grounding.encode_memory(features, _gated(chosen), torch.float32))
+            attended = grounding.attend(features, bank.memories(t, 1), bank.pointers(t, 1))
+            answers[t] = grounding.decode(features, attended, grounding.empty_prompt(len(owner)))
+            chosen = _gated(grounding.choose(answers[t], gate=False))
+        memory = grounding.encode_memory(features, chosen, torch.float32)
+        if t in keys:
+            bank.conditioning[t] = memory
+        else:
+            bank.remember(t, memory)
     return answers
-
-
-def recall(grounding: Sam2Grounding, features: FrameFeatures, memories: Sequence[Memory]) -> Tensor:
-    """Attention to the first frame and to the latest ones, as `propagation` does at inference."""
-    now = len(memories)
-    recent = range(min(grounding.config.num_maskmem - 1, now - 1), 0, -1)
-    kept = [(0, memories[0].features)] + [(k, memories[now - k].features) for k in recent]
-    pointer_count = min(grounding.config.max_object_pointers, now)
-    pointers = [memories[0].pointer] + [memories[now - k].pointer for k in range(1, pointer_count)]
-    return grounding.attend(features, kept, pointers)
 
 
 def _gated(chosen: Chosen) -> Chosen:

@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,6 +26,7 @@ from sa2va_tools.training.packing import Packer
 
 IMAGE_CLIPS, VIDEO_CLIPS, TURNS = 10, 5, 7
 _SEGMENTS_PER_CLIP = 4
+_LATER_SHARE = 0.2
 GROUNDING_RATE = 4e-4
 
 
@@ -37,39 +39,39 @@ def joint_optimizers(modules: Mapping[str, nn.Module], *, rate: float) -> list[O
     return [*language_optimizers(language, rate=rate), grounding]
 
 
-def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageRun, *, seed: int) -> None:
+def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageRun) -> None:
     """Images, clips and memory in turn, all weights."""
-    rng = random.Random(seed)
-    noise = torch.Generator().manual_seed(seed)
     model.train()
     model.requires_grad_(True)
     for step in run:
         if step.number % 4 == 3:
-            video_step(model.grounding, run, rng, noise, step)
+            video_step(model.grounding, run, step)
             continue
         video = step.number % 4 == 1
         clips = VIDEO_CLIPS if video else IMAGE_CLIPS
-        batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS)
+        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS)
         total, log, prompts = loss_of(batch, read(model.mllm, batch), dense=True)
         if len(prompts):
-            masks = mask_losses(model, batch, prompts, rng)
+            masks = mask_losses(model, batch, prompts, step.rng)
             total = total + masks.total
             log["video_mask_iou" if video else "mask_iou"] = masks.iou_reached
         run.learn(total, log)
 
 
 def mask_losses(model: Sa2VA, batch: Batch, prompts: Tensor, rng: random.Random) -> MaskLoss:
-    """Masks on the first frame for a few `[SEG]`s of every clip; `prompts` (S, C) as in the batch."""
+    """Masks for a few `[SEG]`s of every clip; `prompts` (S, C) as in the batch. Mostly on the first frame;
+    of some clips on another, as `[SEG]` may prompt several key frames."""
     of_clip: dict[int, list[int]] = defaultdict(list)
     for number, row in enumerate(batch.packed.segments[:, 0].tolist()):
         of_clip[row].append(number)
     chosen = [k for ks in of_clip.values() for k in rng.sample(ks, min(len(ks), _SEGMENTS_PER_CLIP))]
     rows, things = batch.packed.segments[chosen, 0], batch.packed.segments[chosen, 2].tolist()
     clips = [sample.clip for sample in batch.samples]
-    pixels = torch.stack([normalise(clip.frames_thwc[:1])[0] for clip in clips])
-    features = model.grounding.encode(pixels).take(rows)
+    moments = [rng.randrange(len(batch.moments)) if rng.random() < _LATER_SHARE else 0 for _ in clips]
+    frames = [clip.frames_thwc[t] for clip, t in zip(clips, moments, strict=True)]
+    features = model.grounding.encode(normalise(np.stack(frames))).take(rows)
     target = torch.cat(
-        [cell_cover(clips[b].ids_thw[0], [i]) for b, i in zip(rows.tolist(), things, strict=True)]
+        [cell_cover(clips[b].ids_thw[moments[b]], [i]) for b, i in zip(rows.tolist(), things, strict=True)]
     )
     decoded = model.grounding.decode(
         features, model.grounding.without_memory(features), model.grounding.language_prompt(prompts[chosen])

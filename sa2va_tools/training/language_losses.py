@@ -38,7 +38,7 @@ VIDEO_MOMENTS = tuple(k / (CHAT_FRAMES - 1) for k in range(CHAT_FRAMES))
 _IMAGE_LAYER, _VIDEO_LAYER = 2, 3  # after which layer tokens must have found their object
 _MOTION_LAYER = 2
 _NAMELESS_SCENES = 0.25
-_TEMPLATE_WEIGHT, _LIST_WEIGHT = 0.15, 0.5
+_TEMPLATE_WEIGHT, _LIST_WEIGHT, _NUMBER_WEIGHT = 0.15, 0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,10 @@ def language_batch(
     samples: list[Sample] = []
     while len(samples) < clips:
         nameless = 0.5 if rng.random() < _NAMELESS_SCENES else 0.0
-        clip = sample_clip(rng, SceneRecipe(video=video, unnamed_share=nameless), moments)
+        recipe = SceneRecipe(
+            video=video, unnamed_share=nameless, leave_share=0.12, return_share=0.08, crossing_share=0.25
+        )
+        clip = sample_clip(rng, recipe, moments)
         asked = sample_turns(clip.objects, rng, turns, drawn, TurnRules(video=video))
         if asked:
             samples.append(Sample(clip, tuple(asked)))
@@ -229,13 +232,15 @@ def _covers(batch: Batch) -> Tensor:
 
 
 def token_weights(tokenizer: Tokenizer) -> Tensor:
-    """(V,): 1 for words that carry content, less for list marks, least for the template's words."""
+    """(V,): 1 for words that carry content, more for numbers (one word is the whole answer), less for list marks, least for the template's words."""
     directions = [motion for motion in MOTIONS if motion != "still"]
     words = [*COLOURS, *SHAPES, *SIZES, *directions, "moving", "standing", "top", "bottom", "middle"]
-    words += ["Yes", "No", "Sure", "There", "in", "on", "at", *"0123456789"]
+    words += ["Yes", "No", "Sure", "There", "in", "on", "at"]
     weights = torch.full((tokenizer.get_vocab_size(),), _TEMPLATE_WEIGHT)
     for word in words:
         _weigh(tokenizer, weights, word, 1.0)
+    for number in "0123456789":
+        _weigh(tokenizer, weights, number, _NUMBER_WEIGHT)
     for mark in (",", "and", "<p>", "</p>", "[SEG]", "an", "<|im_end|>"):
         _weigh(tokenizer, weights, mark, _LIST_WEIGHT)
     return weights

@@ -57,13 +57,13 @@ def language_optimizers(modules: Mapping[str, nn.Module], *, rate: float = 1.0) 
 
 
 def train_language(
-    model: Sa2VA, heads: DenseHeads, packer: Packer, loss_of: LanguageLoss, run: StageRun, *, seed: int
+    model: Sa2VA, heads: DenseHeads, packer: Packer, loss_of: LanguageLoss, run: StageRun
 ) -> None:
     """Easy tasks first, the vision encoder resting; then all tasks, all weights. Every second step is
     video; once the vision encoder learns, every sixth is its own."""
-    rng = random.Random(seed)
     model.mllm.train()
     for step in run:
+        rng = step.rng
         vision_learns = step.progress >= VISION_RESTS_UNTIL
         for part in (model.mllm.vision_model, model.mllm.mlp1):
             part.requires_grad_(vision_learns)

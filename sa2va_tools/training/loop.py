@@ -1,12 +1,13 @@
 """A training stage in time: how far it is, what it logs, how it is resumed. Knows nothing of losses or data.
 
-A stage is given minutes, not steps, because the machine is not known; its schedules are functions of the
-part of that time that has passed.
+A stage is a number of steps, and every step draws from generators of its own: the same seed gives the same
+weights, also when the stage was broken off and went on from its last saved state.
 """
 
 from __future__ import annotations
 
 import csv
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +26,12 @@ Schedule = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its number in the stage, and the part (0 … 1) of the stage's time that has passed."""
+    """One step: its number in the stage, the part (0 … 1) of the stage that has passed, and its randomness."""
 
     number: int
     progress: float
+    rng: random.Random
+    noise: torch.Generator
 
 
 class StageRun:
@@ -44,7 +47,8 @@ class StageRun:
         name: str,
         folder: Path,
         *,
-        minutes: float,
+        steps: int,
+        seed: int,
         modules: Mapping[str, nn.Module],
         optimizers: list[Optimizer],
         schedule: Schedule,
@@ -54,7 +58,7 @@ class StageRun:
         cancel: CancelToken | None = None,
         workers: Workers | None = None,
     ) -> None:
-        self.name, self.folder, self.minutes = name, folder, minutes
+        self.name, self.folder, self.steps, self.seed = name, folder, steps, seed
         self._modules, self._optimizers, self._schedule = modules, optimizers, schedule
         self._save_every_s, self._log_every = save_every_s, log_every
         self._on_progress, self._cancel = on_progress, cancel or CancelToken()
@@ -62,7 +66,7 @@ class StageRun:
         self._peak_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._elapsed_s = 0.0
-        self._steps = 0
+        self._done = 0
         folder.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             self._resume()
@@ -75,19 +79,17 @@ class StageRun:
         last_saved = time.monotonic()
         for module in self._modules.values():
             self._workers.start_alike(module.state_dict().values())
-        while True:
+        while self._done < self.steps:
             self._cancel.raise_if_cancelled()
             began = time.monotonic()
-            progress = self._workers.agree(self._elapsed_s / (self.minutes * 60))
-            if progress >= 1:
-                break
+            progress = self._done / self.steps
             self._set_rates(progress)
-            yield Step(self._steps, progress)
-            self._steps += 1
+            yield self._step(progress)
+            self._done += 1
             self._elapsed_s += time.monotonic() - began
             if not self._workers.is_first:
                 continue
-            if self._steps % self._log_every == 0:
+            if self._done % self._log_every == 0:
                 self._log()
             if time.monotonic() - last_saved > self._save_every_s:
                 self.save()
@@ -95,6 +97,11 @@ class StageRun:
         if self._workers.is_first:
             self._log()
             self.save()
+
+    def _step(self, progress: float) -> Step:
+        rng = random.Random(f"{self.name} {self.seed} {self._workers.rank} {self._done}")
+        noise = torch.Generator().manual_seed(rng.getrandbits(48))
+        return Step(self._done, progress, rng, noise)
 
     def learn(self, loss: Tensor, values: Mapping[str, Tensor | float]) -> None:
         """One optimiser step on `loss`; `values` are averaged into the log. A loss that is not finite is
@@ -119,7 +126,7 @@ class StageRun:
         """Write the state, all or nothing."""
         state = {
             "elapsed_s": self._elapsed_s,
-            "steps": self._steps,
+            "steps": self._done,
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
@@ -129,14 +136,14 @@ class StageRun:
 
     def _resume(self) -> None:
         state = torch.load(self.state_path, weights_only=True)
-        self._elapsed_s, self._steps = state["elapsed_s"], state["steps"]
+        self._elapsed_s, self._done = state["elapsed_s"], state["steps"]
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
     def _set_rates(self, progress: float) -> None:
-        warm_up = min(1.0, (self._steps + 1) / 50)
+        warm_up = min(1.0, (self._done + 1) / min(50, self.steps))
         for optimizer, peaks in zip(self._optimizers, self._peak_rates, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * warm_up * self._schedule(progress)
@@ -149,9 +156,9 @@ class StageRun:
         with (self.folder / f"{self.name}.csv").open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             for key, mean in means.items():
-                writer.writerow((self._steps, round(self._elapsed_s, 1), key, round(mean, 5)))
+                writer.writerow((self._done, round(self._elapsed_s, 1), key, round(mean, 5)))
         words = " ".join(f"{key}={mean:.3f}" for key, mean in means.items())
-        self._on_progress(Progress(self.name, int(self._elapsed_s), int(self.minutes * 60), words))
+        self._on_progress(Progress(self.name, self._done, self.steps, words))
 
 
 def load_modules(state_path: Path, modules: Mapping[str, nn.Module]) -> None:

@@ -84,14 +84,15 @@ def run_grounding(job: Job) -> None:
     run = StageRun(
         "grounding",
         job.folder,
-        minutes=job.recipe.grounding_minutes,
+        steps=job.recipe.grounding_steps,
+        seed=job.recipe.seed,
         modules={"grounding": grounding},
         optimizers=[optimizer],
         schedule=cosine,
         on_progress=job.on_progress,
         cancel=job.cancel,
     )
-    train_grounding(grounding, run, seed=job.recipe.seed + 1)
+    train_grounding(grounding, run)
 
 
 def run_vision(job: Job) -> None:
@@ -105,14 +106,15 @@ def run_vision(job: Job) -> None:
     run = StageRun(
         "vision",
         job.folder,
-        minutes=job.recipe.vision_minutes,
+        steps=job.recipe.vision_steps,
+        seed=job.recipe.seed,
         modules=modules,
         optimizers=muon_and_adamw(modules, muon_rate=0.02, adamw_rate=1e-3),
         schedule=cosine,
         on_progress=job.on_progress,
         cancel=job.cancel,
     )
-    train_vision(parts.model.mllm, parts.heads, run, seed=job.recipe.seed + 2)
+    train_vision(parts.model.mllm, parts.heads, run)
 
 
 def run_language(job: Job) -> None:
@@ -123,7 +125,8 @@ def run_language(job: Job) -> None:
     run = StageRun(
         "language",
         job.folder,
-        minutes=job.recipe.language_minutes,
+        steps=job.recipe.language_steps,
+        seed=job.recipe.seed,
         modules=modules,
         optimizers=language_optimizers(modules),
         schedule=late_linear,
@@ -132,8 +135,7 @@ def run_language(job: Job) -> None:
         workers=job.workers,
     )
     packer, loss_of = _language_tools(parts)
-    seed = 1000 * job.recipe.seed + 3 + job.workers.rank
-    train_language(parts.model, parts.heads, packer, loss_of, run, seed=seed)
+    train_language(parts.model, parts.heads, packer, loss_of, run)
 
 
 def run_joint(job: Job) -> None:
@@ -144,7 +146,8 @@ def run_joint(job: Job) -> None:
     run = StageRun(
         "joint",
         job.folder,
-        minutes=job.recipe.joint_minutes,
+        steps=job.recipe.joint_steps,
+        seed=job.recipe.seed,
         modules=modules,
         optimizers=joint_optimizers(modules, rate=0.12),
         schedule=cosine,
@@ -153,7 +156,7 @@ def run_joint(job: Job) -> None:
         workers=job.workers,
     )
     packer, loss_of = _language_tools(parts)
-    train_joint(parts.model, packer, loss_of, run, seed=2000 * job.recipe.seed + 4 + job.workers.rank)
+    train_joint(parts.model, packer, loss_of, run)
     if job.workers.is_first:
         export(parts, job.folder / "checkpoint")
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sa2va_tools.training.world import SHAPES, SIDE, SceneRecipe, ShapeObject, sample_scene
 
 _SUBPIXEL_BITS = 4
+_STYLES = 8  # hands of painters
 _MIN_CONTRAST = 70.0
 _MIN_VISIBLE = 0.6
 
@@ -84,19 +85,21 @@ def render(objects: tuple[ShapeObject, ...], progress: Sequence[float], rng: ran
 def outline_xy(shape: ShapeObject, progress: float) -> NDArray[np.float64]:
     """(K, 2) corners of the outline, in pixels."""
     cos, sin = math.cos(shape.rotation), math.sin(shape.rotation)
-    turned = unit_outline(SHAPES[shape.shape]) @ np.array([[cos, sin], [-sin, cos]])
+    turned = unit_outline(SHAPES[shape.shape], round(shape.style * _STYLES) / _STYLES) @ np.array([[cos, sin], [-sin, cos]])
     return turned * shape.radius_xy * shape.scale_at(progress) + shape.centre_at(progress)
 
 
 @cache
-def unit_outline(shape: str) -> NDArray[np.float64]:
-    """(K, 2) corners of the shape with a radius of about 1 around the origin."""
+def unit_outline(shape: str, style: float = 0.5) -> NDArray[np.float64]:
+    """(K, 2) corners of the shape with a radius of about 1 around the origin; `style` 0 … 1 is the painter's
+    hand: how thick a cross's arms and a star's heart are, how steep a triangle is."""
     if shape == "square":
         return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.87
     if shape == "triangle":
-        return np.array([[0, -1.05], [1.0, 0.75], [-1.0, 0.75]])
+        tip, foot = 0.9 + 0.25 * style, 0.6 + 0.25 * style
+        return np.array([[0, -tip], [1.0, foot], [-1.0, foot]])
     if shape == "cross":
-        arm = 0.34
+        arm = 0.22 + 0.2 * style
         quarter = np.array([[-arm, -1], [arm, -1], [arm, -arm]])
         turns = [np.array([[0, 1], [-1, 0]]), np.eye(2)]
         corners, turn = [], turns[1]
@@ -106,7 +109,7 @@ def unit_outline(shape: str) -> NDArray[np.float64]:
         return np.concatenate(corners)
     if shape == "star":
         angles = np.arange(10) * math.pi / 5 - math.pi / 2
-        radii = np.where(np.arange(10) % 2 == 0, 1.12, 0.47)
+        radii = np.where(np.arange(10) % 2 == 0, 1.12, 0.38 + 0.16 * style)
         return np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)
     corners_count = {"hexagon": 6, "circle": 40}[shape]
     angles = np.arange(corners_count) * 2 * math.pi / corners_count

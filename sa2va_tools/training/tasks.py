@@ -34,12 +34,12 @@ from sa2va_tools.training.expressions import (
 from sa2va_tools.training.world import COLOURS, SHAPES, SIZES, ShapeObject
 
 IMAGE_TASKS = (
-    *("refer",) * 7, *("refuse",) * 2, *("ground",) * 2, "describe", *("region",) * 2,
-    "count", "exists", *("attribute",) * 2, "where",
+    *("refer",) * 6, "several", *("refuse",) * 2, *("ground",) * 2, *("describe",) * 2, *("region",) * 3,
+    *("count",) * 3, *("exists",) * 2, *("attribute",) * 3, *("where",) * 3,
 )  # fmt: skip
 VIDEO_TASKS = (
-    *("refer",) * 8, "refuse", *("ground",) * 2, "describe", "count", "exists", "attribute",
-    *("motion",) * 5,
+    *("refer",) * 7, "several", "refuse", *("ground",) * 2, *("describe",) * 2, *("count",) * 2, "exists",
+    *("attribute",) * 2, *("motion",) * 5,
 )  # fmt: skip
 
 _SEGMENT_IMAGE = (
@@ -50,6 +50,11 @@ _SEGMENT_IMAGE = (
     "Please segment {the} in this image.",
     "What is {the} in this image? Please respond with segmentation mask.",
     "Where is {the} in this picture? Please respond with a segmentation mask.",
+    "Where is {the}? Please respond with a segmentation mask.",
+    "Find {the}.",
+    "Show me {the}.",
+    "Mark {the} in the image.",
+    "{the}",
     "{the}",
 )
 _SEGMENT_VIDEO = (
@@ -57,6 +62,11 @@ _SEGMENT_VIDEO = (
     "Segment {the}.",
     "Please segment {the} in this video.",
     "What is {the} in this video? Please respond with a segmentation mask.",
+    "Track {the}.",
+    "Track {the} in this video.",
+    "Find {the}.",
+    "Show me {the}.",
+    "{the}",
     "{the}",
 )
 _DESCRIBE = ("Describe the {kind}.", "What is in the {kind}?", "What do you see?", "Describe this {kind}.")
@@ -67,6 +77,7 @@ _REGION = (
     "Can you give me a short description of region{number}?",
 )
 FOUND = "Sure, it is [SEG]."
+FOUND_SEVERAL = "Sure, they are "
 _MOTION_WORDS = re.compile(r" (moving|standing|growing|left|right|up|down)(?=[ .<,])")
 
 
@@ -136,6 +147,35 @@ def _refer(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules
     return Turn("refer", found.kind, question, FOUND, (index,), mentions=((0, index),))
 
 
+def _several(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
+    """All of a kind, or two that are named; one `[SEG]` each, from left to right or as named."""
+    thing, form = objects[index], rng.random()
+    order = sorted(range(len(objects)), key=lambda i: objects[i].start_xy[0])
+    if form < 0.3 and len(objects) > 1:
+        other = rng.choice([i for i in order if i != index])
+        nouns = [single_out(objects, i, ("colour", "shape")) for i in (index, other)]
+        if None in nouns:
+            return None
+        words, chosen = f"{nouns[0]} and the {nouns[1]}", [index, other]
+    elif form < 0.5:
+        words, chosen = f"all {plural('object')}", order
+    elif form < 0.75 or any(o.colour is None for o in objects):
+        words, chosen = f"all {plural(SHAPES[thing.shape])}", [
+            i for i in order if objects[i].shape == thing.shape
+        ]
+    else:
+        words = f"all {COLOURS[thing.colour or 0]} {plural('object')}"
+        chosen = [i for i in order if objects[i].colour == thing.colour]
+    the = words if words.startswith("all ") else f"the {words}"
+    answer, mentions = FOUND, ((0, chosen[0]),)
+    if len(chosen) > 1:
+        answer, mentions = _enumerate(FOUND_SEVERAL, [("[SEG]", "", i) for i in chosen])
+    question = segment_question(the, video=rules.video)
+    if rules.vary and rng.random() < 0.4:
+        question = chat_question(rng.choice(("Segment {the}.", "Please segment {the}.")).format(the=the))
+    return Turn("several", "several", question, answer, tuple(chosen), mentions=mentions)
+
+
 def _refuse(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     words = absent(objects, rng, allow_held_out=rules.allow_held_out)
     if words is None:
@@ -183,7 +223,7 @@ def _describe(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules:
 
 def _phrases(objects: Sequence[ShapeObject], rules: TurnRules) -> list[tuple[str, int]] | None:
     """(`a red circle`, object) from left to right; None when an object cannot be named."""
-    if any(o.colour is None or (rules.video and o.returns) for o in objects):
+    if any(o.colour is None or (rules.video and o.turns_back) for o in objects):
         return None
     attributes = ("colour", "shape", "motion") if rules.video else ("colour", "shape")
     order = sorted(range(len(objects)), key=lambda i: objects[i].start_xy[0])
@@ -197,13 +237,13 @@ def _enumerate(start: str, parts: Sequence[tuple[str, str, int]]) -> tuple[str, 
         if number:
             text += " and " if number == len(parts) - 1 else ", "
         # The first content word comes after the article; the space before it belongs to it.
-        mentions.append((len(text) + words.index(" "), index))
+        mentions.append((len(text) + max(0, words.find(" ")), index))
         text += words + ending
     return text + ".", tuple(mentions)
 
 
 def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
-    if rules.video or objects[index].colour is None:
+    if rules.video or objects[index].colour is None or not objects[index].size_is_clear:
         return None
     regions, number = [index], 1
     if rules.vary and len(objects) > 1 and rng.random() < 0.15:
@@ -222,20 +262,23 @@ def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
 def _count(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     form = rng.random()
     if form < 0.4:
-        return _number(f"How many {plural('object')} are there?", len(objects))
+        return _number(plural("object"), len(objects), rng, rules)
     if form < 0.75:
         shape = objects[index].shape if rng.random() < 0.7 else rng.randrange(len(SHAPES))
-        number = sum(o.shape == shape for o in objects)
-        return _number(f"How many {plural(SHAPES[shape])} are there?", number)
+        return _number(plural(SHAPES[shape]), sum(o.shape == shape for o in objects), rng, rules)
     if any(o.colour is None for o in objects):
         return None
     colour = objects[index].colour if rng.random() < 0.7 else rng.randrange(len(COLOURS))
     number = sum(o.colour == colour for o in objects)
-    return _number(f"How many {COLOURS[colour or 0]} objects are there?", number)
+    return _number(f"{COLOURS[colour or 0]} {plural('object')}", number, rng, rules)
 
 
-def _number(question: str, number: int) -> Turn:
-    return Turn("count", "count", chat_question(question), f"{number}.")
+def _number(words: str, number: int, rng: random.Random, rules: TurnRules) -> Turn:
+    form = "How many {} are there?"
+    if rules.vary and rng.random() < 0.3:
+        kind = "video" if rules.video else "image"
+        form = rng.choice((f"How many {{}} are in the {kind}?", "How many {} do you see?", "Count the {}."))
+    return Turn("count", "count", chat_question(form.format(words)), f"{number}.")
 
 
 def _exists(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -248,7 +291,11 @@ def _exists(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
         if missing is None:
             return None
         words, answer, mentions = missing, "No, there is not.", ()
-    question = chat_question(f"Is there {with_article(words)}?")
+    form = "Is there {}?"
+    if rules.vary and rng.random() < 0.3:
+        kind = "video" if rules.video else "image"
+        form = rng.choice((f"Is there {{}} in the {kind}?", "Do you see {}?", "Can you see {}?"))
+    question = chat_question(form.format(with_article(words)))
     return Turn("exists", "exists", question, answer, mentions=mentions)
 
 
@@ -263,11 +310,13 @@ def _attribute(
         "size": ("colour", "shape"),
     }[asked]
     words = single_out(objects, index, known)
-    if words is None or thing.colour is None:
+    if words is None or thing.colour is None or (asked == "size" and not thing.size_is_clear):
         return None
+    colour_forms = (f"What color is the {words}?", f"What colour is the {words}?")
+    if rules.vary:
+        colour_forms += (f"What is the color of the {words}?",)
     question, answer = {
-        "colour": (rng.choice((f"What color is the {words}?", f"What colour is the {words}?")),
-                   f"It is {COLOURS[thing.colour]}."),
+        "colour": (rng.choice(colour_forms), f"It is {COLOURS[thing.colour]}."),
         "shape": (f"What shape is the {words}?", f"It is {with_article(SHAPES[thing.shape])}."),
         "size": (f"Is the {words} small or large?", f"It is {SIZES[thing.size]}."),
     }[asked]  # fmt: skip
@@ -285,7 +334,7 @@ def _where(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules
 
 def _motion(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     words = single_out(objects, index, rng.choice((("colour", "shape"), ("shape",), ("colour",))))
-    if words is None or not rules.video or objects[index].returns:
+    if words is None or not rules.video or objects[index].turns_back:
         return None
     form = rng.choice(
         ("How does the {} move?", "Which way does the {} move?", "What is the {} doing?", "Is the {} moving?")
@@ -300,6 +349,7 @@ def _motion(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
 _Maker = Callable[[Sequence[ShapeObject], int, random.Random, TurnRules], Turn | None]
 _MAKERS: dict[str, _Maker] = {
     "refer": _refer,
+    "several": _several,
     "refuse": _refuse,
     "ground": _ground,
     "describe": _describe,

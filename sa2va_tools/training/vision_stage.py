@@ -21,17 +21,16 @@ from sa2va_tools.training.world import SceneRecipe
 
 BATCH = 24
 CROWDED_UNTIL = 0.75
-_CROWDED = SceneRecipe(object_counts=(7, 9, 11), unnamed_share=0.4)
+_CROWDED = SceneRecipe(object_counts=(7, 9, 11), unnamed_share=0.4, free_size_share=0.0)
 _USUAL = SceneRecipe(video=True, unnamed_share=0.3, leave_share=0.0)
 
 
-def train_vision(mllm: InternVL, heads: DenseHeads, run: StageRun, *, seed: int) -> None:
+def train_vision(mllm: InternVL, heads: DenseHeads, run: StageRun) -> None:
     """Trains `mllm.vision_model` and `mllm.mlp1`; the language model is not touched."""
-    rng = random.Random(seed)
     mllm.train()
     for step in run:
         crowded = step.progress < CROWDED_UNTIL and step.number % 5 != 4
-        vision_step(mllm, heads, run, rng, crowded=crowded)
+        vision_step(mllm, heads, run, step.rng, crowded=crowded)
 
 
 def vision_step(

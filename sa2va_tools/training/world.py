@@ -34,19 +34,22 @@ HELD_OUT = frozenset((COLOURS.index(c), SHAPES.index(s)) for c, s in HELD_OUT_NA
 SHAPE_KEPT_FROM = dict(HELD_OUT)
 COLOUR_KEPT_FROM = {shape: colour for colour, shape in HELD_OUT}
 
-# Several painters' idea of each colour: ours, the pure one, the CSS one.
+# Several painters' idea of each colour: ours, the pure one, the CSS ones, a dark and a pale one.
 PALETTE: tuple[tuple[tuple[int, int, int], ...], ...] = (
-    ((220, 40, 40), (255, 0, 0), (200, 20, 30)),
-    ((50, 170, 60), (0, 128, 0), (0, 255, 0), (20, 200, 40)),
-    ((45, 80, 220), (0, 0, 255), (30, 60, 180)),
-    ((240, 220, 50), (255, 255, 0), (250, 230, 20)),
-    ((140, 50, 180), (128, 0, 128), (160, 32, 240)),
-    ((245, 140, 30), (255, 165, 0), (255, 128, 0)),
-    ((60, 210, 220), (0, 255, 255), (0, 200, 220)),
-    ((250, 150, 190), (255, 192, 203), (255, 105, 180)),
+    ((220, 40, 40), (255, 0, 0), (200, 20, 30), (178, 34, 34), (150, 10, 15), (240, 70, 65)),
+    ((50, 170, 60), (0, 128, 0), (0, 255, 0), (20, 200, 40), (20, 95, 30), (110, 220, 110)),
+    ((45, 80, 220), (0, 0, 255), (30, 60, 180), (10, 20, 130), (65, 105, 225), (40, 110, 255)),
+    ((240, 220, 50), (255, 255, 0), (250, 230, 20), (215, 195, 20), (255, 245, 110)),
+    ((140, 50, 180), (128, 0, 128), (160, 32, 240), (100, 20, 140), (165, 85, 215)),
+    ((245, 140, 30), (255, 165, 0), (255, 128, 0), (235, 120, 10), (255, 150, 60)),
+    ((60, 210, 220), (0, 255, 255), (0, 200, 220), (20, 180, 190), (130, 240, 245)),
+    ((250, 150, 190), (255, 192, 203), (255, 105, 180), (240, 120, 170), (255, 170, 210)),
 )
 _DIRECTION_XY = {0: (-1.0, 0.0), 1: (1.0, 0.0), 2: (0.0, -1.0), 3: (0.0, 1.0)}
 _ALIKE = 75.0  # random paints this close to a named one might be called by its name
+LARGE_FROM_PX = 14.75
+_RADII = ((8.5, 12.5), (17.0, 23.0))  # what "small" and "large" mean
+_ANY_RADIUS = (7.0, 31.0)
 _ASPECTS = (1.0, 1.0, 1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
 
 Split = Literal["train", "test"]
@@ -72,10 +75,21 @@ class ShapeObject:
     shift_xy: tuple[float, float]
     growth: float = 1.0
     returns: bool = False
+    style: float = 0.5  # how this painter draws the shape, 0 … 1: thin or thick arms, flat or steep
 
     @property
     def radius(self) -> float:
         return math.sqrt(self.radius_xy[0] * self.radius_xy[1])
+
+    @property
+    def size_is_clear(self) -> bool:
+        """Is it small or large, and nothing in between?"""
+        return self.radius <= _RADII[0][1] or self.radius >= 0.85 * _RADII[1][0]
+
+    @property
+    def turns_back(self) -> bool:
+        """Moves both ways, which has no name in this world."""
+        return self.returns and self.motion in _DIRECTION_XY
 
     def centre_at(self, progress: float) -> tuple[float, float]:
         """Where the centre is when `progress` of the clip (0 … 1) has passed."""
@@ -91,16 +105,20 @@ class SceneRecipe:
     """What kind of scene to draw.
 
     `unnamed_share` of the objects gets a random paint; `motion_share` scales every way (short clips see a
-    part of a motion); `leave_share` of the moving objects leaves the picture; `return_share` turns back.
+    part of a motion); `leave_share` of the moving objects leaves the picture; `return_share` turns back; in
+    `crossing_share` of the scenes one object passes over or behind another on its way; `free_size_share` of
+    the objects may be of any size, also of one that is neither small nor large.
     """
 
     video: bool = False
     split: Split = "train"
-    object_counts: tuple[int, ...] = (1, 2, 2, 3, 3, 4)
+    object_counts: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 4, 5)
     unnamed_share: float = 0.0
     motion_share: float = 1.0
     leave_share: float = 0.1
     return_share: float = 0.0
+    crossing_share: float = 0.0
+    free_size_share: float = 0.12
 
 
 def paint_distance(rgb: Rgb, colour: int) -> float:
@@ -142,6 +160,8 @@ def sample_scene(rng: random.Random, recipe: SceneRecipe) -> tuple[ShapeObject, 
                 if candidate is not None and all(_are_apart(candidate, other) for other in objects):
                     objects.append(candidate)
                     break
+        if recipe.video and rng.random() < recipe.crossing_share:
+            objects = _make_cross(rng, objects)
         has_test_pair = any(_is_held_out(o.colour, o.shape) for o in objects)
         if objects and (recipe.split == "train" or has_test_pair):
             rng.shuffle(objects)
@@ -163,8 +183,10 @@ def _sample_object(
     if looks is None:
         return None
     colour, shape, rgb = looks
-    size = rng.randrange(2)
-    radius = rng.uniform(8.5, 12.5) if size == 0 else rng.uniform(17, 23)
+    radius = rng.uniform(*_RADII[rng.randrange(2)])
+    if rng.random() < recipe.free_size_share:
+        radius = rng.uniform(*_ANY_RADIUS)
+    size = int(radius > LARGE_FROM_PX)
     motion = rng.randrange(len(MOTIONS)) if recipe.video else STILL
     growth = 1.0
     if motion == GROWING:
@@ -181,6 +203,7 @@ def _sample_object(
         start_xy=(0.0, 0.0),
         shift_xy=(0.0, 0.0),
         growth=1 + (growth - 1) * recipe.motion_share,
+        style=rng.random(),
     )
     return _place(rng, recipe, drawn)
 
@@ -211,8 +234,11 @@ def _paint(rng: random.Random, colour: int) -> Rgb:
 
 
 def _sample_rotation(rng: random.Random, shape: int) -> float:
+    if rng.random() < 0.3:
+        return 0.0  # as most programs draw
     # A square or a cross turned by 45 degrees, or a triangle on its tip, would be another shape.
-    return rng.uniform(-0.6, 0.6) if SHAPES[shape] == "star" else rng.uniform(-0.22, 0.22)
+    widest = {"star": 0.6, "hexagon": math.pi / 6}.get(SHAPES[shape], 0.22)
+    return rng.uniform(-widest, widest)
 
 
 def _place(rng: random.Random, recipe: SceneRecipe, drawn: ShapeObject) -> ShapeObject | None:
@@ -238,6 +264,24 @@ def _place(rng: random.Random, recipe: SceneRecipe, drawn: ShapeObject) -> Shape
         shifts.append(shift)
     returns = drawn.motion in _DIRECTION_XY and rng.random() < recipe.return_share
     return replace(drawn, start_xy=(starts[0], starts[1]), shift_xy=(shifts[0], shifts[1]), returns=returns)
+
+
+def _make_cross(rng: random.Random, objects: list[ShapeObject]) -> list[ShapeObject]:
+    """Move one object so that another meets it on its way; as they were, where no try works."""
+    movers = [thing for thing in objects if thing.motion in _DIRECTION_XY]
+    for _ in range(12 if movers and len(objects) > 1 else 0):
+        mover = rng.choice(movers)
+        met = rng.choice([thing for thing in objects if thing is not mover])
+        moment = rng.uniform(0.25, 0.75)
+        (mx, my), (x, y) = mover.centre_at(moment), met.centre_at(moment)
+        off = [rng.uniform(-0.4, 0.4) * radius for radius in met.radius_xy]
+        start = (met.start_xy[0] + mx - x + off[0], met.start_xy[1] + my - y + off[1])
+        moved = replace(met, start_xy=start)
+        others = [thing for thing in objects if thing is not met]
+        inside = all(r <= s <= SIDE - r for r, s in zip(met.radius_xy, start, strict=True))
+        if inside and all(_gap(moved, other, 0.0) > 0.95 for other in others):
+            return [*others, moved]
+    return objects
 
 
 def _are_apart(one: ShapeObject, other: ShapeObject) -> bool:
