@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from sa2va_tools.training.dense_heads import (
     dense_targets,
     token_cover,
 )
+from sa2va_tools.training.device import moved
 from sa2va_tools.training.losses import text_loss
 from sa2va_tools.training.nano_config import CHAT_FRAMES, PROMPT_WIDTH
 from sa2va_tools.training.packing import IGNORED, PackedBatch, Packer, Sample
@@ -52,6 +53,10 @@ class Batch:
     @property
     def is_video(self) -> bool:
         return len(self.moments) > 1
+
+    def on(self, device: torch.device) -> Batch:
+        """The same with its tensors on `device`; clips stay numpy."""
+        return replace(self, packed=moved(self.packed, device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def read(mllm: InternVL, batch: Batch) -> LanguageOutput:
     rows, frames = len(batch.samples), len(batch.moments)
     visual = tokens.reshape(rows, frames * TOKEN_CELLS, -1)
     embeddings = mllm.token_embeddings(packed.ids).clone()
-    row_numbers = torch.arange(rows)[:, None]
+    row_numbers = torch.arange(rows, device=embeddings.device)[:, None]
     embeddings[row_numbers, packed.places] = visual
     if len(packed.region_places):
         last = visual[:, -TOKEN_CELLS:]
@@ -119,7 +124,7 @@ class LanguageLoss:
         self, mllm: InternVL, text_hidden_fcs: nn.Module, heads: DenseHeads, tokenizer: Tokenizer
     ) -> None:
         self._mllm, self._projection, self._heads = mllm, text_hidden_fcs, heads
-        self._weights = token_weights(tokenizer)
+        self._weights = token_weights(tokenizer).to(mllm.vision_model.device)
 
     def __call__(
         self, batch: Batch, output: LanguageOutput, *, dense: bool
@@ -138,6 +143,7 @@ class LanguageLoss:
         log[f"{kind}pointer_right"] = hit
         if batch.is_video or dense:
             targets = dense_targets([sample.clip for sample in batch.samples], batch.moments)
+            targets = moved(targets, output.hidden.device)
             if batch.is_video:
                 moving, known = self._motion(batch, output, targets)
                 total = total + 0.5 * moving
@@ -160,7 +166,7 @@ class LanguageLoss:
         if not len(rows):
             zero = prompts.sum()
             return prompts, zero, zero.detach()
-        wanted = segment_codes(batch)
+        wanted = segment_codes(batch).to(prompts.device)
         error = (prompts - wanted).square()
         loss = 4 * error[:, :CODE_DIMS].mean() + error[:, CODE_DIMS:].mean()
         return prompts, loss, error[:, :PLACE_DIMS].mean().detach()
@@ -168,39 +174,44 @@ class LanguageLoss:
     def _pointers(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor]:
         """Tokens that will speak of an object must score its visual tokens highest, in any frame."""
         packed = batch.packed
-        marks, cover = torch.cat([packed.segments, packed.mentions]), _covers(batch)
+        marks, cover = torch.cat([packed.segments, packed.mentions]), _covers(batch).to(output.hidden.device)
         depth = _VIDEO_LAYER if batch.is_video else _IMAGE_LAYER
-        pointing, hit = self._point(batch, output, marks, cover, depth)
+        covers = _shares(cover)
+        pointing, hit = self._point(batch, output, marks, covers[marks[:, 0], marks[:, 2]], depth)
+        if len(packed.counts):
+            numbers, crowds = _crowds(packed.counts, covers)
+            counting, _ = self._point(batch, output, numbers, crowds, depth)
+            pointing = pointing + 0.5 * counting
         if batch.is_video and len(packed.movements):
             # The first frame's tokens cannot know a motion: look at the later ones, and in time to read them.
             cover[..., :TOKEN_CELLS] = 0
-            moving, _ = self._point(batch, output, packed.movements, cover, _IMAGE_LAYER)
+            moved = _shares(cover)[packed.movements[:, 0], packed.movements[:, 2]]
+            moving, _ = self._point(batch, output, packed.movements, moved, _IMAGE_LAYER)
             pointing = pointing + moving
         return pointing, hit
 
     def _point(
-        self, batch: Batch, output: LanguageOutput, marks: Tensor, covers: Tensor, depth: int
+        self, batch: Batch, output: LanguageOutput, marks: Tensor, wanted: Tensor, depth: int
     ) -> tuple[Tensor, Tensor]:
+        """Tokens at (row, position) of `marks` (M, …) against what they should look at, (M, F·K)."""
         packed = batch.packed
         layer = F.layer_norm(output.layers[depth], output.layers[depth].shape[-1:])
-        row_numbers = torch.arange(len(batch.samples))[:, None]
+        row_numbers = torch.arange(len(batch.samples), device=layer.device)[:, None]
         keys = self._heads.pointer_key(layer[row_numbers, packed.places])
         queries = self._heads.pointer_query(layer[marks[:, 0], marks[:, 1]])
         scores = torch.einsum("mc,mkc->mk", queries, keys[marks[:, 0]]) / 8
-        cover = covers[marks[:, 0], marks[:, 2]]
-        wanted = cover / cover.sum(1, keepdim=True).clamp(min=1e-6)
         loss = -(wanted * scores.log_softmax(1)).sum(1).mean()
-        hit = (cover.gather(1, scores.argmax(1, keepdim=True)) > 0).float().mean()
+        hit = (wanted.gather(1, scores.argmax(1, keepdim=True)) > 0).float().mean()
         return loss, hit
 
     def _motion(self, batch: Batch, output: LanguageOutput, targets: DenseTargets) -> tuple[Tensor, Tensor]:
         """Visual tokens of every later frame tell the motion and the first place of their object."""
         frames = len(batch.moments)
         layer = output.layers[_MOTION_LAYER]
-        row_numbers = torch.arange(len(batch.samples))[:, None]
+        row_numbers = torch.arange(len(batch.samples), device=layer.device)[:, None]
         visual = F.layer_norm(layer[row_numbers, batch.packed.places], layer.shape[-1:])
         visual = visual.reshape(-1, TOKEN_CELLS, layer.shape[-1])
-        later = torch.arange(len(visual)) % frames > 0
+        later = torch.arange(len(visual), device=visual.device) % frames > 0
         covered = targets.has & later[:, None]
         logits = self._heads.motion(visual[covered])
         wanted = targets.motion[covered]
@@ -217,6 +228,20 @@ def segment_codes(batch: Batch) -> Tensor:
         boxes.append(torch.from_numpy(clip.boxes_tn4[0, thing]))
         attributes.append(attributes_of(clip, [thing])[0])
     return object_code(torch.stack(boxes), torch.stack(attributes), PROMPT_WIDTH)
+
+
+def _shares(covers: Tensor) -> Tensor:
+    """Covers that sum to 1 for each object (0 where it is nowhere)."""
+    return covers / covers.sum(-1, keepdim=True).clamp(min=1e-6)
+
+
+def _crowds(counts: Tensor, covers: Tensor) -> tuple[Tensor, Tensor]:
+    """(C, 3) marks of counted objects → (Q, 2) row and position of each number, and (Q, F·K): all that it
+    counts, every object as much as another."""
+    numbers, group = counts[:, :2].unique(dim=0, return_inverse=True)
+    crowds = covers.new_zeros(len(numbers), covers.shape[-1])
+    crowds.index_add_(0, group, covers[counts[:, 0], counts[:, 2]])
+    return numbers, _shares(crowds)
 
 
 def _covers(batch: Batch) -> Tensor:

@@ -47,7 +47,7 @@ class PackedBatch:
     `places` (B, F·K): where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row,
     position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
     `mentions` (M, 3): row, position of the token that is about to speak of the object, object; `movements`
-    (V, 3) likewise for the words of its motion;
+    (V, 3) likewise for the words of its motion; `counts` (C, 3) likewise for each object of a number;
     `turn_of_token` (B, L), -1 in prefix and padding.
     """
 
@@ -62,6 +62,7 @@ class PackedBatch:
     segments: Tensor
     mentions: Tensor
     movements: Tensor
+    counts: Tensor
     turn_of_token: Tensor
 
 
@@ -77,6 +78,7 @@ class _Row:
     segments: list[tuple[int, int]] = field(default_factory=list)
     mentions: list[tuple[int, int]] = field(default_factory=list)
     movements: list[tuple[int, int]] = field(default_factory=list)
+    counts: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Packer:
@@ -130,6 +132,7 @@ class Packer:
             segments=_triples((b, *s) for b, row in enumerate(rows) for s in row.segments),
             mentions=_triples((b, *m) for b, row in enumerate(rows) for m in row.mentions),
             movements=_triples((b, *m) for b, row in enumerate(rows) for m in row.movements),
+            counts=_triples((b, *m) for b, row in enumerate(rows) for m in row.counts),
             turn_of_token=turns.clamp(min=-1),
         )
 
@@ -150,6 +153,7 @@ class Packer:
                 for character, thing in spoken:
                     word = next(k for k, end in enumerate(ends) if end > character)
                     found.append((first + word - 1, thing))
+            row.counts += [(first - 1, thing) for thing in turn.counted]
             tokens = question + answer
             row.ids += tokens
             row.labels += [IGNORED] * len(question) + answer

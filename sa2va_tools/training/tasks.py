@@ -86,7 +86,8 @@ class Turn:
     """One question and its answer.
 
     `segments` are the objects of the answer's `[SEG]` tokens in order, `regions` those that the question
-    marks; `mentions` are (character of the answer, object): from there on the answer speaks of it;
+    marks; `mentions` are (character of the answer, object): from there on the answer speaks of it; `counted`
+    are the objects that the answer's number counts;
     `movements` likewise stand before the words of its motion.
     """
 
@@ -97,6 +98,7 @@ class Turn:
     segments: tuple[int, ...] = ()
     regions: tuple[int, ...] = ()
     mentions: tuple[tuple[int, int], ...] = ()
+    counted: tuple[int, ...] = ()
 
     @property
     def movements(self) -> tuple[tuple[int, int], ...]:
@@ -260,25 +262,27 @@ def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
 
 
 def _count(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
-    form = rng.random()
+    form, everything = rng.random(), range(len(objects))
     if form < 0.4:
-        return _number(plural("object"), len(objects), rng, rules)
+        return _number(plural("object"), list(everything), rng, rules)
     if form < 0.75:
         shape = objects[index].shape if rng.random() < 0.7 else rng.randrange(len(SHAPES))
-        return _number(plural(SHAPES[shape]), sum(o.shape == shape for o in objects), rng, rules)
+        alike = [i for i in everything if objects[i].shape == shape]
+        return _number(plural(SHAPES[shape]), alike, rng, rules)
     if any(o.colour is None for o in objects):
         return None
     colour = objects[index].colour if rng.random() < 0.7 else rng.randrange(len(COLOURS))
-    number = sum(o.colour == colour for o in objects)
-    return _number(f"{COLOURS[colour or 0]} {plural('object')}", number, rng, rules)
+    alike = [i for i in everything if objects[i].colour == colour]
+    return _number(f"{COLOURS[colour or 0]} {plural('object')}", alike, rng, rules)
 
 
-def _number(words: str, number: int, rng: random.Random, rules: TurnRules) -> Turn:
+def _number(words: str, counted: list[int], rng: random.Random, rules: TurnRules) -> Turn:
     form = "How many {} are there?"
     if rules.vary and rng.random() < 0.3:
         kind = "video" if rules.video else "image"
         form = rng.choice((f"How many {{}} are in the {kind}?", "How many {} do you see?", "Count the {}."))
-    return Turn("count", "count", chat_question(form.format(words)), f"{number}.")
+    question = chat_question(form.format(words))
+    return Turn("count", "count", question, f"{len(counted)}.", counted=tuple(counted))
 
 
 def _exists(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
