@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco
 
 from sa2va_tools.evaluation.metrics import (
     Overlap,
@@ -16,6 +17,7 @@ from sa2va_tools.evaluation.metrics import (
     region_similarity,
     share_found,
 )
+from sa2va_tools.masks.rle import encode
 
 
 def square(x0: int, x1: int) -> np.ndarray:
@@ -36,6 +38,38 @@ def test_two_empty_masks_agree():
 def test_masks_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match="shape"):
         overlap(square(0, 1), np.zeros((2, 2), bool))
+
+
+def test_numbers_are_no_masks():
+    with pytest.raises(ValueError, match="bool"):
+        overlap(square(0, 4).astype(np.uint8) * 255, square(0, 4).astype(np.uint8))
+
+
+def test_ignored_pixels_count_for_neither():
+    # Columns 2 and 3 shared of 0 … 5; without 0 and 3: column 2 of 1, 2, 4 and 5, four pixels each.
+    ignored = square(0, 1) | square(3, 4)
+    assert overlap(square(0, 4), square(2, 6), ignored=ignored) == Overlap(4, 16)
+    with pytest.raises(ValueError, match="shape"):
+        overlap(square(0, 4), square(2, 6), ignored=np.zeros((2, 2), bool))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_iou_is_cocos(seed: int):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 30, 2))
+    ours, theirs = rng.random((2, *shape)) < rng.random((2, 1, 1))
+    ours.flat[0] = True
+    theirs.flat[-1] = True
+    expected = coco.iou([encode(ours)], [encode(theirs)], [0])[0, 0]
+    assert overlap(ours, theirs).iou == pytest.approx(expected, abs=1e-12)
+
+
+def test_single_pixels_at_the_borders_count():
+    for y, x in ((0, 0), (0, 7), (3, 0), (3, 7)):
+        dot = np.zeros((4, 8), bool)
+        dot[y, x] = True
+        assert overlap(dot, dot) == Overlap(1, 1)
+        assert overlap(dot, square(0, 8)) == Overlap(1, 32)
 
 
 def test_ciou_weighs_by_size_and_giou_does_not():
@@ -62,7 +96,12 @@ def test_j_refuses_clips_without_frames_or_of_other_length(shape):
 
 
 def test_no_case_is_no_score():
-    for score in (mean_iou, lambda cases: precision_at(cases, 0.5), lambda cases: bootstrap(cases, mean)):
+    for score in (
+        cumulative_iou,
+        mean_iou,
+        lambda cases: precision_at(cases, 0.5),
+        lambda cases: bootstrap(cases, mean),
+    ):
         with pytest.raises(ValueError, match="at least one"):
             score([])
 
@@ -75,6 +114,32 @@ def test_the_interval_holds_the_score_and_narrows_with_cases():
         assert interval.low < interval.value < interval.high
     assert many.high - many.low < (few.high - few.low) / 4
     assert (few.count, many.count) == (20, 2000)
+
+
+def test_the_interval_of_two_cases_by_hand():
+    # Of 0 and 1, a round's mean is 0, 1/2 or 1 in a quarter, half and a quarter of rounds: the middle 95 %
+    # reach from 0 to 1, the middle 40 % are all 1/2.
+    wide, narrow = (bootstrap([0.0, 1.0], mean, rounds=2000, level=level) for level in (0.95, 0.4))
+    assert (wide.value, wide.low, wide.high) == (0.5, 0.0, 1.0)
+    assert (narrow.value, narrow.low, narrow.high) == (0.5, 0.5, 0.5)
+
+
+def test_the_interval_of_a_share_is_the_binomial_one():
+    # 100 cases, half right: standard error sqrt(1/4 / 100) = 0.05, so 0.5 ± 1.96 · 0.05.
+    interval = bootstrap([0.0, 1.0] * 50, mean, rounds=2000)
+    assert (interval.low, interval.high) == (pytest.approx(0.402, abs=0.02), pytest.approx(0.598, abs=0.02))
+
+
+def test_the_interval_of_ciou_resamples_cases_not_pixels():
+    # A round has only one of the two cases in a quarter of rounds each, so the interval spans both IoUs.
+    interval = bootstrap([Overlap(90, 100), Overlap(0, 10)], cumulative_iou)
+    assert (interval.low, interval.high) == (0.0, 0.9)
+    assert interval.value == pytest.approx(90 / 110)
+
+
+def test_equal_cases_leave_no_doubt():
+    interval = bootstrap([Overlap(1, 4)] * 9, cumulative_iou)
+    assert (interval.low, interval.value, interval.high) == (0.25, 0.25, 0.25)
 
 
 def test_the_interval_is_the_same_every_time():

@@ -1,7 +1,9 @@
 """Scores of masks and answers, in numpy: cIoU, gIoU, precision at a threshold, J, and intervals for them.
 
-Definitions are those of the field: cIoU sums intersections and unions over all cases before dividing, gIoU is
-the mean of per-case IoUs, J is the mean IoU over the frames of a clip. It knows nothing of models.
+Definitions are those of the field: cIoU sums intersections and unions over all cases before dividing
+(RefCOCO), gIoU is the mean of per-case IoUs (ReasonSeg), J is the mean IoU over the frames of a clip (DAVIS).
+Boundaries and J&F are in `video_metrics`, grounded captions in `caption_metrics`, expressions without a
+target in `gres_metrics`. It knows nothing of models.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Pixels in both masks, and in either."""
+    """Pixels in both masks, and in either.
+
+    Its `iou` is that of `pycocotools.mask.iou`, save for two empty masks, which COCO gives 0.
+    """
 
     intersection: int
     union: int
@@ -43,15 +48,27 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.count}"
 
 
-def overlap(ours: Mask, theirs: Mask) -> Overlap:
-    """Of two boolean masks of one shape; ValueError for different shapes."""
-    if ours.shape != theirs.shape:
-        raise ValueError(f"masks differ in shape: {ours.shape} and {theirs.shape}")
-    return Overlap(int((ours & theirs).sum()), int((ours | theirs).sum()))
+def overlap(ours: Mask, theirs: Mask, *, ignored: Mask | None = None) -> Overlap:
+    """Of two boolean masks of one shape, any number of axes.
+
+    Pixels of `ignored` count for neither (label 255 of ReasonSeg). ValueError for different shapes or another
+    dtype than bool.
+    """
+    for mask in (ours, theirs) if ignored is None else (ours, theirs, ignored):
+        if mask.shape != ours.shape:
+            raise ValueError(f"masks differ in shape: {ours.shape} and {mask.shape}")
+        if mask.dtype != np.bool_:
+            raise ValueError(f"masks: expected bool, got {mask.dtype}")
+    both, either = ours & theirs, ours | theirs
+    if ignored is not None:
+        both, either = both & ~ignored, either & ~ignored
+    return Overlap(int(np.count_nonzero(both)), int(np.count_nonzero(either)))
 
 
 def cumulative_iou(overlaps: Sequence[Overlap]) -> float:
-    """cIoU: total intersection over total union; large objects count for more."""
+    """cIoU: total intersection over total union; large objects count for more. ValueError without a case."""
+    if not overlaps:
+        raise ValueError("cumulative_iou needs at least one case")
     union = sum(o.union for o in overlaps)
     return sum(o.intersection for o in overlaps) / union if union else 1.0
 
