@@ -1,32 +1,53 @@
-"""The recipe of a training run: how many steps each stage takes, and from which seed."""
+"""The recipe of a training run: how many steps each stage takes, on how large batches, from which seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
+
+StageName = Literal["grounding", "vision", "language", "joint"]
+STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "joint")
+_SMOKE_STEPS = 36
 
 
 @dataclass(frozen=True, slots=True)
 class NanoRecipe:
     """Steps per stage. The grounding stage runs beside vision and language; the joint stage follows both.
 
-    `workers` processes share every batch of the joint stage; they belong to the recipe, for the same seed
-    with another number of them gives other weights.
+    `batch_share` scales the clips of every batch (at least two stay). `workers` processes each draw a whole
+    batch in every step of the joint stage; they belong to the recipe, for the same seed with another number
+    of them gives other weights.
     """
 
     grounding_steps: int = 3000
     vision_steps: int = 1200
     language_steps: int = 4000
     joint_steps: int = 2000
+    batch_share: float = 1.0
     seed: int = 0
     workers: int = 2
+
+    def steps_of(self, stage: StageName) -> int:
+        steps: int = getattr(self, f"{stage}_steps")
+        return steps
 
     def scaled(self, share: float) -> NanoRecipe:
         """The same recipe with `share` of the steps, at least two a stage. ValueError for a share of 0 or
         less."""
-        if share <= 0:
+        if not share > 0:
             raise ValueError(f"a recipe needs steps: a share of {share} was asked for")
-        steps = {name: max(2, round(getattr(self, name) * share)) for name in _STAGES}
-        return replace(self, **steps)
+        return self._with_steps({stage: max(2, round(self.steps_of(stage) * share)) for stage in STAGES})
 
+    def smoke(self) -> NanoRecipe:
+        """Every stage for a moment, on small batches, in one process: enough for each loss to fall."""
+        small = self._with_steps(dict.fromkeys(STAGES, _SMOKE_STEPS))
+        return replace(small, batch_share=0.25, workers=1)
 
-_STAGES = ("grounding_steps", "vision_steps", "language_steps", "joint_steps")
+    def _with_steps(self, steps: dict[StageName, int]) -> NanoRecipe:
+        return replace(
+            self,
+            grounding_steps=steps["grounding"],
+            vision_steps=steps["vision"],
+            language_steps=steps["language"],
+            joint_steps=steps["joint"],
+        )

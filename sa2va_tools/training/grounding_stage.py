@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sa2va_tools.model.grounding import Chosen, Decoded, FrameFeatures, Prompt, Sam2Grounding
 from sa2va_tools.model.propagation import MemoryBank
+from sa2va_tools.training.device import moved
 from sa2va_tools.training.grounding_data import GroundingBatch, grounding_batch
 from sa2va_tools.training.loop import StageRun, Step
 from sa2va_tools.training.losses import MaskLoss, mask_loss
@@ -40,7 +41,9 @@ def train_grounding(grounding: Sam2Grounding, run: StageRun) -> None:
 def image_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, clicks: bool) -> None:
     """The teacher's prompt, and with `clicks` also a point, a box or a mask, on one encoding."""
     recipe = SceneRecipe(unnamed_share=0.25)
-    batch = grounding_batch(step.rng, recipe, clips=IMAGE_CLIPS, moments=(0.0,), slots=IMAGE_SLOTS)
+    clips = run.clips(IMAGE_CLIPS)
+    batch = grounding_batch(step.rng, recipe, clips=clips, moments=(0.0,), slots=IMAGE_SLOTS)
+    batch = moved(batch, run.device)
     features = grounding.encode(batch.pixels[:, 0]).take(_frame_of_object(batch))
     plain = grounding.without_memory(features)
     target = batch.targets[:, 0].flatten(0, 1)
@@ -70,8 +73,9 @@ def video_step(grounding: Sam2Grounding, run: StageRun, step: Step) -> None:
         video=True, unnamed_share=0.25, leave_share=0.2, return_share=0.2, crossing_share=0.6
     )
     moments = clip_moments(rng, frames)
-    clips = max(2, VIDEO_FRAMES // frames)
+    clips = run.clips(VIDEO_FRAMES // frames)
     batch = grounding_batch(rng, recipe, clips=clips, moments=moments, slots=VIDEO_SLOTS)
+    batch = moved(batch, run.device)
     from_masks = rng.random() < 0.2
     keys = [0]
     if not from_masks and rng.random() < 0.3:
@@ -176,11 +180,11 @@ def spatial_prompt(
         return grounding.mask_prompt(_upscale(masks.float(), grounding))
     if kind == "box":
         boxes = batch.boxes.flatten(0, 1)
-        corners = (boxes + torch.randn(boxes.shape, generator=noise) * 1.5).view(-1, 2, 2)
-        labels = torch.tensor([2, 3], dtype=torch.int32).expand(len(corners), 2)
+        corners = (boxes + torch.randn(boxes.shape, generator=noise).to(boxes.device) * 1.5).view(-1, 2, 2)
+        labels = torch.tensor([2, 3], dtype=torch.int32, device=boxes.device).expand(len(corners), 2)
         return grounding.point_prompt(corners, labels, multimask=False)
-    points = torch.stack([_point_inside(mask, noise) for mask in masks])[:, None]
-    labels = torch.ones(len(points), 1, dtype=torch.int32)
+    points = torch.stack([_point_inside(mask, noise) for mask in masks.cpu()])[:, None].to(masks.device)
+    labels = torch.ones(len(points), 1, dtype=torch.int32, device=masks.device)
     return grounding.point_prompt(points, labels, multimask=True)
 
 
@@ -202,7 +206,7 @@ def _upscale(masks: Tensor, grounding: Sam2Grounding) -> Tensor:
 
 def _frame_of_object(batch: GroundingBatch) -> Tensor:
     clips, slots = batch.valid.shape
-    return torch.arange(clips).repeat_interleave(slots)
+    return torch.arange(clips, device=batch.valid.device).repeat_interleave(slots)
 
 
 def decoded_loss(decoded: Decoded, target: Tensor, valid: Tensor) -> MaskLoss:

@@ -48,8 +48,8 @@ def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageR
             video_step(model.grounding, run, step)
             continue
         video = step.number % 4 == 1
-        clips = VIDEO_CLIPS if video else IMAGE_CLIPS
-        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS)
+        clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
+        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS).on(run.device)
         total, log, prompts = loss_of(batch, read(model.mllm, batch), dense=True)
         if len(prompts):
             masks = mask_losses(model, batch, prompts, step.rng)
@@ -69,11 +69,11 @@ def mask_losses(model: Sa2VA, batch: Batch, prompts: Tensor, rng: random.Random)
     clips = [sample.clip for sample in batch.samples]
     moments = [rng.randrange(len(batch.moments)) if rng.random() < _LATER_SHARE else 0 for _ in clips]
     frames = [clip.frames_thwc[t] for clip, t in zip(clips, moments, strict=True)]
-    features = model.grounding.encode(normalise(np.stack(frames))).take(rows)
+    features = model.grounding.encode(normalise(np.stack(frames)).to(rows.device)).take(rows)
     target = torch.cat(
         [cell_cover(clips[b].ids_thw[moments[b]], [i]) for b, i in zip(rows.tolist(), things, strict=True)]
-    )
+    ).to(rows.device)
     decoded = model.grounding.decode(
         features, model.grounding.without_memory(features), model.grounding.language_prompt(prompts[chosen])
     )
-    return decoded_loss(decoded, target, torch.ones(len(chosen), dtype=torch.bool))
+    return decoded_loss(decoded, target, torch.ones_like(rows, dtype=torch.bool))

@@ -73,8 +73,9 @@ def train_language(
         video = step.number % 2 == 0
         easy = step.progress < EASY_UNTIL
         tasks = (_EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS) if easy else None
-        clips = VIDEO_CLIPS if video else IMAGE_CLIPS
+        clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
         batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)
+        batch = batch.on(run.device)
         total, log, _ = loss_of(batch, read(model.mllm, batch), dense=vision_learns)
         run.learn(total, log)
 
@@ -88,7 +89,7 @@ def probe(model: Sa2VA, packer: Packer, *, clips: int, seed: int) -> dict[str, f
     for video in (False, True):
         batch = language_batch(
             rng, packer, video=video, clips=clips, turns=8, tasks=VIDEO_TASKS if video else IMAGE_TASKS
-        )
+        ).on(model.mllm.vision_model.device)
         output = read(model.mllm, batch)
         for task, good in (*_answers(model, batch, output), *_nearest(model, batch, output)):
             right[("video " if video else "") + task].append(good)
@@ -111,7 +112,7 @@ def _nearest(model: Sa2VA, batch: Batch, output: LanguageOutput) -> list[tuple[s
     """Is the place that a `[SEG]` says nearest to that of its own object?"""
     answers = []
     for row, place, thing in batch.packed.segments.tolist():
-        said = model.prompt_embeddings(output.hidden[row, place])[:PLACE_DIMS]
+        said = model.prompt_embeddings(output.hidden[row, place])[:PLACE_DIMS].cpu()
         boxes = torch.from_numpy(batch.samples[row].clip.boxes_tn4[0])
         distance = (place_code(boxes) - said).square().sum(1)
         turn = batch.samples[row].turns[int(batch.packed.turn_of_token[row, place])]

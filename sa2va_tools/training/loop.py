@@ -18,7 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sa2va_tools.atomic import write_bytes
+from sa2va_tools.errors import CancelledError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
+from sa2va_tools.training.device import CPU
 from sa2va_tools.training.workers import Workers
 
 Schedule = Callable[[float], float]
@@ -26,7 +29,8 @@ Schedule = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its number in the stage, the part (0 … 1) of the stage that has passed, and its randomness."""
+    """One step: its number in the stage, the part (0 … 1) of the stage that has passed, and generators of its
+    own, on the CPU."""
 
     number: int
     progress: float
@@ -35,11 +39,12 @@ class Step:
 
 
 class StageRun:
-    """The loop of one stage over named modules and their optimisers.
+    """The loop of one stage over named modules (on `device` already) and their optimisers.
 
-    Iterate over it for steps, call `learn` once in each. Every `save_every_s` the state goes into
-    `folder/<name>.state.pt`, from which a later run with the same name and folder goes on; means of the
-    values passed to `learn` go into `folder/<name>.csv`.
+    Iterate over it for steps, call `learn` once in each. Every `save_every_s`, and when it is cancelled, the
+    state goes into `folder/<name>.state.pt`, from which a later run with the same name and folder goes on.
+    Means of the values passed to `learn` go into `folder/<name>.csv` every `log_every` steps (None: 25, and
+    more often in a short stage): step, seconds, name, mean. `batch_share` scales what `clips` answers.
     """
 
     def __init__(
@@ -53,18 +58,22 @@ class StageRun:
         optimizers: list[Optimizer],
         schedule: Schedule,
         save_every_s: float = 90,
-        log_every: int = 25,
+        log_every: int | None = None,
+        batch_share: float = 1.0,
+        device: torch.device = CPU,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
         workers: Workers | None = None,
     ) -> None:
         self.name, self.folder, self.steps, self.seed = name, folder, steps, seed
+        self.device, self._batch_share = device, batch_share
         self._modules, self._optimizers, self._schedule = modules, optimizers, schedule
-        self._save_every_s, self._log_every = save_every_s, log_every
+        self._save_every_s = save_every_s
+        self._log_every = log_every or min(25, max(1, steps // 10))
         self._on_progress, self._cancel = on_progress, cancel or CancelToken()
         self._workers = workers or Workers()
         self._peak_rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
-        self._sums: dict[str, list[float]] = defaultdict(list)
+        self._logged: dict[str, list[Tensor | float]] = defaultdict(list)
         self._elapsed_s = 0.0
         self._done = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +84,20 @@ class StageRun:
     def state_path(self) -> Path:
         return self.folder / f"{self.name}.state.pt"
 
+    @property
+    def csv_path(self) -> Path:
+        return self.folder / f"{self.name}.csv"
+
+    def clips(self, count: int) -> int:
+        """How many clips a batch of `count` has in this run; at least two."""
+        return max(2, round(count * self._batch_share))
+
     def __iter__(self) -> Iterator[Step]:
         last_saved = time.monotonic()
         for module in self._modules.values():
             self._workers.start_alike(module.state_dict().values())
         while self._done < self.steps:
-            self._cancel.raise_if_cancelled()
+            self._stop_if_cancelled()
             began = time.monotonic()
             progress = self._done / self.steps
             self._set_rates(progress)
@@ -98,6 +115,14 @@ class StageRun:
             self._log()
             self.save()
 
+    def _stop_if_cancelled(self) -> None:
+        try:
+            self._cancel.raise_if_cancelled()
+        except CancelledError:
+            if self._workers.is_first:
+                self.save()
+            raise
+
     def _step(self, progress: float) -> Step:
         rng = random.Random(f"{self.name} {self.seed} {self._workers.rank} {self._done}")
         noise = torch.Generator().manual_seed(rng.getrandbits(48))
@@ -105,22 +130,21 @@ class StageRun:
 
     def learn(self, loss: Tensor, values: Mapping[str, Tensor | float]) -> None:
         """One optimiser step on `loss`; `values` are averaged into the log. A loss that is not finite is
-        skipped, not learnt."""
+        skipped, neither learnt nor logged."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        if torch.isfinite(loss):
+        finite = bool(torch.isfinite(loss))
+        if finite:
             loss.backward()
-        else:
-            self._sums["skipped"].append(1.0)
         modules = self._modules.values()
         self._workers.average_gradients(p for module in modules for p in module.parameters())
         for module in modules:
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         for optimizer in self._optimizers:
             optimizer.step()
-        self._sums["loss"].append(float(loss.detach()))
-        for key, value in values.items():
-            self._sums[key].append(float(value.detach() if isinstance(value, Tensor) else value))
+        self._logged["skipped"].append(float(not finite))
+        for key, value in {"loss": loss, **values}.items() if finite else ():
+            self._logged[key].append(value.detach() if isinstance(value, Tensor) else value)
 
     def save(self) -> None:
         """Write the state, all or nothing."""
@@ -135,25 +159,37 @@ class StageRun:
         partial.replace(self.state_path)
 
     def _resume(self) -> None:
-        state = torch.load(self.state_path, weights_only=True)
+        state = torch.load(self.state_path, map_location="cpu", weights_only=True)
         self._elapsed_s, self._done = state["elapsed_s"], state["steps"]
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        if self._workers.is_first:
+            self._forget_what_is_repeated()
+
+    def _forget_what_is_repeated(self) -> None:
+        """Take out of the log what came after the saved state: it will come again."""
+        if not self.csv_path.exists():
+            return
+        lines = self.csv_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= self._done]
+        write_bytes(self.csv_path, "".join(kept).encode())
 
     def _set_rates(self, progress: float) -> None:
-        warm_up = min(1.0, (self._done + 1) / min(50, self.steps))
+        warm_up = min(1.0, (self._done + 1) / max(1, min(50, self.steps // 10)))
         for optimizer, peaks in zip(self._optimizers, self._peak_rates, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * warm_up * self._schedule(progress)
 
     def _log(self) -> None:
-        if not self._sums:
+        if not self._logged:
             return
-        means = {key: sum(values) / len(values) for key, values in self._sums.items()}
-        self._sums.clear()
-        with (self.folder / f"{self.name}.csv").open("a", newline="", encoding="utf-8") as file:
+        means = {key: sum(float(v) for v in values) / len(values) for key, values in self._logged.items()}
+        self._logged.clear()
+        if not means["skipped"]:
+            del means["skipped"]
+        with self.csv_path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             for key, mean in means.items():
                 writer.writerow((self._done, round(self._elapsed_s, 1), key, round(mean, 5)))
@@ -163,6 +199,6 @@ class StageRun:
 
 def load_modules(state_path: Path, modules: Mapping[str, nn.Module]) -> None:
     """Weights that an earlier stage saved, into modules of the same names."""
-    state = torch.load(state_path, weights_only=True)
+    state = torch.load(state_path, map_location="cpu", weights_only=True)
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])

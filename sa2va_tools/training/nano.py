@@ -7,31 +7,35 @@ they do.
 
 from __future__ import annotations
 
+import json
 import multiprocessing as mp
 import os
 import queue
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from sa2va_tools.atomic import write_bytes
 from sa2va_tools.errors import RequestError, Sa2vaError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.training.config import NanoRecipe
+from sa2va_tools.training.curves import Fall, figure_class, loss_falls, plot_curves
+from sa2va_tools.training.device import training_device
 from sa2va_tools.training.nano_stages import (
     Job,
+    one_core,
     run_grounding,
     run_joint,
     run_language,
     run_vision,
-    use_one_core,
+    tokenizer_of,
 )
 from sa2va_tools.training.workers import Workers
 
-_SMOKE_MINUTES = 0.5
 _POLL_S = 0.5
 # glibc gives large blocks back to the system at every step, and the system clears them again: a third of the
 # time of a step. Has to be in the environment before a process starts.
@@ -47,17 +51,19 @@ Stage = Callable[[Job], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainedNano:
-    """What a run leaves: the checkpoint's folder and the folder of logs and states."""
+    """What a run leaves: the checkpoint's folder, the folder of logs, curves and states, and how far each
+    stage's loss fell."""
 
     checkpoint: Path
     run: Path
+    losses: Mapping[str, Fall]
 
 
 def train_nano(
     out_dir: Path,
     *,
     smoke: bool = False,
-    minutes: float | None = None,
+    share: float | None = None,
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
@@ -66,38 +72,73 @@ def train_nano(
 ) -> TrainedNano:
     """Train the nano model from nothing into `out_dir/checkpoint`; called again, it goes on where it was.
 
-    `minutes` is the time of all stages together (None: the recipe's); `smoke` runs every stage for a moment,
-    to see that it works; `threads` is how many cores the joint stage may use. States and CSV logs stay in
-    `out_dir/run`. Raises RequestError for a device other than the CPU or a time that is none, Sa2vaError when
-    a stage fails, CancelledError when `cancel` is set.
+    `share` is the part of the recipe's steps to take (None: all); `smoke` instead runs every stage for a
+    moment, in this process, to see that each loss falls. `device` is auto, cpu or cuda. On a CPU, `threads`
+    is how many cores the joint stage may use. The same seed, recipe and `threads` give the same weights on a
+    CPU, also when the run was broken off in between; on a GPU as far as its kernels are deterministic.
+    States, CSV logs and `curves.png` stay in `out_dir/run`.
+
+    Raises RequestError for wishes that cannot be, among them another recipe than that of the run in
+    `out_dir`; MissingExtraError without matplotlib; Sa2vaError when a stage fails; CancelledError when
+    `cancel` is set.
     """
-    if device not in ("auto", "cpu"):
-        raise RequestError(
-            f"The nano model trains on the CPU; the device {device!r} was asked for.",
-            hint="Use device='cpu'.",
-        )
-    recipe = NanoRecipe(seed=seed, workers=threads or min(2, os.cpu_count() or 1))
-    if minutes is not None and minutes <= 0:
-        raise RequestError(
-            f"{minutes} minutes is no time to train in.", hint="Give more than 0, or leave it out."
-        )
-    recipe = recipe.lasting(_SMOKE_MINUTES if smoke else minutes or recipe.wall_minutes)
+    place = training_device(device)
+    figure_class()  # missing, it is missed now and not after the training
+    workers = 1 if place.type == "cuda" else threads or min(2, os.cpu_count() or 1)
+    recipe = _recipe(NanoRecipe(seed=seed, workers=workers), smoke, share)
     run = out_dir / "run"
     run.mkdir(parents=True, exist_ok=True)
-    course = _Course(run, recipe, on_progress, cancel or CancelToken())
-    course.go()
+    _check_recipe(run / "recipe.json", recipe)
+    tokenizer_of(run)
+    job = Job(run, recipe, place, on_progress=on_progress, cancel=cancel or CancelToken())
+    if smoke:
+        _train_here(job)
+    else:
+        _Course(job).go()
+    plot_curves(run, run / "curves.png")
     shutil.copytree(run / "checkpoint", out_dir / "checkpoint", dirs_exist_ok=True)
-    return TrainedNano(out_dir / "checkpoint", run)
+    return TrainedNano(out_dir / "checkpoint", run, loss_falls(run))
+
+
+def _recipe(whole: NanoRecipe, smoke: bool, share: float | None) -> NanoRecipe:
+    if smoke and share is not None:
+        raise RequestError("A smoke run has steps of its own.", hint="Give a share, or smoke, not both.")
+    if smoke:
+        return whole.smoke()
+    if share is not None and not share > 0:
+        raise RequestError(f"A share of {share} leaves no steps.", hint="Give more than 0, e.g. 0.1.")
+    return whole if share is None else whole.scaled(share)
+
+
+def _check_recipe(kept: Path, recipe: NanoRecipe) -> None:
+    """A run goes on by the recipe that it began with."""
+    wanted = asdict(recipe)
+    if not kept.exists():
+        write_bytes(kept, (json.dumps(wanted, indent=1) + "\n").encode())
+        return
+    begun = json.loads(kept.read_text(encoding="utf-8"))
+    other = [
+        f"{key} {begun.get(key)}, not {value}" for key, value in wanted.items() if begun.get(key) != value
+    ]
+    if other:
+        raise RequestError(
+            f"{kept.parent} holds a run of another recipe: {'; '.join(other)}.",
+            hint="Ask for that one to go on with it, or give another folder to start anew.",
+        )
+
+
+def _train_here(job: Job) -> None:
+    """All stages one after the other in this process."""
+    with one_core():
+        for stage in (run_grounding, run_vision, run_language, run_joint):
+            stage(job)
 
 
 class _Course:
     """Starts the stages' processes and hears them."""
 
-    def __init__(
-        self, run: Path, recipe: NanoRecipe, on_progress: ProgressCallback, cancel: CancelToken
-    ) -> None:
-        self._run, self._recipe = run, recipe
-        self._on_progress, self._cancel = on_progress, cancel
+    def __init__(self, job: Job) -> None:
+        self._job, self._cancel = job, job.cancel or CancelToken()
         self._context = mp.get_context("spawn")
         self._reports: Any = self._context.Queue()
 
@@ -105,7 +146,7 @@ class _Course:
         grounding = self._start([run_grounding])
         language = self._start([run_vision, run_language])
         self._wait([grounding, language])
-        count = self._recipe.workers
+        count = self._job.recipe.workers
         with tempfile.TemporaryDirectory() as folder:
             meeting = Path(folder) / "meeting"
             self._wait([self._start([run_joint], rank, count, meeting) for rank in range(count)])
@@ -113,7 +154,8 @@ class _Course:
     def _start(
         self, stages: list[Stage], rank: int = 0, count: int = 1, meeting: Path | None = None
     ) -> BaseProcess:
-        arguments = (stages, self._run, self._recipe, rank, count, meeting, self._reports)
+        job = replace(self._job, on_progress=ignore_progress, cancel=None)
+        arguments = (stages, job, rank, count, meeting, self._reports)
         process = self._context.Process(target=_work, args=arguments, daemon=True)
         before = {name: os.environ.get(name) for name in _KEEP_MEMORY}
         os.environ.update(_KEEP_MEMORY)
@@ -145,7 +187,7 @@ class _Course:
         wait_s = _POLL_S
         while True:
             try:
-                self._on_progress(self._reports.get(timeout=wait_s))
+                self._job.on_progress(self._reports.get(timeout=wait_s))
             except queue.Empty:
                 return
             wait_s = 0.01
@@ -154,25 +196,17 @@ class _Course:
         if any(process.exitcode not in (None, 0) for process in processes):
             raise Sa2vaError(
                 "A training process ended with an error; what it said stands above.",
-                hint=f"Its states are in {self._run}; call again to go on from them.",
+                hint=f"Its states are in {self._job.folder}; call again to go on from them.",
             )
 
 
-def _work(
-    stages: list[Stage],
-    run: Path,
-    recipe: NanoRecipe,
-    rank: int,
-    count: int,
-    meeting: Path | None,
-    reports: Any,
-) -> None:
+def _work(stages: list[Stage], job: Job, rank: int, count: int, meeting: Path | None, reports: Any) -> None:
     """One process: its stages in order."""
-    use_one_core()
 
     def report(progress: Progress) -> None:
         reports.put(progress)
 
     workers = Workers() if meeting is None else Workers.join(meeting, rank, count)
-    for stage in stages:
-        stage(Job(run, recipe, workers, report))
+    with one_core():
+        for stage in stages:
+            stage(replace(job, workers=workers, on_progress=report))

@@ -6,24 +6,30 @@ where it was, and one that is done ends at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import torch
 from tokenizers import Tokenizer
+from torch import nn
+from torch.optim import Optimizer
 
+from sa2va_tools.atomic import write_bytes
 from sa2va_tools.model.config import parse_config
 from sa2va_tools.model.loading import save_checkpoint
 from sa2va_tools.model.sa2va import Sa2VA
 from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
-from sa2va_tools.training.config import NanoRecipe
+from sa2va_tools.training.config import NanoRecipe, StageName
 from sa2va_tools.training.dense_heads import DenseHeads
+from sa2va_tools.training.device import CPU
 from sa2va_tools.training.grounding_stage import train_grounding
 from sa2va_tools.training.joint_stage import joint_optimizers, train_joint
 from sa2va_tools.training.language_losses import LanguageLoss
 from sa2va_tools.training.language_stage import language_modules, language_optimizers, train_language
-from sa2va_tools.training.loop import StageRun, load_modules
+from sa2va_tools.training.loop import Schedule, StageRun, load_modules
 from sa2va_tools.training.nano_config import (
     LANGUAGE_WIDTH,
     VISION_WIDTH,
@@ -45,12 +51,36 @@ class Job:
 
     folder: Path
     recipe: NanoRecipe
+    device: torch.device = CPU
     workers: Workers = ALONE
     on_progress: ProgressCallback = ignore_progress
     cancel: CancelToken | None = None
 
-    def state(self, stage: str) -> Path:
+    def state(self, stage: StageName) -> Path:
         return self.folder / f"{stage}.state.pt"
+
+    def stage(
+        self,
+        name: StageName,
+        modules: Mapping[str, nn.Module],
+        optimizers: list[Optimizer],
+        schedule: Schedule,
+    ) -> StageRun:
+        """The loop of that stage, from where it was left."""
+        return StageRun(
+            name,
+            self.folder,
+            steps=self.recipe.steps_of(name),
+            seed=self.recipe.seed,
+            modules=modules,
+            optimizers=optimizers,
+            schedule=schedule,
+            batch_share=self.recipe.batch_share,
+            device=self.device,
+            on_progress=self.on_progress,
+            cancel=self.cancel,
+            workers=self.workers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,99 +92,67 @@ class Parts:
     tokenizer: Tokenizer
 
 
-def build(seed: int, run: Path | None = None) -> Parts:
-    """The nano model as it is before any training. The tokenizer does not depend on the seed; a folder `run`
-    that has one keeps it, for its words would move if the world's wording changed."""
-    torch.manual_seed(seed)
-    kept = None if run is None else run / "tokenizer.json"
-    tokenizer = Tokenizer.from_file(str(kept)) if kept and kept.exists() else train_tokenizer()
-    if kept and not kept.exists():
-        tokenizer.save(str(kept))
-    model = Sa2VA(parse_config(nano_config(tokenizer.get_vocab_size())))
-    start_grounding(model.grounding)
-    start_language(model.mllm)
-    return Parts(model, DenseHeads(VISION_WIDTH, LANGUAGE_WIDTH), tokenizer)
+def build(seed: int, run: Path | None = None, device: torch.device = CPU) -> Parts:
+    """The nano model as it is before any training, made on the CPU and then moved to `device`. `run` is the
+    folder whose tokenizer it takes, see `tokenizer_of`."""
+    tokenizer = train_tokenizer() if run is None else tokenizer_of(run)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Sa2VA(parse_config(nano_config(tokenizer.get_vocab_size())))
+        start_grounding(model.grounding)
+        start_language(model.mllm)
+        heads = DenseHeads(VISION_WIDTH, LANGUAGE_WIDTH)
+    return Parts(model.to(device), heads.to(device), tokenizer)
+
+
+def tokenizer_of(run: Path) -> Tokenizer:
+    """The tokenizer that the folder of a run keeps, for its words would move if the world's wording changed.
+    It does not depend on the seed."""
+    kept = run / "tokenizer.json"
+    if kept.exists():
+        return Tokenizer.from_file(str(kept))
+    tokenizer = train_tokenizer()
+    write_bytes(kept, tokenizer.to_str(pretty=True).encode())
+    return tokenizer
 
 
 def run_grounding(job: Job) -> None:
     """Stage 1."""
-    parts = build(job.recipe.seed, job.folder)
+    parts = build(job.recipe.seed, job.folder, job.device)
     grounding = parts.model.grounding
     optimizer = torch.optim.AdamW(grounding.parameters(), lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
-    run = StageRun(
-        "grounding",
-        job.folder,
-        steps=job.recipe.grounding_steps,
-        seed=job.recipe.seed,
-        modules={"grounding": grounding},
-        optimizers=[optimizer],
-        schedule=cosine,
-        on_progress=job.on_progress,
-        cancel=job.cancel,
-    )
+    run = job.stage("grounding", {"grounding": grounding}, [optimizer], cosine)
     train_grounding(grounding, run)
 
 
 def run_vision(job: Job) -> None:
     """Stage 2."""
-    parts = build(job.recipe.seed, job.folder)
+    parts = build(job.recipe.seed, job.folder, job.device)
     modules = {
         "vision_model": parts.model.mllm.vision_model,
         "mlp1": parts.model.mllm.mlp1,
         "heads": parts.heads,
     }
-    run = StageRun(
-        "vision",
-        job.folder,
-        steps=job.recipe.vision_steps,
-        seed=job.recipe.seed,
-        modules=modules,
-        optimizers=muon_and_adamw(modules, muon_rate=0.02, adamw_rate=1e-3),
-        schedule=cosine,
-        on_progress=job.on_progress,
-        cancel=job.cancel,
-    )
+    run = job.stage("vision", modules, muon_and_adamw(modules, muon_rate=0.02, adamw_rate=1e-3), cosine)
     train_vision(parts.model.mllm, parts.heads, run)
 
 
 def run_language(job: Job) -> None:
     """Stage 3, from stage 2."""
-    parts = build(job.recipe.seed, job.folder)
+    parts = build(job.recipe.seed, job.folder, job.device)
     modules = language_modules(parts.model, parts.heads)
     load_modules(job.state("vision"), {name: modules[name] for name in ("vision_model", "mlp1", "heads")})
-    run = StageRun(
-        "language",
-        job.folder,
-        steps=job.recipe.language_steps,
-        seed=job.recipe.seed,
-        modules=modules,
-        optimizers=language_optimizers(modules),
-        schedule=late_linear,
-        on_progress=job.on_progress,
-        cancel=job.cancel,
-        workers=job.workers,
-    )
+    run = job.stage("language", modules, language_optimizers(modules), late_linear)
     packer, loss_of = _language_tools(parts)
     train_language(parts.model, parts.heads, packer, loss_of, run)
 
 
 def run_joint(job: Job) -> None:
     """Stage 4, from stages 1 and 3; writes the checkpoint."""
-    parts = build(job.recipe.seed, job.folder)
+    parts = build(job.recipe.seed, job.folder, job.device)
     modules = {**language_modules(parts.model, parts.heads), "grounding": parts.model.grounding}
     load_stages(job, parts)
-    run = StageRun(
-        "joint",
-        job.folder,
-        steps=job.recipe.joint_steps,
-        seed=job.recipe.seed,
-        modules=modules,
-        optimizers=joint_optimizers(modules, rate=0.12),
-        schedule=cosine,
-        on_progress=job.on_progress,
-        cancel=job.cancel,
-        workers=job.workers,
-    )
+    run = job.stage("joint", modules, joint_optimizers(modules, rate=0.12), cosine)
     packer, loss_of = _language_tools(parts)
     train_joint(parts.model, packer, loss_of, run)
     if job.workers.is_first:
@@ -181,6 +179,18 @@ def use_one_core() -> None:
     """Each process of a run keeps to one core."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """`use_one_core` in this block; the process's own numbers come back after it."""
+    torch_threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    use_one_core()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv2_threads)
 
 
 def _language_tools(parts: Parts) -> tuple[Packer, LanguageLoss]:

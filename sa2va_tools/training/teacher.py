@@ -71,10 +71,10 @@ def blur_prompts(
     count = len(boxes_xyxy)
 
     def uniform() -> Tensor:
-        return torch.rand(count, 1, generator=generator)
+        return torch.rand(count, 1, generator=generator).to(boxes_xyxy.device)
 
     def normal(columns: int) -> Tensor:
-        return torch.randn(count, columns, generator=generator)
+        return torch.randn(count, columns, generator=generator).to(boxes_xyxy.device)
 
     spread = torch.where(uniform() < 0.15, 8.0, 2.0)
     centre = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2 + normal(2) * spread

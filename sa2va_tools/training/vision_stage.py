@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sa2va_tools.model.families.internvl import InternVL, pixel_shuffle
 from sa2va_tools.training.dense_heads import DenseHeads, dense_losses, dense_targets
+from sa2va_tools.training.device import moved
 from sa2va_tools.training.grounding_data import normalise
 from sa2va_tools.training.loop import StageRun
 from sa2va_tools.training.rendering import Clip, sample_clip
@@ -38,16 +39,17 @@ def vision_step(
 ) -> None:
     """One batch of pictures, crowded or as the world has them."""
     moment = 0.0 if crowded else rng.random()
-    clips = [sample_clip(rng, _CROWDED if crowded else _USUAL, (moment,)) for _ in range(BATCH)]
+    clips = [sample_clip(rng, _CROWDED if crowded else _USUAL, (moment,)) for _ in range(run.clips(BATCH))]
     patches, tokens = see(mllm, clips)
-    total, log = dense_losses(heads, patches, tokens, dense_targets(clips, (moment,)))
+    targets = moved(dense_targets(clips, (moment,)), run.device)
+    total, log = dense_losses(heads, patches, tokens, targets)
     suffix = "" if crowded else "_usual"
     run.learn(total, {key + suffix: value for key, value in log.items()})
 
 
 def see(mllm: InternVL, clips: list[Clip]) -> tuple[Tensor, Tensor]:
     """(F, 4K, vision width) patches and (F, K, language width) tokens of all frames of all clips."""
-    pixels = normalise(np.concatenate([clip.frames_thwc for clip in clips]))
+    pixels = normalise(np.concatenate([clip.frames_thwc for clip in clips])).to(mllm.vision_model.device)
     patches = mllm.vision_model(pixel_values=pixels).last_hidden_state[:, 1:]
     return patches, mllm.mlp1(pixel_shuffle(patches, mllm.config.downsample_ratio))
 
@@ -59,7 +61,7 @@ def held_out_accuracy(mllm: InternVL, heads: DenseHeads, *, scenes: int, seed: i
     clips = [sample_clip(rng, recipe) for _ in range(scenes)]
     _, tokens = see(mllm, clips)
     targets = dense_targets(clips, (0.0,))
-    _, _, colour, shape, _, _ = heads.token(tokens).split(heads.sizes, -1)
+    _, _, colour, shape, _, _ = heads.token(tokens).cpu().split(heads.sizes, -1)
     from sa2va_tools.training.world import HELD_OUT
 
     wanted = targets.attributes
