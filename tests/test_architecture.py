@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "engine": {"media", "model", "masks", "store"},
     "tools": {"masks", "store", "engine"},
     "training": {"media", "model", "masks"},
-    "evaluation": {"media", "model", "masks", "training"},
+    "evaluation": {"media", "model", "masks", "store", "engine", "training"},
     "testing": {"media", "model", "masks", "store", "engine"},
     "langchain_sa2va": {"engine", "tools"},
     "sa2va_server": {"media", "model", "masks", "store", "engine", "tools", "training", "evaluation"},

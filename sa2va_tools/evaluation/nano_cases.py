@@ -17,40 +17,78 @@ from sa2va_tools.training.tasks import Turn, TurnRules, make_turn
 from sa2va_tools.training.world import HELD_OUT, SceneRecipe, Split
 
 EXAM_SEED = 20_000_000
-CLIP_FRAMES = 16
+CLIP_FRAMES, LONG_FRAMES = 16, 100
+_TRIES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """A kind of case. `kind` narrows a task down ("colour" of "attribute"); `vary` paraphrases the published
+    wording; `frames` 1 is an image. `crossing` makes objects pass each other, leave and come back, and asks
+    up to three questions a clip."""
+
+    task: str
+    frames: int = 1
+    kind: str | None = None
+    vary: bool = False
+    crossing: bool = False
+
+    @property
+    def video(self) -> bool:
+        return self.frames > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A picture or a clip and one question about it."""
+    """A picture or a clip and what is asked about it."""
 
     clip: Clip
-    turn: Turn
-    split: Split
+    turns: tuple[Turn, ...]
     video: bool
+
+    @property
+    def turn(self) -> Turn:
+        return self.turns[0]
 
     def truth_thw(self, thing: int) -> NDArray[np.bool_]:
         """(T, S, S): where object `thing` is visible."""
         return np.equal(self.clip.ids_thw, thing + 1)
 
 
-def exam_cases(
-    task: str, *, video: bool, split: Split, count: int, seed: int = EXAM_SEED, vary: bool = False
-) -> Iterator[Case]:
-    """`count` cases, one scene each. In the "test" split every question is about a held-out object (or, where
-    it is about the whole picture, about a scene with one). `vary` paraphrases the published wording."""
-    rng = random.Random(f"{seed} {task} {video} {split} {vary}")
-    moments = np.linspace(0, 1, CLIP_FRAMES).tolist() if video else [0.0]
-    made = 0
-    while made < count:
-        clip = sample_clip(rng, SceneRecipe(video=video, split=split), moments)
-        rules = TurnRules(
-            video=video, vary=vary, targets=_targets(clip, split), allow_held_out=split == "test"
-        )
-        turn = make_turn(clip.objects, rng, task, rules)
-        if turn is not None:
-            made += 1
-            yield Case(clip, turn, split, video)
+def exam_cases(exercise: Exercise, split: Split, count: int, seed: int | str = EXAM_SEED) -> Iterator[Case]:
+    """Cases with `count` questions in all. In the "test" split every question is about a held-out object
+    (or, where it is about the whole picture, about a scene with one)."""
+    rng = random.Random(f"{seed} {exercise} {split}")
+    asked = 0
+    while asked < count:
+        case = _sample_case(rng, exercise, split, min(3, count - asked) if exercise.crossing else 1)
+        if case is not None:
+            asked += len(case.turns)
+            yield case
+
+
+def _sample_case(rng: random.Random, exercise: Exercise, split: Split, most: int) -> Case | None:
+    away = 0.25 if exercise.crossing else 0.1
+    recipe = SceneRecipe(
+        video=exercise.video,
+        split=split,
+        leave_share=away,
+        return_share=away if exercise.crossing else 0.0,
+        crossing_share=1.0 if exercise.crossing else 0.0,
+        object_counts=(3, 4, 4, 5) if exercise.crossing else SceneRecipe().object_counts,
+        kept_objects=most,
+    )
+    clip = sample_clip(rng, recipe, np.linspace(0, 1, exercise.frames).tolist())
+    targets = _targets(clip, split)
+    turns: dict[str, Turn] = {}
+    for _ in range(_TRIES if most > 1 or exercise.kind else 1):
+        rules = TurnRules(exercise.video, exercise.vary, targets, allow_held_out=split == "test")
+        turn = make_turn(clip.objects, rng, exercise.task, rules)
+        if turn is not None and exercise.kind in (None, turn.kind):
+            turns[turn.question] = turn
+        if len(turns) == most:
+            break
+    return Case(clip, tuple(turns.values()), exercise.video) if turns else None
 
 
 def _targets(clip: Clip, split: Split) -> tuple[int, ...] | None:

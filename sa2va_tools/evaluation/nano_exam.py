@@ -1,238 +1,268 @@
-"""The pieces of the nano model's exam: one method per ability, each asking the runtime and giving rows."""
+"""The nano model's exam: each ability asked through the runtime that answers users, and marked as raw values.
+
+It knows the model only by its runtime; scores and intervals are made of the values by `nano_eval`.
+"""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.evaluation.metrics import (
-    Overlap,
-    bootstrap,
-    cumulative_iou,
-    mean,
-    mean_iou,
-    overlap,
-    precision_at,
-    region_similarity,
-    share_found,
+from sa2va_tools.evaluation.caption_metrics import compare_masks
+from sa2va_tools.evaluation.metrics import overlap, share_found
+from sa2va_tools.evaluation.nano_cases import (
+    CLIP_FRAMES,
+    LONG_FRAMES,
+    Case,
+    ClipFrames,
+    Exercise,
+    exam_cases,
 )
-from sa2va_tools.evaluation.nano_cases import Case, ClipFrames, exam_cases
-from sa2va_tools.evaluation.nano_report import Row
+from sa2va_tools.evaluation.video_metrics import track_quality
 from sa2va_tools.model.output import ModelAnswer, PointPrompt
 from sa2va_tools.model.prompt import clean_answer
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.progress import CancelToken
-from sa2va_tools.training.world import Split
+from sa2va_tools.training.tasks import Turn
 
-_SPLITS: tuple[Split, ...] = ("test", "train")
 _MAX_NEW_TOKENS = 160
-_WORDS = (
-    ("attribute", False), ("count", False), ("exists", False), ("where", False),
-    ("motion", True), ("count", True), ("attribute", True),
-)  # fmt: skip
+QUESTIONS = "questions, all kinds"
+
+Values = dict[tuple[str, str], list[Any]]
+"""(ability, metric) → one raw value per case: a number, an `Overlap`, or what the metric is made of."""
 
 
 class Exam:
-    """`count` cases per referring row, half as many (at least one) per other row."""
+    """Asks the runtime and marks its answers."""
 
-    def __init__(self, runtime: Sa2vaRuntime, count: int, seed: int, cancel: CancelToken) -> None:
-        self.runtime, self.count, self.seed, self.cancel = runtime, count, seed, cancel
+    def __init__(self, runtime: Sa2vaRuntime, cancel: CancelToken | None = None) -> None:
+        self.runtime, self.cancel = runtime, cancel or CancelToken()
 
-    def parts(self) -> list[tuple[str, Callable[[], list[Row]]]]:
-        """Named pieces of the exam, each giving rows."""
-        parts: list[tuple[str, Callable[[], list[Row]]]] = []
-        for split in _SPLITS:
-            parts += [
-                ("refer, image", partial(self.refer_image, split, vary=False)),
-                ("refer, image, paraphrased", partial(self.refer_image, split, vary=True)),
-                ("refer, video", partial(self.refer_video, split)),
-                ("refuse", partial(self.refuse, split)),
-                ("ground", partial(self.ground, split)),
-                ("describe", partial(self.describe, split)),
-                ("boxes and points", partial(self.boxes_and_points, split)),
-                ("track", partial(self.track, split)),
-                ("region", partial(self.words, "region", video=False, split=split)),
-            ]
-            parts += [(task, partial(self.words, task, video=video, split=split)) for task, video in _WORDS]
-        return parts
+    # ---- masks by words -----------------------------------------------------------------------
 
-    # ---- masks --------------------------------------------------------------------------------
+    def refer_image(self, ability: str, cases: Iterable[Case]) -> Values:
+        values: Values = defaultdict(list)
+        for case in cases:
+            answer = self._answer(case, case.turn)
+            reached = overlap(self._masks(case, answer, 1)[0, 0], case.truth_thw(case.turn.segments[0])[0])
+            for metric in ("cIoU", "gIoU", "Pr@0.5"):
+                values[ability, metric].append(reached)
+            values[f"{ability}: {case.turn.kind}", "gIoU"].append(reached)
+            values["false refusals, image", "share"].append(float("[SEG]" not in answer.text))
+        return values
 
-    def refer_image(self, split: Split, *, vary: bool) -> list[Row]:
-        overlaps: list[Overlap] = []
-        by_kind: dict[str, list[Overlap]] = {}
-        for case in self._cases("refer", video=False, split=split, vary=vary):
-            reached = overlap(
-                self._first_mask(case, self._answer(case)), case.truth_thw(case.turn.segments[0])
-            )
-            overlaps.append(reached)
-            by_kind.setdefault(case.turn.kind, []).append(reached)
-        name = "referring image" + (", paraphrased" if vary else "")
-        rows = [
-            Row(name, split, "cIoU", bootstrap(overlaps, cumulative_iou)),
-            Row(name, split, "gIoU", bootstrap(overlaps, mean_iou)),
-            Row(name, split, "Pr@0.5", bootstrap(overlaps, lambda some: precision_at(some, 0.5))),
-        ]
-        kinds = [] if vary else sorted(by_kind.items())
-        return rows + [Row(f"{name}: {k}", split, "gIoU", bootstrap(some, mean_iou)) for k, some in kinds]
+    def refer_video(self, ability: str, cases: Iterable[Case]) -> Values:
+        """All expressions of a clip are tracked together, each by its answer's first `[SEG]`."""
+        values: Values = defaultdict(list)
+        for case in cases:
+            answers = [self._answer(case, turn) for turn in case.turns]
+            found = [answer.seg_prompts[:1] for answer in answers]
+            tracks = self._tracks(case, np.concatenate(found)) if any(map(len, found)) else None
+            column = 0
+            for turn, prompts in zip(case.turns, found, strict=True):
+                ours = np.zeros_like(case.clip.ids_thw, bool)
+                if tracks is not None and len(prompts):
+                    ours, column = tracks[:, column], column + 1
+                score = track_quality(ours, case.truth_thw(turn.segments[0]))
+                for metric, value in (("J", score.j), ("F", score.f), ("J&F", score.j_and_f)):
+                    values[ability, metric].append(value)
+                values[f"{ability}: {turn.kind}", "J&F"].append(score.j_and_f)
+                values["false refusals, video", "share"].append(float(not len(prompts)))
+        return values
 
-    def refer_video(self, split: Split) -> list[Row]:
-        scores: list[float] = []
-        by_kind: dict[str, list[float]] = {}
-        for case in self._cases("refer", video=True, split=split):
-            ours = self._first_mask(case, self._answer(case))
-            score = region_similarity(ours, case.truth_thw(case.turn.segments[0]))
-            scores.append(score)
-            by_kind.setdefault(case.turn.kind, []).append(score)
-        rows = [Row("referring video", split, "J", bootstrap(scores, mean))]
-        kinds = sorted(by_kind.items())
-        return rows + [Row(f"referring video: {k}", split, "J", bootstrap(some, mean)) for k, some in kinds]
+    def several(self, ability: str, cases: Iterable[Case]) -> Values:
+        """Every wanted object against the mask in its place of the answer; missing ones count 0."""
+        values: Values = defaultdict(list)
+        for case in cases:
+            answer = self._answer(case, case.turn)
+            wanted = case.turn.segments
+            masks = self._masks(case, answer, len(wanted))[0]
+            for thing, mask in zip(wanted, masks, strict=False):
+                values[ability, "gIoU"].append(overlap(mask, case.truth_thw(thing)[0]))
+            values[ability, "right number"].append(float(len(answer.seg_prompts) == len(wanted)))
+        return values
 
-    def boxes_and_points(self, split: Split) -> list[Row]:
+    def refuse(self, ability: str, cases: Iterable[Case]) -> Values:
+        denied = [float("[SEG]" not in self._answer(case, case.turn).text) for case in cases]
+        return {(ability, "share"): denied}
+
+    def ground(self, ability: str, cases: Iterable[Case]) -> Values:
+        """Phrases as a bag; for every true object the mask (on the first frame) behind its phrase."""
+        values: Values = defaultdict(list)
+        for case in cases:
+            answer = self._answer(case, case.turn)
+            clean = clean_answer(answer.text)
+            phrases = [clean.text[slice(*span)] if span else "" for span in clean.phrase_spans]
+            values[ability, "object F1"].append(share_found(phrases, _phrases(case.turn.answer)))
+            masks = self._masks(case, answer, 0)[0]
+            truths = np.stack([case.truth_thw(thing)[0] for thing in case.turn.segments])
+            compared = compare_masks(masks, truths)
+            values[ability, "AP50"].append(compared)
+            values[ability, "mIoU"].append(compared)
+            values[ability, "mask gIoU"] += _phrase_ious(case, phrases, masks)
+        return values
+
+    # ---- masks by places ----------------------------------------------------------------------
+
+    def boxes_and_points(self, ability: str, cases: Iterable[Case]) -> Values:
         """The box of an object, and the point inside it that is farthest from its edge."""
-        boxed: list[Overlap] = []
-        clicked: list[Overlap] = []
-        for case in self._cases("refer", video=False, split=split):
+        values: Values = defaultdict(list)
+        for case in cases:
             truth = case.truth_thw(case.turn.segments[0])[0]
             prompts = [PointPrompt(_corners(truth), (2, 3)), PointPrompt((_middle(truth),), (1,))]
-            masks = self.runtime.masks_from_points(
-                case.clip.frames_thwc[0], prompts, cancel=self.cancel
-            ).masks
-            boxed.append(overlap(masks[0], truth))
-            clicked.append(overlap(masks[1], truth))
-        return [
-            Row("mask from a box, image", split, "gIoU", bootstrap(boxed, mean_iou)),
-            Row("mask from a point, image", split, "gIoU", bootstrap(clicked, mean_iou)),
-        ]
+            picture = case.clip.frames_thwc[0]
+            masks = self.runtime.masks_from_points(picture, prompts, cancel=self.cancel).masks
+            for name, mask in zip(("box", "point"), masks, strict=True):
+                values[f"{ability} {name}, image", "gIoU"].append(overlap(mask, truth))
+        return values
 
-    def track(self, split: Split) -> list[Row]:
+    def track(self, ability: str, cases: Iterable[Case]) -> Values:
         """A right mask on the middle frame, tracked both ways."""
-        scores: list[float] = []
-        for case in self._cases("motion", video=True, split=split):
+        values: Values = defaultdict(list)
+        for case in cases:
             truth = case.truth_thw(case.turn.mentions[0][1])
             middle = len(truth) // 2
             if not truth[middle].any():
                 continue
-            source = ClipFrames(case.clip.frames_thwc)
             ours = np.zeros_like(truth)
-            given = truth[middle][None]
+            source, given = ClipFrames(case.clip.frames_thwc), truth[middle][None]
             for frame in self.runtime.masks_from_masks(source, given, middle, cancel=self.cancel):
                 ours[frame.position] = frame.masks[0]
-            scores.append(region_similarity(ours, truth))
-        return [Row("track from a mask, video", split, "J", bootstrap(scores, mean))] if scores else []
-
-    def ground(self, split: Split) -> list[Row]:
-        """Phrases as a bag, and the mask of each rightly named object against its own."""
-        rows: list[Row] = []
-        for video in (False, True):
-            found: list[float] = []
-            ious: list[float] = []
-            for case in self._cases("ground", video=video, split=split):
-                answer = self._answer(case)
-                clean = clean_answer(answer.text)
-                phrases = [clean.text[slice(*span)] if span else "" for span in clean.phrase_spans]
-                found.append(share_found(phrases, _phrases(case.turn.answer)))
-                if not video:
-                    ious += _phrase_ious(case, phrases, self._masks(case, answer))
-            kind = "video" if video else "image"
-            rows.append(Row(f"grounded caption, {kind}", split, "phrase F1", bootstrap(found, mean)))
-            if ious:
-                rows.append(Row(f"grounded caption, {kind}", split, "mask gIoU", bootstrap(ious, mean)))
-        return rows
+            values[ability, "J&F"].append(track_quality(ours, truth).j_and_f)
+        return values
 
     # ---- words --------------------------------------------------------------------------------
 
-    def refuse(self, split: Split) -> list[Row]:
-        """Absent objects denied, and present ones not denied."""
-        rows: list[Row] = []
-        for video in (False, True):
-            kind = "video" if video else "image"
-            denied = [
-                float("[SEG]" not in self._answer(case).text)
-                for case in self._cases("refuse", video=video, split=split)
-            ]
-            rows.append(Row(f"absent object refused, {kind}", split, "share", bootstrap(denied, mean)))
-        return rows
+    def describe(self, ability: str, cases: Iterable[Case]) -> Values:
+        values: Values = defaultdict(list)
+        for case in cases:
+            said = _said(self._answer(case, case.turn))
+            values[ability, "exact"].append(float(said == case.turn.answer))
+            values[ability, "object F1"].append(share_found(_listed(said), _listed(case.turn.answer)))
+        return values
 
-    def describe(self, split: Split) -> list[Row]:
-        rows: list[Row] = []
-        for video in (False, True):
-            exact: list[float] = []
-            found: list[float] = []
-            for case in self._cases("describe", video=video, split=split):
-                said = _said(self._answer(case))
-                exact.append(float(said == case.turn.answer))
-                found.append(share_found(_listed(said), _listed(case.turn.answer)))
-            kind = "video" if video else "image"
-            rows.append(Row(f"description, {kind}", split, "exact", bootstrap(exact, mean)))
-            rows.append(Row(f"description, {kind}", split, "object F1", bootstrap(found, mean)))
-        return rows
+    def words(self, ability: str, cases: Iterable[Case]) -> Values:
+        """Right word for word."""
+        right = [float(_said(self._answer(case, case.turn)) == case.turn.answer) for case in cases]
+        return {(ability, "exact"): right}
 
-    def words(self, task: str, *, video: bool, split: Split) -> list[Row]:
-        right = [
-            float(_said(self._answer(case)) == case.turn.answer)
-            for case in self._cases(task, video=video, split=split)
-        ]
-        name = f"{task}, {'video' if video else 'image'}"
-        return [Row(name, split, "exact", bootstrap(right, mean))]
+    def question(self, ability: str, cases: Iterable[Case]) -> Values:
+        right = self.words(ability, cases)[ability, "exact"]
+        return {(ability, "exact"): right, (QUESTIONS, "exact"): list(right)}
 
     # ---- speed --------------------------------------------------------------------------------
 
     def speeds(self) -> tuple[tuple[str, float], ...]:
-        """Frames per second of tracking on one core with one and three objects, and seconds per answer."""
-        case = next(exam_cases("refer", video=True, split="train", count=1, seed=self.seed))
+        """On one core: frames per second of tracking one and three objects, seconds per answer about a clip,
+        and seconds for an image's answer with its mask."""
+        case = next(exam_cases(Exercise("refer", CLIP_FRAMES), "train", 1))
         long = ClipFrames(np.concatenate([case.clip.frames_thwc, case.clip.frames_thwc[::-1]] * 2))
-        prompt = self._answer(case).seg_prompts
-        if not len(prompt):
-            prompt = np.zeros((1, self.runtime.config.grounding.hidden_dim), np.float32)
+        prompt = np.zeros((1, self.runtime.config.grounding.hidden_dim), np.float32)
+        found = self._answer(case, case.turn).seg_prompts
+        prompt = found[:1] if len(found) else prompt
         speeds: list[tuple[str, float]] = []
         for objects in (1, 3):
             began = time.perf_counter()
-            frames = sum(1 for _ in self.runtime.masks_from_words(long, np.repeat(prompt[:1], objects, 0)))
+            frames = sum(1 for _ in self.runtime.masks_from_words(long, np.repeat(prompt, objects, 0)))
             speeds.append((f"frames/s, {objects} object(s)", frames / (time.perf_counter() - began)))
-        began = time.perf_counter()
-        for _ in range(5):
-            self._answer(case)
-        speeds.append(("s per answer about a clip", (time.perf_counter() - began) / 5))
+        image = next(exam_cases(Exercise("refer"), "train", 1))
+        answers: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("s per answer about a clip", lambda: self._answer(case, case.turn)),
+            ("s per image, answer and mask", lambda: self._masks(image, self._answer(image, image.turn), 1)),
+        )
+        for name, ask in answers:
+            began = time.perf_counter()
+            for _ in range(5):
+                ask()
+            speeds.append((name, (time.perf_counter() - began) / 5))
         return tuple(speeds)
 
     # ---- asking -------------------------------------------------------------------------------
 
-    def _cases(self, task: str, *, video: bool, split: Split, vary: bool = False) -> Iterator[Case]:
-        count = self.count if task == "refer" else max(1, self.count // 2)
-        return exam_cases(task, video=video, split=split, count=count, seed=self.seed, vary=vary)
-
-    def _answer(self, case: Case) -> ModelAnswer:
+    def _answer(self, case: Case, turn: Turn) -> ModelAnswer:
         self.cancel.raise_if_cancelled()
         frames = case.clip.frames_thwc
-        if case.turn.regions:
-            question = case.turn.question.removeprefix("<image>")
-            mask = case.clip.mask_hw(case.turn.regions[0])
+        if turn.regions:
+            question = turn.question.removeprefix("<image>")
+            mask = case.clip.mask_hw(turn.regions[0])
             return self.runtime.caption(frames[0], mask, question, max_new_tokens=_MAX_NEW_TOKENS)[0]
         seen = np.linspace(0, len(frames) - 1, self.runtime.config.chat_frames).astype(int)
         pictures = [frames[i] for i in seen] if case.video else [frames[0]]
         visual = self.runtime.look(pictures, video=case.video)
-        return self.runtime.answer(case.turn.question, visual, max_new_tokens=_MAX_NEW_TOKENS)
+        return self.runtime.answer(turn.question, visual, max_new_tokens=_MAX_NEW_TOKENS)
 
-    def _masks(self, case: Case, answer: ModelAnswer) -> NDArray[np.bool_]:
+    def _tracks(self, case: Case, prompts: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(T, objects, S, S)"""
         source = ClipFrames(case.clip.frames_thwc)
-        masks = np.zeros((len(source), len(answer.seg_prompts), *case.clip.ids_thw.shape[1:]), bool)
-        if len(answer.seg_prompts):
-            for frame in self.runtime.masks_from_words(source, answer.seg_prompts, cancel=self.cancel):
-                masks[frame.position] = frame.masks
+        masks = np.zeros((len(source), len(prompts), *case.clip.ids_thw.shape[1:]), bool)
+        for frame in self.runtime.masks_from_words(source, prompts, cancel=self.cancel):
+            masks[frame.position] = frame.masks
         return masks
 
-    def _first_mask(self, case: Case, answer: ModelAnswer) -> NDArray[np.bool_]:
-        """(T, S, S): the first object of the answer, nothing where it found none."""
-        masks = self._masks(case, answer)
-        return masks[:, 0] if masks.shape[1] else np.zeros_like(case.clip.ids_thw, bool)
+    def _masks(self, case: Case, answer: ModelAnswer, least: int) -> NDArray[np.bool_]:
+        """(1, objects, S, S) on the first frame, filled up with empty masks to `least` objects."""
+        count = len(answer.seg_prompts)
+        masks = np.zeros((1, max(count, least), *case.clip.ids_thw.shape[1:]), bool)
+        if count:
+            source = ClipFrames(case.clip.frames_thwc[:1])
+            for frame in self.runtime.masks_from_words(source, answer.seg_prompts, cancel=self.cancel):
+                masks[0, :count] = frame.masks
+        return masks
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An ability's name, what is asked, and the method of `Exam` that asks."""
+
+    name: str
+    exercise: Exercise
+    ask: Callable[[Exam, str, Iterable[Case]], Values]
+
+
+def _question(kind: str, task: str, *, video: bool = False, narrowed: bool = False) -> Part:
+    exercise = Exercise(task, CLIP_FRAMES if video else 1, kind if narrowed else None)
+    return Part(f"question: {kind}, {'video' if video else 'image'}", exercise, Exam.question)
+
+
+def _both(name: str, task: str, ask: Callable[[Exam, str, Iterable[Case]], Values]) -> tuple[Part, Part]:
+    return (
+        Part(f"{name}, image", Exercise(task), ask),
+        Part(f"{name}, video", Exercise(task, CLIP_FRAMES), ask),
+    )
+
+
+PARTS = (
+    Part("referring image", Exercise("refer"), Exam.refer_image),
+    Part("referring image, paraphrased", Exercise("refer", vary=True), Exam.refer_image),
+    Part("referring video, 16 frames", Exercise("refer", CLIP_FRAMES), Exam.refer_video),
+    Part("referring video, 100 frames", Exercise("refer", LONG_FRAMES, crossing=True), Exam.refer_video),
+    *_both("several at once", "several", Exam.several),
+    *_both("absent object refused", "refuse", Exam.refuse),
+    *_both("grounded caption", "ground", Exam.ground),
+    *_both("description", "describe", Exam.describe),
+    Part("region caption, image", Exercise("region"), Exam.words),
+    Part("mask from a", Exercise("refer"), Exam.boxes_and_points),
+    Part("track from a mask, video", Exercise("motion", CLIP_FRAMES), Exam.track),
+    _question("colour", "attribute", narrowed=True),
+    _question("shape", "attribute", narrowed=True),
+    _question("size", "attribute", narrowed=True),
+    _question("count", "count"),
+    _question("exists", "exists"),
+    _question("where", "where"),
+    _question("motion", "motion", video=True),
+    _question("colour", "attribute", video=True, narrowed=True),
+    _question("shape", "attribute", video=True, narrowed=True),
+    _question("count", "count", video=True),
+    _question("exists", "exists", video=True),
+)
 
 
 def _said(answer: ModelAnswer) -> str:
@@ -248,7 +278,7 @@ def _listed(text: str) -> list[str]:
     return re.split(r", | and ", text.removeprefix("There is ").removesuffix("."))
 
 
-def _phrase_ious(case: Case, phrases: Sequence[str], masks_tnhw: NDArray[np.bool_]) -> list[float]:
+def _phrase_ious(case: Case, phrases: Sequence[str], masks_nhw: NDArray[np.bool_]) -> list[float]:
     """For every true object, the IoU of the mask behind its phrase; 0 where it was not named."""
     said = list(enumerate(phrases))
     ious = []
@@ -258,7 +288,7 @@ def _phrase_ious(case: Case, phrases: Sequence[str], masks_tnhw: NDArray[np.bool
             ious.append(0.0)
             continue
         said.remove(mine)
-        ious.append(overlap(masks_tnhw[0, mine[0]], case.truth_thw(thing)[0]).iou)
+        ious.append(overlap(masks_nhw[mine[0]], case.truth_thw(thing)[0]).iou)
     return ious
 
 

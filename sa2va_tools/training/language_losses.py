@@ -257,7 +257,8 @@ def _covers(batch: Batch) -> Tensor:
 
 
 def token_weights(tokenizer: Tokenizer) -> Tensor:
-    """(V,): 1 for words that carry content, more for numbers (one word is the whole answer), less for list marks, least for the template's words."""
+    """(V,): 1 for words that carry content, more for numbers (one word is the whole answer), less for list
+    marks, least for the template's words."""
     directions = [motion for motion in MOTIONS if motion != "still"]
     words = [*COLOURS, *SHAPES, *SIZES, *directions, "moving", "standing", "top", "bottom", "middle"]
     words += ["Yes", "No", "Sure", "There", "in", "on", "at"]

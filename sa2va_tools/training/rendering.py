@@ -85,7 +85,9 @@ def render(objects: tuple[ShapeObject, ...], progress: Sequence[float], rng: ran
 def outline_xy(shape: ShapeObject, progress: float) -> NDArray[np.float64]:
     """(K, 2) corners of the outline, in pixels."""
     cos, sin = math.cos(shape.rotation), math.sin(shape.rotation)
-    turned = unit_outline(SHAPES[shape.shape], round(shape.style * _STYLES) / _STYLES) @ np.array([[cos, sin], [-sin, cos]])
+    turned = unit_outline(SHAPES[shape.shape], round(shape.style * _STYLES) / _STYLES) @ np.array(
+        [[cos, sin], [-sin, cos]]
+    )
     return turned * shape.radius_xy * shape.scale_at(progress) + shape.centre_at(progress)
 
 

@@ -162,9 +162,10 @@ def _several(objects: Sequence[ShapeObject], index: int, rng: random.Random, rul
     elif form < 0.5:
         words, chosen = f"all {plural('object')}", order
     elif form < 0.75 or any(o.colour is None for o in objects):
-        words, chosen = f"all {plural(SHAPES[thing.shape])}", [
-            i for i in order if objects[i].shape == thing.shape
-        ]
+        words, chosen = (
+            f"all {plural(SHAPES[thing.shape])}",
+            [i for i in order if objects[i].shape == thing.shape],
+        )
     else:
         words = f"all {COLOURS[thing.colour or 0]} {plural('object')}"
         chosen = [i for i in order if objects[i].colour == thing.colour]

@@ -107,7 +107,8 @@ class SceneRecipe:
     `unnamed_share` of the objects gets a random paint; `motion_share` scales every way (short clips see a
     part of a motion); `leave_share` of the moving objects leaves the picture; `return_share` turns back; in
     `crossing_share` of the scenes one object passes over or behind another on its way; `free_size_share` of
-    the objects may be of any size, also of one that is neither small nor large.
+    the objects may be of any size, also of one that is neither small nor large. A "test" scene has up to
+    `kept_objects` held-out objects on purpose.
     """
 
     video: bool = False
@@ -119,6 +120,7 @@ class SceneRecipe:
     return_share: float = 0.0
     crossing_share: float = 0.0
     free_size_share: float = 0.12
+    kept_objects: int = 1
 
 
 def paint_distance(rgb: Rgb, colour: int) -> float:
@@ -154,7 +156,7 @@ def sample_scene(rng: random.Random, recipe: SceneRecipe) -> tuple[ShapeObject, 
         aspect = rng.choice(_ASPECTS) * rng.uniform(0.92, 1.08)
         objects: list[ShapeObject] = []
         for position in range(count):
-            must_be_held_out = recipe.split == "test" and position == 0
+            must_be_held_out = recipe.split == "test" and position < recipe.kept_objects
             for _ in range(40):
                 candidate = _sample_object(rng, recipe, objects, aspect, must_be_held_out)
                 if candidate is not None and all(_are_apart(candidate, other) for other in objects):

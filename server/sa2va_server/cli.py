@@ -274,7 +274,13 @@ def train_nano(
 @with_session
 def eval_nano(
     session: Session,
-    n: Annotated[int, typer.Option("--n", min=1, help="Scenes per task.")] = 150,
+    n: Annotated[int, typer.Option("--n", min=1, help="Held-out questions per row.")] = 300,
+    foreign: Annotated[
+        int, typer.Option("--foreign", min=0, help="Files of another renderer, beside them.")
+    ] = 120,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes, one core each. Default: all cores.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the scores there, as JSON.")
     ] = None,
@@ -282,7 +288,7 @@ def eval_nano(
     """Score the nano model on scenes that it never saw."""
     from sa2va_server.cli_commands import eval_command
 
-    eval_command(session, n, out)
+    eval_command(session, n, foreign, workers, out)
 
 
 def _range(start: float | None, end: float | None, stride: int) -> dict[str, Any]:

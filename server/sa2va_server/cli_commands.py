@@ -6,6 +6,7 @@ Imported by a command when it runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,14 +143,21 @@ def train_command(session: Session, out: Path, *, smoke: bool, minutes: float | 
         say(session, [f"Checkpoint: {trained.checkpoint}", f"Logs and states: {trained.run}"])
 
 
-def eval_command(session: Session, n: int, out: Path | None) -> None:
+def eval_command(session: Session, n: int, foreign: int, workers: int | None, out: Path | None) -> None:
     """Print the scores; with `out` also write them there as JSON."""
     from sa2va_tools.evaluation.nano_eval import evaluate_nano
     from sa2va_tools.model.checkpoints import checkpoint_folder
 
     folder = checkpoint_folder(session.settings().model)
     with session.working() as (on_progress, cancel):
-        report = evaluate_nano(folder, n=n, on_progress=on_progress, cancel=cancel)
+        report = evaluate_nano(
+            folder,
+            n=n,
+            foreign=foreign,
+            workers=workers or os.cpu_count() or 1,
+            on_progress=on_progress,
+            cancel=cancel,
+        )
     if out is not None:
         atomic.write_bytes(out, f"{report.to_json()}\n".encode())
     say(session, [report.to_json() if session.as_json else report.to_text()])
