@@ -8,6 +8,7 @@ import re
 import pytest
 
 from sa2va_tools.model.prompt import GROUND_IMAGE, segment_question
+from sa2va_tools.training.expressions import noun, refer
 from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS, TurnRules, make_turn, sample_turns
 from sa2va_tools.training.world import COLOURS, HELD_OUT, HELD_OUT_NAMES, SHAPES, SceneRecipe, sample_scene
 
@@ -143,3 +144,63 @@ def test_sampling_gives_the_wanted_number_where_the_scene_allows():
     rng = random.Random(3)
     objects = sample_scene(rng, SceneRecipe(object_counts=(3,)))
     assert len(sample_turns(objects, rng, 6, IMAGE_TASKS, TurnRules(video=False))) == 6
+
+
+def test_relations_hold_for_one_object_alone():
+    checked = 0
+    for seed in range(400):
+        rng = random.Random(seed)
+        objects = sample_scene(rng, SceneRecipe(object_counts=(3, 4)))
+        for index in range(len(objects)):
+            found = refer(objects, index, rng, video=False)
+            if found is None or found.kind != "relation":
+                continue
+            checked += 1
+            base, words, landmark = re.fullmatch(
+                r"(\w+) (to the left of|to the right of|above|below) the (\w+ \w+)", found.text
+            ).groups()
+            (anchor,) = [o for o in objects if noun(o, ("colour", "shape")) == landmark]
+            axis, side = {
+                "to the left of": (0, -1),
+                "to the right of": (0, 1),
+                "above": (1, -1),
+                "below": (1, 1),
+            }[words]
+            fitting = [
+                o
+                for o in objects
+                if o is not anchor
+                and base in ("object", SHAPES[o.shape])
+                and side * (o.start_xy[axis] - anchor.start_xy[axis]) > 0
+            ]
+            assert fitting == [objects[index]]
+    assert checked > 20
+
+
+def test_several_objects_get_a_mark_each():
+    seen = set()
+    for objects, turn in turns("several", video=False, scenes=150):
+        assert turn.answer.count("[SEG]") == len(turn.segments) == len(set(turn.segments))
+        seen.add(len(turn.segments))
+        if "all objects" in turn.question:
+            assert set(turn.segments) == set(range(len(objects)))
+            xs = [objects[i].start_xy[0] for i in turn.segments]
+            assert xs == sorted(xs)
+    assert {1, 2, 3} <= seen
+
+
+def test_counted_objects_are_those_of_the_number():
+    for _, turn in turns("count", video=False):
+        assert turn.answer == f"{len(turn.counted)}."
+
+
+def test_nothing_in_between_is_called_small_or_large():
+    for seed in range(300):
+        rng = random.Random(seed)
+        objects = sample_scene(rng, SceneRecipe(free_size_share=0.6))
+        for task in ("region", "attribute", "refer"):
+            turn = make_turn(objects, rng, task, TurnRules(video=False))
+            said = "" if turn is None else f"{turn.question} {turn.answer}"
+            if re.search(r"\b(small|large)\b", said):
+                (index,) = turn.regions[:1] or turn.segments[:1] or [i for _, i in turn.mentions[:1]]
+                assert objects[index].size_is_clear

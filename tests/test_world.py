@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from sa2va_tools.training.rendering import render, sample_clip
+from sa2va_tools.training.rendering import render, sample_clip, unit_outline
 from sa2va_tools.training.world import (
     COLOUR_KEPT_FROM,
     COLOURS,
@@ -132,3 +132,42 @@ def test_an_object_that_returns_ends_where_it_began():
 def test_frames_are_square_rgb_bytes():
     clip = sample_clip(random.Random(1), SceneRecipe())
     assert clip.frames_thwc.shape == (1, SIDE, SIDE, 3) and clip.frames_thwc.dtype == np.uint8
+
+
+def test_scenes_hold_up_to_five_objects_of_clear_and_unclear_sizes():
+    drawn = scenes(SceneRecipe(), 400)
+    assert {len(scene) for scene in drawn} == {1, 2, 3, 4, 5}
+    sizes = [o for scene in drawn for o in scene]
+    unclear = [o for o in sizes if not o.size_is_clear]
+    assert 0 < len(unclear) < len(sizes) / 8
+    assert all(12 < o.radius < 16 for o in unclear)
+
+
+def covered_share(scene):
+    """The largest part of an object that others hide at some moment after the first."""
+    clip = render(scene, np.linspace(0, 1, 12).tolist(), random.Random(0))
+    visible = np.stack([(clip.ids_thw == i + 1).sum((1, 2)) for i in range(len(scene))], 1)
+    hidden = 1 - visible / np.maximum(clip.areas_tn, 1)
+    return hidden[clip.areas_tn > 0].max()
+
+
+def test_crossing_scenes_cross():
+    usual, crossing = (
+        [covered_share(scene) for scene in scenes(SceneRecipe(video=True, crossing_share=share), 60)]
+        for share in (0.0, 1.0)
+    )
+    assert np.mean(np.array(crossing) > 0.4) > np.mean(np.array(usual) > 0.4) + 0.3
+
+
+def test_what_leaves_and_turns_back_is_seen_again():
+    recipe = SceneRecipe(video=True, leave_share=1.0, return_share=1.0)
+    returning = [o for scene in scenes(recipe) for o in scene if o.turns_back]
+    assert len(returning) > 50
+    for thing in returning:
+        clip = render((thing,), (0.0, 0.5, 1.0), random.Random(0))
+        assert clip.areas_tn[0, 0] > 0 and clip.areas_tn[1, 0] == 0 and clip.areas_tn[2, 0] > 0
+
+
+def test_painters_draw_a_shape_in_different_ways():
+    assert not np.allclose(unit_outline("star", 0.0), unit_outline("star", 1.0))
+    assert np.allclose(unit_outline("square", 0.0), unit_outline("square", 1.0))

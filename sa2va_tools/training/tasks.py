@@ -170,7 +170,8 @@ def _several(objects: Sequence[ShapeObject], index: int, rng: random.Random, rul
         words = f"all {COLOURS[thing.colour or 0]} {plural('object')}"
         chosen = [i for i in order if objects[i].colour == thing.colour]
     the = words if words.startswith("all ") else f"the {words}"
-    answer, mentions = FOUND, ((0, chosen[0]),)
+    answer = FOUND
+    mentions: tuple[tuple[int, int], ...] = ((0, chosen[0]),)
     if len(chosen) > 1:
         answer, mentions = _enumerate(FOUND_SEVERAL, [("[SEG]", "", i) for i in chosen])
     question = segment_question(the, video=rules.video)
@@ -317,9 +318,9 @@ def _attribute(
     words = single_out(objects, index, known)
     if words is None or thing.colour is None or (asked == "size" and not thing.size_is_clear):
         return None
-    colour_forms = (f"What color is the {words}?", f"What colour is the {words}?")
+    colour_forms = [f"What color is the {words}?", f"What colour is the {words}?"]
     if rules.vary:
-        colour_forms += (f"What is the color of the {words}?",)
+        colour_forms.append(f"What is the color of the {words}?")
     question, answer = {
         "colour": (rng.choice(colour_forms), f"It is {COLOURS[thing.colour]}."),
         "shape": (f"What shape is the {words}?", f"It is {with_article(SHAPES[thing.shape])}."),
