@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sa2va_tools import __version__
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.key_frames import FramePlan
+from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
 from sa2va_tools.masks.track import MaskTrack
@@ -24,6 +25,8 @@ from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 if TYPE_CHECKING:
     from sa2va_tools.model.families.base import VisualInput
     from sa2va_tools.model.runtime import Sa2vaRuntime
+
+_WORDS_SHOWN = 5
 
 
 @dataclass(slots=True)
@@ -123,15 +126,25 @@ class Job:
             timings_s={name: round(seconds, 4) for name, seconds in self.seconds.items()},
         )
 
-    def warnings(self, answers: Sequence[ModelAnswer] = ()) -> list[str]:
-        """What is to be said of the media, the checkpoint and the answers."""
-        said = list(self.clip.media.warnings)
-        if self.runtime.config.world:
-            known = self.runtime.config.world.partition(":")[0]
-            said.append(f"{self.runtime.name} is a demo model of a toy world ({known}); the rest is guessed.")
+    def warnings(self, answers: Sequence[ModelAnswer] = (), asked: Sequence[str] = ()) -> list[str]:
+        """What is to be said of the media, the checkpoint, the user's own words `asked` and the answers."""
+        said = [*self.clip.media.warnings, *self._warnings_of_world(asked)]
         if any(answer.truncated for answer in answers):
             said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
         return said
+
+    def _warnings_of_world(self, asked: Sequence[str]) -> list[str]:
+        config, name = self.runtime.config, self.runtime.name
+        if config.world is None:
+            return []
+        said = []
+        strange = unknown_words(asked, config.world_words) if config.world_words else []
+        if strange:
+            listed = ", ".join(f'"{word}"' for word in strange[:_WORDS_SHOWN])
+            more = f" and {len(strange) - _WORDS_SHOWN} more" if len(strange) > _WORDS_SHOWN else ""
+            said.append(f"{name} never learnt {listed}{more}: what it answers there means nothing.")
+        known = config.world if strange else config.world.partition(":")[0]
+        return [*said, f"{name} is a demo model of a toy world ({known}); the rest is guessed."]
 
     def _wrote(self, count: int, part: str) -> None:
         self.on_progress(Progress("answer", count, None, f"writing the answer{part}, {count} tokens"))

@@ -92,7 +92,7 @@ class LocalEngine(StoreBackedEngine):
             plan = plan_chat(job.runtime.config, clip, key_frames)
             answer = job.ask(chat_question(asked), job.look(plan.seen))
             recorder = self._recorder(job, opened, plan, frames=0)
-            warnings = [*plan.warnings, *job.warnings([answer])]
+            warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         text = clean_answer(answer.text).text
         return recorder.answer("describe", asked, text, answer.text, (), warnings)
 
@@ -129,7 +129,8 @@ class LocalEngine(StoreBackedEngine):
                 gate=gate_by_object_score,
             )
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
-            warnings = [*questions.said_once(expressions, wanted), *plan.warnings, *job.warnings(answers)]
+            repeated = questions.said_once(expressions, wanted)
+            warnings = [*repeated, *plan.warnings, *job.warnings(answers, wanted)]
         objects = _objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
         return _segment_result(recorder, "segment", wanted, answers, objects, warnings)
 
@@ -154,7 +155,7 @@ class LocalEngine(StoreBackedEngine):
             answer = job.ask(chat_question(asked), job.look(plan.seen))
             tracks = job.propagate_words(plan, answer.seg_prompts, gate=gate_by_object_score)
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
-            warnings = [*plan.warnings, *job.warnings([answer])]
+            warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         objects = _phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
         text = clean_answer(answer.text).text
         return recorder.answer("ground", asked, text, answer.text, objects, warnings)
@@ -179,7 +180,7 @@ class LocalEngine(StoreBackedEngine):
             masks = self._masks_of(job, wanted, opened, frame, picture)
             answers = job.caption(picture, masks, asked)
             recorder = self._recorder(job, opened, FramePlan("image", (0,), ()), frames=0)
-            warnings = job.warnings([answer for answer, _ in answers])
+            warnings = job.warnings([answer for answer, _ in answers], [question or ""])
         if any(cropped for _, cropped in answers):
             warnings.append("A region was too small for the model's region grid; it was cropped in on.")
         captions = tuple(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model import prompt as words
@@ -87,3 +89,9 @@ def caption_question(question: str | None) -> str:
         if phrase in asked:
             return asked.replace(phrase, "region1", 1)
     return f"{asked} (region1)"
+
+
+def unknown_words(texts: Sequence[str], known: AbstractSet[str]) -> list[str]:
+    """Words of `texts`, each once, that are not among the `known` lower-case ones."""
+    words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
+    return [word for word in dict.fromkeys(words) if word not in known]

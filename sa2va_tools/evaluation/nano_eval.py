@@ -66,7 +66,7 @@ def evaluate_nano(
     (with several workers: between pieces of 50).
     """
     cancel = cancel or CancelToken()
-    exam = Exam(_runtime(model_dir), cancel)
+    exam = Exam(runtime_of(model_dir), cancel)
     pieces = exam_pieces(n)
     answered: dict[Piece, Values] = {}
     for piece, values in _answered(exam, model_dir, pieces, seed, workers):
@@ -115,7 +115,8 @@ def _foreign_rows(
             return foreign_exam(engine, count=count, on_progress=on_progress, cancel=cancel)
 
 
-def _runtime(model_dir: Path) -> Sa2vaRuntime:
+def runtime_of(model_dir: Path) -> Sa2vaRuntime:
+    """The checkpoint as the exam runs it: on one core."""
     return Sa2vaRuntime.load(model_dir, name="nano", device="cpu", threads=1)
 
 
@@ -141,7 +142,7 @@ _own_exam: list[tuple[Exam, int]] = []
 
 
 def _start_worker(model_dir: Path, seed: int) -> None:
-    _own_exam.append((Exam(_runtime(model_dir)), seed))
+    _own_exam.append((Exam(runtime_of(model_dir)), seed))
 
 
 def _work(piece: Piece) -> tuple[Piece, Values]:

@@ -118,6 +118,8 @@ class Sa2vaConfig:
     tie_word_embeddings: bool
     world: str | None
     """Set for a model of a toy world: what it knows, for a warning to users."""
+    world_words: frozenset[str]
+    """All lower-case words that such a model was trained on; empty for a model of the real world."""
     raw: dict[str, Any]
 
     @property
@@ -242,6 +244,7 @@ def _parsed(raw: dict[str, Any], source: str) -> Sa2vaConfig:
         chat_frames=int(raw.get("chat_frames", key_frames)),
         tie_word_embeddings=bool(language.get("tie_word_embeddings", False)),
         world=raw.get("world"),
+        world_words=frozenset(raw.get("world_words", ())),
         raw=raw,
     )
 

@@ -1,7 +1,7 @@
 """Stage 4: both parts together, as in Sa2VA: mask losses reach the language model through `[SEG]`.
 
 Until here the two parts never saw each other; now the mask decoder learns to read what the language model
-really writes. Every fourth step keeps the memory in training.
+really writes. One step in six keeps the memory in training, and one points and boxes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from sa2va_tools.model.sa2va import Sa2VA
 from sa2va_tools.training.grounding_data import cell_cover, normalise
-from sa2va_tools.training.grounding_stage import decoded_loss, video_step
+from sa2va_tools.training.grounding_stage import decoded_loss, image_step, video_step
 from sa2va_tools.training.language_losses import Batch, LanguageLoss, language_batch, read
 from sa2va_tools.training.language_stage import language_optimizers
 from sa2va_tools.training.loop import StageRun
@@ -40,14 +40,18 @@ def joint_optimizers(modules: Mapping[str, nn.Module], *, rate: float) -> list[O
 
 
 def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageRun) -> None:
-    """Images, clips and memory in turn, all weights."""
+    """Images, clips, memory and clicks in turn, all weights."""
     model.train()
     model.requires_grad_(True)
     for step in run:
-        if step.number % 4 == 3:
+        turn = step.number % 6
+        if turn == 2:
             video_step(model.grounding, run, step)
             continue
-        video = step.number % 4 == 1
+        if turn == 5:
+            image_step(model.grounding, run, step, clicks=True)
+            continue
+        video = turn in (1, 4)
         clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
         batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS).on(run.device)
         total, log, prompts = loss_of(batch, read(model.mllm, batch), dense=True)

@@ -12,6 +12,7 @@ from torch import nn
 
 from sa2va_tools.model.families.internvl import InternVL
 from sa2va_tools.model.grounding import Sam2Grounding
+from sa2va_tools.training.tokenizer import world_words
 from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIDE, SIZES
 
 PROMPT_WIDTH = 128
@@ -34,6 +35,7 @@ def nano_config(vocabulary: int) -> dict[str, Any]:
         "model_type": "sa2va_chat",
         "template": "qwen_chat",
         "world": WORLD,
+        "world_words": world_words(),
         "key_frames": KEY_FRAMES,
         "chat_frames": CHAT_FRAMES,
         "downsample_ratio": 0.5,

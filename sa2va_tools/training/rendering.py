@@ -101,7 +101,7 @@ def unit_outline(shape: str, style: float = 0.5) -> NDArray[np.float64]:
         tip, foot = 0.9 + 0.25 * style, 0.6 + 0.25 * style
         return np.array([[0, -tip], [1.0, foot], [-1.0, foot]])
     if shape == "cross":
-        arm = 0.22 + 0.2 * style
+        arm = 0.26 + 0.16 * style
         quarter = np.array([[-arm, -1], [arm, -1], [arm, -arm]])
         turns = [np.array([[0, 1], [-1, 0]]), np.eye(2)]
         corners, turn = [], turns[1]

@@ -192,6 +192,8 @@ def _segment(words: str, rng: random.Random, rules: TurnRules) -> str:
     article = rng.random()
     if rules.vary and article < 0.3:
         the = words if article < 0.2 else with_article(words)
+    if rules.vary and rng.random() < 0.08:
+        the = the[0].upper() + the[1:]
     form = rng.random()
     if not rules.vary or form < 0.45:
         return segment_question(the, video=rules.video)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sa2va_tools.training.world import COLOURS, SHAPES, SceneRecipe, sample_scen
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _VOCABULARY = 720
 _SCENES = 1500
+_MARKS = {"p", "seg", "img", "vp", "context", "user", "assistant"}  # of special tokens and the template
 
 
 def train_tokenizer(seed: int = 0) -> Tokenizer:
@@ -65,3 +67,9 @@ def _corpus(rng: random.Random) -> Iterator[str]:
         for turn in sample_turns(objects, rng, 8, tasks, TurnRules(video=video)):
             yield turn.question.removeprefix("<image>")
             yield turn.answer
+
+
+def world_words() -> list[str]:
+    """Every lower-case word of the questions and answers that the tokenizer was learnt from, sorted."""
+    texts = " ".join(_corpus(random.Random(0))).replace("<p>", " ")
+    return sorted({word for word in re.findall(r"[a-z]+", texts.lower()) if word not in _MARKS})

@@ -49,7 +49,7 @@ _DIRECTION_XY = {0: (-1.0, 0.0), 1: (1.0, 0.0), 2: (0.0, -1.0), 3: (0.0, 1.0)}
 _ALIKE = 75.0  # random paints this close to a named one might be called by its name
 LARGE_FROM_PX = 14.75
 _RADII = ((8.5, 12.5), (17.0, 23.0))  # what "small" and "large" mean
-_ANY_RADIUS = (7.0, 31.0)
+_ANY_RADIUS = (8.0, 31.0)
 _ASPECTS = (1.0, 1.0, 1.0, 4 / 3, 16 / 9, 3 / 4, 9 / 16)
 
 Split = Literal["train", "test"]
