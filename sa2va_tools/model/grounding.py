@@ -96,6 +96,13 @@ class Memory:
     pointer: Tensor
 
 
+class _NoPositions(nn.Module):
+    """In the place of a position encoding that nobody reads."""
+
+    def forward(self, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+        return torch.empty(0, device=device, dtype=dtype)
+
+
 class Sam2Grounding(nn.Module):
     """SAM-2's modules under one roof, with one method per step of its algorithm."""
 
@@ -119,6 +126,9 @@ class Sam2Grounding(nn.Module):
             Sam2VideoMaskDecoder(built.mask_decoder.config) if config.separate_language_mask_decoder else None
         )
         self._positions: dict[tuple[str, str, torch.dtype], Tensor] = {}
+        # The encoder would compute positions of every map of every frame; only the coarsest's are used, once.
+        self._vision_sine = self.vision_encoder.neck.position_encoding
+        self.vision_encoder.neck.position_encoding = _NoPositions()
 
     # ---- frames -------------------------------------------------------------------------------
 
@@ -281,7 +291,7 @@ class Sam2Grounding(nn.Module):
         return self.shared_image_embedding(grid).permute(2, 0, 1)[None].to(self.no_object_pointer.dtype)
 
     def _vision_positions(self, dtype: torch.dtype) -> Tensor:
-        return self._sine("vision", self.vision_encoder.neck.position_encoding, dtype)
+        return self._sine("vision", self._vision_sine, dtype)
 
     def _memory_positions(self, dtype: torch.dtype) -> Tensor:
         return self._sine("memory", self.memory_encoder.position_encoding, dtype)
