@@ -25,6 +25,7 @@ from sa2va_tools.training.world import SIDE, SceneRecipe
 IMAGE_CLIPS, IMAGE_SLOTS = 12, 3
 VIDEO_FRAMES, VIDEO_SLOTS = 18, 2
 MEMORY_FROM = 0.4  # the part of the stage that still images get for themselves
+SHORT_CLIPS, LONG_CLIPS = (3,), (3, 4, 6, 8)
 _FRAME_STEPS = (0.01, 0.03, 1 / 15, 1 / 15, 0.12)  # of the clip's time, from a hundred frames to nine
 
 
@@ -35,7 +36,7 @@ def train_grounding(grounding: Sam2Grounding, run: StageRun) -> None:
         if step.progress < MEMORY_FROM or step.number % 4 == 1:
             image_step(grounding, run, step, clicks=step.number % 2 == 1)
         else:
-            video_step(grounding, run, step)
+            video_step(grounding, run, step, lengths=LONG_CLIPS if step.progress > 0.5 else SHORT_CLIPS)
 
 
 def image_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, clicks: bool) -> None:
@@ -65,15 +66,16 @@ def image_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, clicks: b
     run.learn(total, values)
 
 
-def video_step(grounding: Sam2Grounding, run: StageRun, step: Step) -> None:
-    """A prompt on the first frame (sometimes on some), memory on the others; the image encoder rests."""
+def video_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, lengths: Sequence[int]) -> None:
+    """A prompt on the first frame (sometimes on some), memory on the others; the image encoder rests.
+    `lengths` are numbers of frames to choose from."""
     rng = step.rng
-    frames = rng.choice((3, 4, 6, 8)) if step.progress > 0.5 else 3
+    frames = rng.choice(lengths)
     recipe = SceneRecipe(
         video=True, unnamed_share=0.25, leave_share=0.2, return_share=0.2, crossing_share=0.6
     )
     moments = clip_moments(rng, frames)
-    clips = run.clips(VIDEO_FRAMES // frames)
+    clips = run.clips(VIDEO_FRAMES // frames, least=1)
     batch = grounding_batch(rng, recipe, clips=clips, moments=moments, slots=VIDEO_SLOTS)
     batch = moved(batch, run.device)
     from_masks = rng.random() < 0.2

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from sa2va_tools.model.sa2va import Sa2VA
 from sa2va_tools.training.grounding_data import cell_cover, normalise
-from sa2va_tools.training.grounding_stage import decoded_loss, image_step, video_step
+from sa2va_tools.training.grounding_stage import LONG_CLIPS, decoded_loss, image_step, video_step
 from sa2va_tools.training.language_losses import Batch, LanguageLoss, language_batch, read
 from sa2va_tools.training.language_stage import language_optimizers
 from sa2va_tools.training.loop import StageRun
@@ -46,7 +46,7 @@ def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageR
     for step in run:
         turn = step.number % 6
         if turn == 2:
-            video_step(model.grounding, run, step)
+            video_step(model.grounding, run, step, lengths=LONG_CLIPS)
             continue
         if turn == 5:
             image_step(model.grounding, run, step, clicks=True)
