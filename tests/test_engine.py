@@ -113,6 +113,17 @@ def test_provenance_says_what_was_done(segmented):
     assert any("toy world" in warning for warning in segmented.warnings)
 
 
+def test_words_that_the_toy_model_never_learnt_are_named(engine, media):
+    still = media / "still.png"
+    warnings = engine.segment(still, "the shiny red dragon").warnings
+    assert any('"shiny", "dragon"' in warning for warning in warnings)
+    known = engine.segment(still, "the red circle").warnings
+    assert not any("never learnt" in warning for warning in known)
+    asked = engine.describe(still, "Is there a Red circle and a zebra?").warnings
+    (strange,) = [warning for warning in asked if "never learnt" in warning]
+    assert '"zebra"' in strange and '"red"' not in strange.lower()
+
+
 def test_rle_is_what_pycocotools_reads_at_the_videos_size(segmented):
     track = segmented.objects[0].track
     rle = track.at(3)
