@@ -7,16 +7,16 @@ from typing import Literal
 
 StageName = Literal["grounding", "vision", "language", "joint"]
 STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "joint")
-_SMOKE_STEPS = 36
+_SMOKE_STEPS, _SMOKE_BATCHES = 18, 6  # three rounds; the joint stage has six kinds of step
 
 
 @dataclass(frozen=True, slots=True)
 class NanoRecipe:
     """Steps per stage. The grounding stage runs beside vision and language; the joint stage follows both.
 
-    `batch_share` scales the clips of every batch (at least two stay). `workers` processes each draw a whole
-    batch in every step of the joint stage; they belong to the recipe, for the same seed with another number
-    of them gives other weights.
+    `batch_share` scales the clips of every batch; after `repeats_after` batches a stage draws the same ones
+    again (None: always new ones). `workers` processes each draw a whole batch in every step of the joint
+    stage; they belong to the recipe, for the same seed with another number of them gives other weights.
     """
 
     grounding_steps: int = 3000
@@ -24,6 +24,7 @@ class NanoRecipe:
     language_steps: int = 4000
     joint_steps: int = 2000
     batch_share: float = 1.0
+    repeats_after: int | None = None
     seed: int = 0
     workers: int = 2
 
@@ -39,9 +40,10 @@ class NanoRecipe:
         return self._with_steps({stage: max(2, round(self.steps_of(stage) * share)) for stage in STAGES})
 
     def smoke(self) -> NanoRecipe:
-        """Every stage for a moment, on small batches, in one process: enough for each loss to fall."""
+        """Every stage for a moment in one process, on a few small batches again and again: each loss must
+        fall."""
         small = self._with_steps(dict.fromkeys(STAGES, _SMOKE_STEPS))
-        return replace(small, batch_share=0.25, workers=1)
+        return replace(small, batch_share=1 / 8, repeats_after=_SMOKE_BATCHES, workers=1)
 
     def _with_steps(self, steps: dict[StageName, int]) -> NanoRecipe:
         return replace(

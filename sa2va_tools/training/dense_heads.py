@@ -130,7 +130,7 @@ def dense_losses(
         "has": F.binary_cross_entropy_with_logits(has[..., 0], covered.float()),
         "centre": 2 * F.binary_cross_entropy_with_logits(centre[..., 0], targets.centre.float()),
         "fine": 2 * F.binary_cross_entropy_with_logits(heads.patch(patches), targets.fine),
-        "colour": F.cross_entropy(without(colour[covered], kept_colour), wanted[:, 0], ignore_index=UNNAMED),
+        "colour": _colour_loss(without(colour[covered], kept_colour), wanted[:, 0]),
         "shape": F.cross_entropy(without(shape[covered], kept_shape), wanted[:, 1]),
         "size": F.cross_entropy(size[covered], wanted[:, 2]),
         "place": 4 * F.mse_loss(place[covered], targets.place[covered]),
@@ -145,3 +145,9 @@ def dense_losses(
             "centre_loss": losses["centre"] / 2,
         }
     return torch.stack(list(losses.values())).sum(), log
+
+
+def _colour_loss(logits: Tensor, colours: Tensor) -> Tensor:
+    """Mean over the named paints; 0 where there are none, as in a small batch there may be."""
+    summed = F.cross_entropy(logits, colours, ignore_index=UNNAMED, reduction="sum")
+    return summed / (colours != UNNAMED).sum().clamp(min=1)

@@ -44,7 +44,8 @@ class StageRun:
     Iterate over it for steps, call `learn` once in each. Every `save_every_s`, and when it is cancelled, the
     state goes into `folder/<name>.state.pt`, from which a later run with the same name and folder goes on.
     Means of the values passed to `learn` go into `folder/<name>.csv` every `log_every` steps (None: 25, and
-    more often in a short stage): step, seconds, name, mean. `batch_share` scales what `clips` answers.
+    more often in a short stage): step, seconds, name, mean. `batch_share` scales what `clips` answers; with
+    `repeats_after` a step draws what the one that many before it drew.
     """
 
     def __init__(
@@ -60,13 +61,14 @@ class StageRun:
         save_every_s: float = 90,
         log_every: int | None = None,
         batch_share: float = 1.0,
+        repeats_after: int | None = None,
         device: torch.device = CPU,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
         workers: Workers | None = None,
     ) -> None:
         self.name, self.folder, self.steps, self.seed = name, folder, steps, seed
-        self.device, self._batch_share = device, batch_share
+        self.device, self._batch_share, self._repeats_after = device, batch_share, repeats_after
         self._modules, self._optimizers, self._schedule = modules, optimizers, schedule
         self._save_every_s = save_every_s
         self._log_every = log_every or min(25, max(1, steps // 10))
@@ -88,9 +90,9 @@ class StageRun:
     def csv_path(self) -> Path:
         return self.folder / f"{self.name}.csv"
 
-    def clips(self, count: int) -> int:
-        """How many clips a batch of `count` has in this run; at least two."""
-        return max(2, round(count * self._batch_share))
+    def clips(self, count: int, least: int = 2) -> int:
+        """How many clips a batch of `count` has in this run."""
+        return max(least, round(count * self._batch_share))
 
     def __iter__(self) -> Iterator[Step]:
         last_saved = time.monotonic()
@@ -124,7 +126,8 @@ class StageRun:
             raise
 
     def _step(self, progress: float) -> Step:
-        rng = random.Random(f"{self.name} {self.seed} {self._workers.rank} {self._done}")
+        drawn = self._done % self._repeats_after if self._repeats_after else self._done
+        rng = random.Random(f"{self.name} {self.seed} {self._workers.rank} {drawn}")
         noise = torch.Generator().manual_seed(rng.getrandbits(48))
         return Step(self._done, progress, rng, noise)
 

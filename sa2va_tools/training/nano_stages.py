@@ -76,6 +76,7 @@ class Job:
             optimizers=optimizers,
             schedule=schedule,
             batch_share=self.recipe.batch_share,
+            repeats_after=self.recipe.repeats_after,
             device=self.device,
             on_progress=self.on_progress,
             cancel=self.cancel,
