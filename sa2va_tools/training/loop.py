@@ -81,6 +81,8 @@ class StageRun:
         folder.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             self._resume()
+        if self._workers.is_first:
+            self._forget_what_is_repeated()
 
     @property
     def state_path(self) -> Path:
@@ -168,8 +170,6 @@ class StageRun:
             module.load_state_dict(state["modules"][name])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        if self._workers.is_first:
-            self._forget_what_is_repeated()
 
     def _forget_what_is_repeated(self) -> None:
         """Take out of the log what came after the saved state: it will come again."""

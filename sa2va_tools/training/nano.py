@@ -1,4 +1,4 @@
-"""`train_nano`: the whole course of the nano model, each stage in processes of its own.
+"""`train_nano`: the whole course of the nano model, in processes that run its stages.
 
 The grounding part learns in one process while vision and then language learn in another; they meet in the
 joint stage. Knows the order of stages and how processes are started, watched and stopped; nothing of what
@@ -28,6 +28,7 @@ from sa2va_tools.training.device import training_device
 from sa2va_tools.training.nano_stages import (
     Job,
     one_core,
+    run_all,
     run_grounding,
     run_joint,
     run_language,
@@ -92,7 +93,7 @@ def train_nano(
     tokenizer_of(run)
     job = Job(run, recipe, place, on_progress=on_progress, cancel=cancel or CancelToken())
     if smoke:
-        _train_here(job)
+        run_all(job)
     else:
         _Course(job).go()
     plot_curves(run, run / "curves.png")
@@ -125,13 +126,6 @@ def _check_recipe(kept: Path, recipe: NanoRecipe) -> None:
             f"{kept.parent} holds a run of another recipe: {'; '.join(other)}.",
             hint="Ask for that one to go on with it, or give another folder to start anew.",
         )
-
-
-def _train_here(job: Job) -> None:
-    """All stages one after the other in this process."""
-    with one_core():
-        for stage in (run_grounding, run_vision, run_language, run_joint):
-            stage(job)
 
 
 class _Course:

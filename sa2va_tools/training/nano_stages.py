@@ -113,6 +113,7 @@ def tokenizer_of(run: Path) -> Tokenizer:
     if kept.exists():
         return Tokenizer.from_file(str(kept))
     tokenizer = train_tokenizer()
+    run.mkdir(parents=True, exist_ok=True)
     write_bytes(kept, tokenizer.to_str(pretty=True).encode())
     return tokenizer
 
@@ -158,6 +159,13 @@ def run_joint(job: Job) -> None:
     train_joint(parts.model, packer, loss_of, run)
     if job.workers.is_first:
         export(parts, job.folder / "checkpoint")
+
+
+def run_all(job: Job) -> None:
+    """All stages, one after the other, in this process."""
+    with one_core():
+        for stage in (run_grounding, run_vision, run_language, run_joint):
+            stage(job)
 
 
 def load_stages(job: Job, parts: Parts) -> None:

@@ -260,14 +260,22 @@ def train_nano(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write the checkpoint.")] = Path(
         "runs/nano"
     ),
-    smoke: Annotated[bool, typer.Option("--smoke", help="Every stage for a moment only.")] = False,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.1, help="Time for all stages.")] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Every stage for a moment only, to see that it learns.")
+    ] = False,
+    share: Annotated[
+        float | None,
+        typer.Option("--share", metavar="PART", help="The part of the recipe's steps to take, e.g. 0.1."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
 ) -> None:
-    """Train the nano model on its world of shapes."""
+    """Train the nano model on its world of shapes, on the CPU or with --device cuda on a GPU.
+
+    Stopped and called again, it goes on where it was.
+    """
     from sa2va_server.cli_commands import train_command
 
-    train_command(session, out, smoke=smoke, minutes=minutes, seed=seed)
+    train_command(session, out, smoke=smoke, share=share, seed=seed)
 
 
 @eval_app.command("nano")

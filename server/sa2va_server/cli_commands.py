@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def mcp_command(session: Session, roots: Sequence[Path]) -> None:
         serve_stdio(lambda: _engine_within(session, real), roots=real)
 
 
-def train_command(session: Session, out: Path, *, smoke: bool, minutes: float | None, seed: int) -> None:
+def train_command(session: Session, out: Path, *, smoke: bool, share: float | None, seed: int) -> None:
     """Train into `out`, or go on where an earlier run of the same folder was stopped."""
     from sa2va_tools.training.nano import train_nano
 
@@ -131,16 +131,25 @@ def train_command(session: Session, out: Path, *, smoke: bool, minutes: float | 
         trained = train_nano(
             out,
             smoke=smoke,
-            minutes=minutes,
+            share=share,
             seed=seed,
             device=session.settings().device,
             on_progress=on_progress,
             cancel=cancel,
         )
     if session.as_json:
-        session.emit_json({"checkpoint": str(trained.checkpoint), "run": str(trained.run)})
-    else:
-        say(session, [f"Checkpoint: {trained.checkpoint}", f"Logs and states: {trained.run}"])
+        losses = {stage: asdict(fall) for stage, fall in trained.losses.items()}
+        session.emit_json({"checkpoint": str(trained.checkpoint), "run": str(trained.run), "losses": losses})
+        return
+    fell = (f"{stage} {fall.first:.2f} to {fall.last:.2f}" for stage, fall in trained.losses.items())
+    say(
+        session,
+        [
+            f"Loss, first to last third: {', '.join(fell)}",
+            f"Logs, curves and states: {trained.run}",
+            f"Checkpoint: {trained.checkpoint}",
+        ],
+    )
 
 
 def eval_command(session: Session, n: int, foreign: int, workers: int | None, out: Path | None) -> None:
