@@ -41,9 +41,8 @@ test-slow: $(VENV)/.dev  ## Tests that take minutes
 test-gpu: $(VENV)/.dev  ## Tests that need CUDA
 	$(BIN)/pytest -q -m gpu
 
-train-smoke: $(VENV)/.dev  ## Every stage of the nano's training for a moment, to see that it runs
-	rm -rf runs/smoke
-	$(BIN)/sa2va train nano --smoke --out runs/smoke
+train-smoke: $(VENV)/.dev  ## A hundredth of the nano's training, as it really runs; minutes
+	$(BIN)/pytest -q -m slow tests/test_training_course.py
 
 format: $(VENV)/.dev  ## Put the code into the style that `make test` checks
 	$(BIN)/ruff check --fix .

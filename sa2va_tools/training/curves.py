@@ -108,4 +108,4 @@ def _draw(axes: Any, title: str, curves: dict[str, Curve]) -> None:
     for name, curve in curves.items():
         axes.plot(curve.steps, curve.values, label=name, linewidth=2.5 if name == LOSS else 1.2)
     if curves:
-        axes.legend(fontsize="x-small", ncols=2)
+        axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
