@@ -49,14 +49,6 @@ class Workers:
             parameter.grad = piece.view_as(parameter).clone() if users else None
             start += parameter.numel()
 
-    def agree(self, value: float) -> float:
-        """The first worker's value, for decisions that all must take alike."""
-        if self.count == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(shared, src=0)
-        return float(shared)
-
     def start_alike(self, tensors: Iterable[Tensor]) -> None:
         """Everyone takes over the first worker's parameters and buffers."""
         if self.count > 1:
