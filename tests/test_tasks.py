@@ -111,10 +111,16 @@ def test_grounded_captions_name_all_objects_from_left_to_right():
         assert phrases == [(COLOURS[objects[i].colour], SHAPES[objects[i].shape]) for i in turn.segments]
 
 
-def test_mentions_stand_where_the_description_begins():
+def test_mentions_stand_before_every_word_about_the_looks():
     for objects, turn in turns("describe"):
-        for character, thing in turn.mentions:
-            assert turn.answer[character:].startswith(f" {COLOURS[objects[thing].colour]} ")
+        said = [(turn.answer[character:].split()[0].strip(".,"), thing) for character, thing in turn.mentions]
+        looks = [
+            (word, thing)
+            for thing in dict.fromkeys(thing for _, thing in turn.mentions)
+            for word in (COLOURS[objects[thing].colour], SHAPES[objects[thing].shape])
+        ]
+        assert said == looks
+        assert all(turn.answer[character] == " " for character, _ in turn.mentions)
 
 
 def test_motion_answers_tell_the_motion():

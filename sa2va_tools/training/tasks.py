@@ -242,10 +242,16 @@ def _enumerate(start: str, parts: Sequence[tuple[str, str, int]]) -> tuple[str, 
     for number, (words, ending, index) in enumerate(parts):
         if number:
             text += " and " if number == len(parts) - 1 else ", "
-        # The first content word comes after the article; the space before it belongs to it.
-        mentions.append((len(text) + max(0, words.find(" ")), index))
+        mentions += [(len(text) + place, index) for place in _content(words)]
         text += words + ending
     return text + ".", tuple(mentions)
+
+
+def _content(words: str) -> list[int]:
+    """Where each word of a noun phrase begins, but for the article and for a motion (see `movements`); the
+    space before a word belongs to it. Without an article, where the phrase begins."""
+    looks = _MOTION_WORDS.split(words + " ", 1)[0].rstrip()
+    return [place for place, letter in enumerate(looks) if letter == " "] or [0]
 
 
 def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -261,8 +267,8 @@ def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
     # No line break: the sentence that marks the regions ends with one.
     question = IMAGE + form.replace("region1", "region{number}").format(number=number)
     answer = words[0].upper() + words[1:] + "."
-    mention = ((words.index(" "), index),)
-    return Turn("region", "region", question, answer, (), tuple(regions), mention)
+    mentions = tuple((place, index) for place in _content(words))
+    return Turn("region", "region", question, answer, (), tuple(regions), mentions)
 
 
 def _count(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -328,7 +334,8 @@ def _attribute(
         "shape": (f"What shape is the {words}?", f"It is {with_article(SHAPES[thing.shape])}."),
         "size": (f"Is the {words} small or large?", f"It is {SIZES[thing.size]}."),
     }[asked]  # fmt: skip
-    return Turn("attribute", asked, chat_question(question), answer, mentions=((0, index), (5, index)))
+    mentions = ((0, index), (answer.rindex(" "), index))
+    return Turn("attribute", asked, chat_question(question), answer, mentions=mentions)
 
 
 def _where(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -337,7 +344,9 @@ def _where(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules
     if place is None or words is None or rules.video:
         return None
     question = chat_question(f"Where is the {words}?")
-    return Turn("where", "where", question, f"It is {place}.", mentions=((0, index), (5, index)))
+    answer = f"It is {place}."
+    mentions = ((0, index), (5, index), (answer.rindex(" "), index))
+    return Turn("where", "where", question, answer, mentions=mentions)
 
 
 def _motion(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
