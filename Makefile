@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-gpu train-smoke format docs wheel clean
+.PHONY: help setup demo test lint types pytest test-slow test-gpu train-smoke format docs card wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ format: $(VENV)/.dev  ## Put the code into the style that `make test` checks
 docs: $(VENV)/.dev  ## What is generated in README.md and docs/ARCHITECTURE.md
 	$(BIN)/python docs/layout.py
 	$(BIN)/python docs/snippets.py
+
+card: $(VENV)/.dev  ## Scores, words and pictures of the nano's model card, from its files
+	$(BIN)/python docs/nano_card.py
 
 wheel: $(VENV)/.dev  ## The wheel, in dist/
 	$(PIP) wheel . --no-deps --wheel-dir dist

@@ -1,4 +1,4 @@
-"""Writes what is generated of the nano's model card: its table of scores, its list of words and its pictures."""
+"""Writes what is generated of the nano's model card: its scores, its words and its pictures."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ _SCALE, _GAP, _LINE = 2, 8, 13
 
 def card(page: str) -> str:
     """The page with fresh scores and words."""
-    page = _between(page, "scores", scores_table(json.loads((NANO_FOLDER / "scores.json").read_text("utf-8"))))
-    words = json.loads((NANO_FOLDER / "config.json").read_text("utf-8"))["world_words"]
-    return _between(page, "words", textwrap.fill(" ".join(words), 110))
+    report, config = (
+        json.loads((NANO_FOLDER / name).read_text("utf-8")) for name in ("scores.json", "config.json")
+    )
+    page = _between(page, "scores", scores_table(report))
+    return _between(page, "words", textwrap.fill(" ".join(config["world_words"]), 110))
 
 
 def scores_table(report: dict[str, Any]) -> str:

@@ -76,3 +76,14 @@ def test_examples_run_on_the_nano(example, folder, monkeypatch, capfd):
 def _outline(line: str) -> str:
     """A line of output without what may differ from machine to machine: handles and scores."""
     return re.sub(r"(?<=mask:)\w+|\b[01]\.\d+$", "…", line)
+
+
+def test_the_model_card_shows_the_scores_and_words_of_its_files():
+    page = (NANO_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert runpy.run_path(str(ROOT / "docs" / "nano_card.py"))["card"](page) == page
+
+
+def test_the_pictures_of_the_model_card_are_there():
+    page = (NANO_FOLDER / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    assert pictures and all((NANO_FOLDER / name).resolve().is_file() for name in pictures)
