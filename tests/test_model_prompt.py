@@ -71,6 +71,12 @@ def test_masks_without_a_phrase_have_no_span():
     assert clean_answer("Sure, [SEG].").text == "Sure,."
 
 
+def test_what_joined_marks_alone_goes_with_them():
+    several = clean_answer("Sure, they are [SEG], [SEG] and [SEG].")
+    assert (several.text, several.phrase_spans) == ("Sure, they are.", (None, None, None))
+    assert clean_answer("It is [SEG] and a hat [SEG].").text == "It is and a hat."
+
+
 @pytest.mark.parametrize("raw", ["", "<|im_end|>", "  [SEG]  ", "</p>[SEG]", "<p>[SEG]"])
 def test_odd_answers_do_not_break_cleaning(raw):
     clean = clean_answer(raw)

@@ -140,7 +140,8 @@ class CleanAnswer:
     phrase_spans: tuple[tuple[int, int] | None, ...]
 
 
-_MARKUP = re.compile(r"<p>|</p>|\s*\[SEG\]|<\|[a-z_]+\|>|</s>")
+# Between two marks that follow each other, "," and "and" go with them: nothing would be left to join.
+_MARKUP = re.compile(r"<p>|</p>|(?<=\[SEG\])(?:,| and)(?=\s*\[SEG\])|\s*\[SEG\]|<\|[a-z_]+\|>|</s>")
 
 
 def clean_answer(raw: str) -> CleanAnswer:
