@@ -8,9 +8,19 @@ import re
 import pytest
 
 from sa2va_tools.model.prompt import GROUND_IMAGE, segment_question
-from sa2va_tools.training.expressions import noun, refer
+from sa2va_tools.training.absence import deny
+from sa2va_tools.training.expressions import MOVING, noun, refer
 from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS, TurnRules, make_turn, sample_turns
-from sa2va_tools.training.world import COLOURS, HELD_OUT, HELD_OUT_NAMES, SHAPES, SceneRecipe, sample_scene
+from sa2va_tools.training.world import (
+    COLOURS,
+    HELD_OUT,
+    HELD_OUT_NAMES,
+    SHAPES,
+    SIDE,
+    SIZES,
+    SceneRecipe,
+    sample_scene,
+)
 
 
 def turns(
@@ -210,3 +220,47 @@ def test_nothing_in_between_is_called_small_or_large():
             if re.search(r"\b(small|large)\b", said):
                 (index,) = turn.regions[:1] or turn.segments[:1] or [i for _, i in turn.mentions[:1]]
                 assert objects[index].size_is_clear
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_denials_deny_what_is_not_there(video):
+    kinds = set()
+    for seed in range(400):
+        rng = random.Random(seed)
+        objects = sample_scene(rng, SceneRecipe(video=video))
+        denial = deny(objects, rng, video=video, allow_held_out=False)
+        if denial is None:
+            continue
+        kinds.add((denial.kind, denial.asked.startswith("all ")))
+        wanted = denial.denied.split()
+        fitting = [
+            o
+            for o in objects
+            if (wanted[0] not in SIZES or SIZES[o.size] == wanted[0])
+            and (not set(wanted) & set(COLOURS) or COLOURS[o.colour] in wanted)
+            and (not set(wanted) & set(SHAPES) or SHAPES[o.shape] in wanted)
+            and (not denial.denied.endswith(MOVING) or denial.denied.endswith(MOVING[o.motion]))
+        ]
+        assert fitting == []
+        assert tuple(w for w in wanted if w in COLOURS + SHAPES) not in HELD_OUT_NAMES
+    assert kinds == {("looks", False), ("modifier", False), ("modifier", True)}
+
+
+def test_every_form_of_a_question_of_existence_has_both_answers():
+    answers: dict[str, set[str]] = {}
+    for _, turn in turns("exists", vary=False, scenes=700):
+        words = turn.question.partition("Is there a")[2].rstrip("?").split()[-2:]
+        form = " ".join("shape" if w in SHAPES else w if w == "object" else "colour" for w in words)
+        answers.setdefault(form.removeprefix("colour shape") or "both", set()).add(turn.answer)
+    assert len(answers) >= 3
+    assert all(said == {"Yes, there is.", "No, there is not."} for said in answers.values())
+
+
+def test_the_side_that_is_named_is_the_objects_alone():
+    checked = 0
+    for objects, turn in turns("refer", scenes=900):
+        if "object on the left" in turn.question and not any(c in turn.question for c in COLOURS):
+            left = [i for i, o in enumerate(objects) if o.start_xy[0] < SIDE / 2]
+            assert left == list(turn.segments)
+            checked += 1
+    assert checked > 2

@@ -168,7 +168,7 @@ def test_the_command_line_says_what_is_wrong_with_a_share(run):
 def test_a_short_course_in_processes_of_its_own(tmp_path):
     """Whole batches, always new ones, and a joint stage in two processes."""
     stages: list[Progress] = []
-    trained = train_nano(tmp_path, share=0.01, device="cpu", threads=2, on_progress=stages.append)
+    trained = train_nano(tmp_path, share=0.01, device="cpu", workers=2, on_progress=stages.append)
     assert {report.stage for report in stages} == set(STAGES)
     falls = dict(trained.losses)
     del falls["joint"]  # of ever other tasks, and slow: twenty steps of it show that it runs, and no more

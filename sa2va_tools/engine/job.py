@@ -142,7 +142,7 @@ class Job:
         if strange:
             listed = ", ".join(f'"{word}"' for word in strange[:_WORDS_SHOWN])
             more = f" and {len(strange) - _WORDS_SHOWN} more" if len(strange) > _WORDS_SHOWN else ""
-            said.append(f"{name} never learnt {listed}{more}: what it answers there means nothing.")
+            said.append(f"{name} never learnt {listed}{more}: expect a guess, or an answer to the rest.")
         known = config.world if strange else config.world.partition(":")[0]
         return [*said, f"{name} is a demo model of a toy world ({known}); the rest is guessed."]
 

@@ -12,6 +12,16 @@ from sa2va_tools.model import prompt as words
 
 MAX_EXPRESSIONS = 64
 MAX_CHARACTERS = 2000
+_EMPTY_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """i me my we us our you your he she it its they them their this that these those there here and or
+        but if so then as is are was were be been being do does did don doesn didn can could will would shall
+        should may might must have has had any each every some both also just only very too to of for from by
+        with into onto please want need like let tell get put now which who whose what when how why exactly
+        precisely clearly thanks thank hello""",
+    )
+)
 _MARKUP = (words.IMAGE, *words.SPECIAL_TOKENS, "<|")
 
 
@@ -92,6 +102,8 @@ def caption_question(question: str | None) -> str:
 
 
 def unknown_words(texts: Sequence[str], known: AbstractSet[str]) -> list[str]:
-    """Words of `texts`, each once, that are not among the `known` lower-case ones."""
-    words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
-    return [word for word in dict.fromkeys(words) if word not in known]
+    """Words of `texts`, each once, that are not among the `known` lower-case ones. Words that carry no
+    content ("any", "it's", "I") are left out: a model does not see more or less for them."""
+    found = re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)?", " ".join(texts).lower())
+    plain = (word.partition("'")[0].partition("’")[0] for word in found)
+    return [word for word in dict.fromkeys(plain) if word not in known and word not in _EMPTY_WORDS]

@@ -1,6 +1,7 @@
 """What the nano model is asked in its exam: unseen scenes, with and without held-out colour × shape pairs.
 
-Seeds are far from those of training, whose scenes never hold a held-out pair. It knows nothing of the model.
+Its generators are seeded with words of their own, so no scene is one of training's. It knows nothing of the
+model.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _TRIES = 60
 @dataclass(frozen=True, slots=True)
 class Exercise:
     """A kind of case. `kind` narrows a task down ("colour" of "attribute"); `vary` paraphrases the published
-    wording; `frames` 1 is an image. `crossing` makes objects pass each other, leave and come back, and asks
-    up to three questions a clip."""
+    wording; `frames` 1 is an image. `crossing`: objects hide each other for a while, leave and come back, and
+    up to three of them are asked about. `stays`: the object is in sight in the middle of the clip."""
 
     task: str
     frames: int = 1
     kind: str | None = None
     vary: bool = False
     crossing: bool = False
+    stays: bool = False
 
     @property
     def video(self) -> bool:
@@ -79,16 +81,27 @@ def _sample_case(rng: random.Random, exercise: Exercise, split: Split, most: int
         kept_objects=most,
     )
     clip = sample_clip(rng, recipe, np.linspace(0, 1, exercise.frames).tolist())
+    if exercise.crossing and not _hides_something(clip):
+        return None
     targets = _targets(clip, split)
-    turns: dict[str, Turn] = {}
+    turns: dict[tuple[int, ...], Turn] = {}
     for _ in range(_TRIES if most > 1 or exercise.kind else 1):
         rules = TurnRules(exercise.video, exercise.vary, targets, allow_held_out=split == "test")
         turn = make_turn(clip.objects, rng, exercise.task, rules)
         if turn is not None and exercise.kind in (None, turn.kind):
-            turns[turn.question] = turn
+            turns.setdefault(turn.segments, turn)
         if len(turns) == most:
             break
-    return Case(clip, tuple(turns.values()), exercise.video) if turns else None
+    case = Case(clip, tuple(turns.values()), exercise.video)
+    if exercise.stays and turns and not case.truth_thw(case.turn.mentions[0][1])[exercise.frames // 2].any():
+        return None
+    return case if turns else None
+
+
+def _hides_something(clip: Clip) -> bool:
+    """Is most of some object behind another one at some time?"""
+    visible = np.stack([(clip.ids_thw == i + 1).sum((1, 2)) for i in range(len(clip.objects))], 1)
+    return bool((visible < 0.5 * clip.areas_tn).any())
 
 
 def _targets(clip: Clip, split: Split) -> tuple[int, ...] | None:

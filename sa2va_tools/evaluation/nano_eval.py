@@ -10,11 +10,14 @@ import multiprocessing as mp
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.evaluation.caption_metrics import average_precision, mean_mask_iou
 from sa2va_tools.evaluation.metrics import bootstrap, cumulative_iou, mean, mean_iou, precision_at
 from sa2va_tools.evaluation.nano_cases import EXAM_SEED, exam_cases
@@ -26,7 +29,8 @@ from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore
 from sa2va_tools.settings import Settings
 from sa2va_tools.training.world import Split
 
-_CHUNK = 50
+_CHUNK = 25
+_POLL_S = 0.5
 _TRAINED_SHARE = 3
 """Of trained pairs a third of the cases: they stand beside for comparison."""
 _SCORES: dict[str, Callable[[Sequence[Any]], float]] = {
@@ -35,6 +39,7 @@ _SCORES: dict[str, Callable[[Sequence[Any]], float]] = {
     "Pr@0.5": lambda overlaps: precision_at(overlaps, 0.5),
     "AP50": average_precision,
     "mIoU": mean_mask_iou,
+    "mIoU, missed count 0": lambda pictures: mean_mask_iou(pictures, count_missed=True),
 }
 
 
@@ -62,8 +67,7 @@ def evaluate_nano(
     and `foreign` files of another renderer.
 
     `workers` processes share the work, one core each; speeds are measured afterwards on one core. Raises
-    CheckpointError and its kinds where the checkpoint cannot be loaded, CancelledError between questions
-    (with several workers: between pieces of 50).
+    CheckpointError and its kinds where the checkpoint cannot be loaded, CancelledError when `cancel` is set.
     """
     cancel = cancel or CancelToken()
     exam = Exam(runtime_of(model_dir), cancel)
@@ -75,7 +79,7 @@ def evaluate_nano(
         cancel.raise_if_cancelled()
     rows = rows_of(answered)
     if foreign:
-        rows += _foreign_rows(model_dir, foreign, on_progress, cancel)
+        rows += _foreign_rows(model_dir, foreign, seed, on_progress, cancel)
     megabytes = sum(f.stat().st_size for f in model_dir.iterdir() if f.is_file()) / 1e6
     return NanoReport(rows, exam.speeds(), exam.runtime.revision, megabytes, seed, n)
 
@@ -106,13 +110,13 @@ def rows_of(answered: dict[Piece, Values]) -> tuple[Row, ...]:
 
 
 def _foreign_rows(
-    model_dir: Path, count: int, on_progress: ProgressCallback, cancel: CancelToken
+    model_dir: Path, count: int, seed: int, on_progress: ProgressCallback, cancel: CancelToken
 ) -> tuple[Row, ...]:
     """Through the engine, with a store that is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(store_dir=Path(folder), device="cpu", threads=1)
         with Engine.load(model_dir, settings=settings) as engine:
-            return foreign_exam(engine, count=count, on_progress=on_progress, cancel=cancel)
+            return foreign_exam(engine, count=count, seed=seed, on_progress=on_progress, cancel=cancel)
 
 
 def runtime_of(model_dir: Path) -> Sa2vaRuntime:
@@ -126,8 +130,20 @@ def _answered(
     if workers == 1:
         yield from ((piece, ask(exam, piece, seed)) for piece in pieces)
         return
-    with mp.get_context("spawn").Pool(workers, _start_worker, (model_dir, seed)) as pool:
-        yield from pool.imap_unordered(_work, pieces)
+    context = mp.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (model_dir, seed))
+    try:
+        waiting = {pool.submit(_work, piece) for piece in pieces}
+        while waiting:
+            exam.cancel.raise_if_cancelled()
+            done, waiting = wait(waiting, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    except BrokenProcessPool as error:
+        raise Sa2vaError(
+            "A process of the exam was ended from outside.", hint="Use fewer workers: each needs 0.6 GB."
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def ask(exam: Exam, piece: Piece, seed: int) -> Values:

@@ -27,6 +27,7 @@ from sa2va_tools.evaluation.nano_cases import (
     exam_cases,
 )
 from sa2va_tools.evaluation.video_metrics import track_quality
+from sa2va_tools.media.sampling import first_key_positions, uniform_key_positions
 from sa2va_tools.model.output import ModelAnswer, PointPrompt
 from sa2va_tools.model.prompt import clean_answer
 from sa2va_tools.model.runtime import Sa2vaRuntime
@@ -34,6 +35,7 @@ from sa2va_tools.progress import CancelToken
 from sa2va_tools.training.tasks import Turn
 
 _MAX_NEW_TOKENS = 160
+_FIRST_KEYS, _UNIFORM_KEYS = 3, 5
 QUESTIONS = "questions, all kinds"
 
 Values = dict[tuple[str, str], list[Any]]
@@ -78,21 +80,43 @@ class Exam:
                 values["false refusals, video", "share"].append(float(not len(prompts)))
         return values
 
+    def key_frames(self, ability: str, cases: Iterable[Case]) -> Values:
+        """The same expressions with several key frames, in both modes of grounding."""
+        values: Values = defaultdict(list)
+        for case in cases:
+            truth = case.truth_thw(case.turn.segments[0])
+            answer, length = self._answer(case, case.turn), len(truth)
+            for mode, keys in (
+                ("sa2va", first_key_positions(length, _FIRST_KEYS)),
+                ("sa2va-i", uniform_key_positions(length, _UNIFORM_KEYS)),
+            ):
+                ours = np.zeros_like(truth)
+                if len(answer.seg_prompts):
+                    ours = self._tracks(case, answer.seg_prompts[:1], mode=mode, keys=keys)[:, 0]
+                name = f"{ability} {mode}, {len(keys)} key frames"
+                values[name, "J&F"].append(track_quality(ours, truth).j_and_f)
+        return values
+
     def several(self, ability: str, cases: Iterable[Case]) -> Values:
-        """Every wanted object against the mask in its place of the answer; missing ones count 0."""
+        """Every wanted object against the mask that fits it best, one to one; missing ones count 0. Whether
+        there are too many, too, tells the number."""
         values: Values = defaultdict(list)
         for case in cases:
             answer = self._answer(case, case.turn)
             wanted = case.turn.segments
-            masks = self._masks(case, answer, len(wanted))[0]
-            for thing, mask in zip(wanted, masks, strict=False):
-                values[ability, "gIoU"].append(overlap(mask, case.truth_thw(thing)[0]))
+            truths = np.stack([case.truth_thw(thing)[0] for thing in wanted])
+            compared = compare_masks(self._masks(case, answer, 0)[0], truths)
+            values[ability, "mIoU, missed count 0"].append(compared)
             values[ability, "right number"].append(float(len(answer.seg_prompts) == len(wanted)))
         return values
 
     def refuse(self, ability: str, cases: Iterable[Case]) -> Values:
-        denied = [float("[SEG]" not in self._answer(case, case.turn).text) for case in cases]
-        return {(ability, "share"): denied}
+        values: Values = defaultdict(list)
+        for case in cases:
+            denied = float("[SEG]" not in self._answer(case, case.turn).text)
+            values[ability, "share"].append(denied)
+            values[f"{ability}: {case.turn.kind}", "share"].append(denied)
+        return values
 
     def ground(self, ability: str, cases: Iterable[Case]) -> Values:
         """Phrases as a bag; for every true object the mask (on the first frame) behind its phrase."""
@@ -130,8 +154,6 @@ class Exam:
         for case in cases:
             truth = case.truth_thw(case.turn.mentions[0][1])
             middle = len(truth) // 2
-            if not truth[middle].any():
-                continue
             ours = np.zeros_like(truth)
             source, given = ClipFrames(case.clip.frames_thwc), truth[middle][None]
             for frame in self.runtime.masks_from_masks(source, given, middle, cancel=self.cancel):
@@ -199,11 +221,16 @@ class Exam:
         visual = self.runtime.look(pictures, video=case.video)
         return self.runtime.answer(turn.question, visual, max_new_tokens=_MAX_NEW_TOKENS)
 
-    def _tracks(self, case: Case, prompts: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _tracks(
+        self, case: Case, prompts: NDArray[np.float32], mode: str = "sa2va", keys: Sequence[int] = (0,)
+    ) -> NDArray[np.bool_]:
         """(T, objects, S, S)"""
         source = ClipFrames(case.clip.frames_thwc)
         masks = np.zeros((len(source), len(prompts), *case.clip.ids_thw.shape[1:]), bool)
-        for frame in self.runtime.masks_from_words(source, prompts, cancel=self.cancel):
+        walk = self.runtime.masks_from_words(
+            source, prompts, mode=mode, key_positions=keys, cancel=self.cancel
+        )
+        for frame in walk:
             masks[frame.position] = frame.masks
         return masks
 
@@ -244,13 +271,14 @@ PARTS = (
     Part("referring image, paraphrased", Exercise("refer", vary=True), Exam.refer_image),
     Part("referring video, 16 frames", Exercise("refer", CLIP_FRAMES), Exam.refer_video),
     Part("referring video, 100 frames", Exercise("refer", LONG_FRAMES, crossing=True), Exam.refer_video),
+    Part("referring video, mode", Exercise("refer", CLIP_FRAMES), Exam.key_frames),
     *_both("several at once", "several", Exam.several),
     *_both("absent object refused", "refuse", Exam.refuse),
     *_both("grounded caption", "ground", Exam.ground),
     *_both("description", "describe", Exam.describe),
     Part("region caption, image", Exercise("region"), Exam.words),
     Part("mask from a", Exercise("refer"), Exam.boxes_and_points),
-    Part("track from a mask, video", Exercise("motion", CLIP_FRAMES), Exam.track),
+    Part("track from a mask, video", Exercise("motion", CLIP_FRAMES, stays=True), Exam.track),
     _question("colour", "attribute", narrowed=True),
     _question("shape", "attribute", narrowed=True),
     _question("size", "attribute", narrowed=True),

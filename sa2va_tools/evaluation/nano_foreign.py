@@ -12,19 +12,19 @@ import numpy as np
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.evaluation.foreign_clips import ForeignClip, absent_name, foreign_clip
 from sa2va_tools.evaluation.metrics import bootstrap, mean
+from sa2va_tools.evaluation.nano_cases import EXAM_SEED
 from sa2va_tools.evaluation.nano_report import Row
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.training.world import SHAPES
 
-ABILITY = "another renderer's files"
-FOREIGN_SEED = 31_000_000
+ABILITY = "another renderer's files (all 48 pairs)"
 
 
 def foreign_exam(
     engine: Engine,
     *,
     count: int = 120,
-    seed: int = FOREIGN_SEED,
+    seed: int = EXAM_SEED,
     on_progress: ProgressCallback = ignore_progress,
     cancel: CancelToken | None = None,
 ) -> tuple[Row, ...]:
@@ -35,7 +35,7 @@ def foreign_exam(
         for number in range(count):
             if cancel is not None:
                 cancel.raise_if_cancelled()
-            rng = random.Random(f"{seed} {number}")
+            rng = random.Random(f"{seed} foreign {number}")
             clip = foreign_clip(rng)
             path = Path(folder) / f"{number}.mp4"
             clip.write(path)

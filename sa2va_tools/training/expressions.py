@@ -1,4 +1,4 @@
-"""Words for objects of the shape world: nouns, unique referring expressions, absent ones. Strings only.
+"""Words for objects of the shape world: nouns and unique referring expressions. Strings only.
 
 Every referring expression is checked to fit exactly one object, with room to spare where it compares.
 """
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from sa2va_tools.training.world import (
     COLOURS,
-    HELD_OUT,
+    GROWING,
     MOTIONS,
     SHAPES,
     SIDE,
     SIZES,
+    STILL,
     ShapeObject,
 )
 
@@ -78,13 +79,20 @@ def single_out(objects: Sequence[ShapeObject], index: int, attributes: Sequence[
         return None
     if "size" in attributes and not all(o.size_is_clear for o in objects):
         return None
-    if "motion" in attributes and any(o.turns_back for o in objects):
+    if "motion" in attributes and not _tell_motions_apart(objects, thing):
         return None
     values = [getattr(thing, name) for name in attributes]
     fitting = [o for o in objects if [getattr(o, name) for name in attributes] == values]
     # A random paint has no name, but it may look like one.
     unsure = "colour" in attributes and any(o.colour is None for o in objects)
     return noun(thing, attributes) if len(fitting) == 1 and not unsure else None
+
+
+def _tell_motions_apart(objects: Sequence[ShapeObject], thing: ShapeObject) -> bool:
+    """What turns back has no name for it, and what grows on the spot may pass for standing still."""
+    if any(o.turns_back for o in objects):
+        return False
+    return thing.motion != STILL or all(o.motion != GROWING for o in objects)
 
 
 def refer(
@@ -118,16 +126,17 @@ def _compare(objects: Sequence[ShapeObject], index: int, rng: random.Random) -> 
     rivals = [o for o in objects if o is not thing and noun(o, base_set) == base]
     if not rivals:
         return None
-    x, y = thing.start_xy
+    (x, y), low, high = thing.start_xy, SIDE * 0.46, SIDE * 0.54
+    xs, ys = ([rival.start_xy[axis] for rival in rivals] for axis in (0, 1))
     choices: list[tuple[str, Callable[[ShapeObject], float], float, bool]] = [
         (f"leftmost {base}", lambda o: -o.start_xy[0], _CLEAR_PX, True),
         (f"rightmost {base}", lambda o: o.start_xy[0], _CLEAR_PX, True),
         (f"topmost {base}", lambda o: -o.start_xy[1], _CLEAR_PX, True),
         (f"bottommost {base}", lambda o: o.start_xy[1], _CLEAR_PX, True),
-        (f"{base} on the left", lambda o: -o.start_xy[0], _CLEAR_PX, x < SIDE * 0.45),
-        (f"{base} on the right", lambda o: o.start_xy[0], _CLEAR_PX, x > SIDE * 0.55),
-        (f"{base} at the top", lambda o: -o.start_xy[1], _CLEAR_PX, y < SIDE * 0.45),
-        (f"{base} at the bottom", lambda o: o.start_xy[1], _CLEAR_PX, y > SIDE * 0.55),
+        (f"{base} on the left", lambda o: -o.start_xy[0], _CLEAR_PX, x < low and all(r > high for r in xs)),
+        (f"{base} on the right", lambda o: o.start_xy[0], _CLEAR_PX, x > high and all(r < low for r in xs)),
+        (f"{base} at the top", lambda o: -o.start_xy[1], _CLEAR_PX, y < low and all(r > high for r in ys)),
+        (f"{base} at the bottom", lambda o: o.start_xy[1], _CLEAR_PX, y > high and all(r < low for r in ys)),
         (f"largest {base}", lambda o: o.radius, _CLEAR_RADIUS_PX, True),
         (f"biggest {base}", lambda o: o.radius, _CLEAR_RADIUS_PX, True),
         (f"smallest {base}", lambda o: -o.radius, _CLEAR_RADIUS_PX, True),
@@ -164,31 +173,6 @@ def _relate(objects: Sequence[ShapeObject], index: int, rng: random.Random) -> E
         ]
         if ways[index] > _CLEAR_PX and all(way < -_CLEAR_PX / 3 for way in rivals):
             return Expression(f"{base} {words} the {landmark}", "relation")
-    return None
-
-
-def absent(objects: Sequence[ShapeObject], rng: random.Random, *, allow_held_out: bool) -> str | None:
-    """A noun that fits no object, half of the time nearly (the colour or the shape is there).
-
-    Training never names a held-out pair, not even to deny it: the model would learn that it never is.
-    """
-    if any(o.colour is None for o in objects):
-        return None
-    for _ in range(10):
-        colour, shape = rng.randrange(len(COLOURS)), rng.randrange(len(SHAPES))
-        near = rng.random()
-        if near < 0.35:
-            colour = rng.choice(objects).colour or 0
-        elif near < 0.7:
-            shape = rng.choice(objects).shape
-        form = rng.random()
-        if form < 0.12 and all(o.shape != shape for o in objects):
-            return SHAPES[shape]
-        if form < 0.24 and all(o.colour != colour for o in objects):
-            return f"{COLOURS[colour]} object"
-        held_out = (colour, shape) in HELD_OUT
-        if all((o.colour, o.shape) != (colour, shape) for o in objects) and (allow_held_out or not held_out):
-            return f"{COLOURS[colour]} {SHAPES[shape]}"
     return None
 
 

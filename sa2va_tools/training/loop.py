@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sa2va_tools.atomic import write_bytes
-from sa2va_tools.errors import CancelledError
+from sa2va_tools.errors import CancelledError, Sa2vaError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.training.device import CPU
 from sa2va_tools.training.workers import Workers
+
+_SKIPS_IN_A_ROW = 50
 
 Schedule = Callable[[float], float]
 
@@ -78,6 +80,7 @@ class StageRun:
         self._logged: dict[str, list[Tensor | float]] = defaultdict(list)
         self._elapsed_s = 0.0
         self._done = 0
+        self._skipped = 0
         folder.mkdir(parents=True, exist_ok=True)
         if self.state_path.exists():
             self._resume()
@@ -134,19 +137,28 @@ class StageRun:
         return Step(self._done, progress, rng, noise)
 
     def learn(self, loss: Tensor, values: Mapping[str, Tensor | float]) -> None:
-        """One optimiser step on `loss`; `values` are averaged into the log. A loss that is not finite is
-        skipped, neither learnt nor logged."""
+        """One optimiser step on `loss`; `values` are averaged into the log. A loss or a gradient that is not
+        finite is skipped, neither learnt nor logged. Raises Sa2vaError when steps in a row come to that."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        finite = bool(torch.isfinite(loss))
-        if finite:
+        if torch.isfinite(loss):
             loss.backward()
         modules = self._modules.values()
         self._workers.average_gradients(p for module in modules for p in module.parameters())
-        for module in modules:
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        for optimizer in self._optimizers:
-            optimizer.step()
+        norms = [nn.utils.clip_grad_norm_(module.parameters(), 1.0) for module in modules]
+        steps = all(bool(torch.isfinite(norm)) for norm in norms)
+        if steps:
+            for optimizer in self._optimizers:
+                optimizer.step()
+        finite = steps and bool(torch.isfinite(loss))
+        self._skipped = 0 if finite else self._skipped + 1
+        if self._skipped >= _SKIPS_IN_A_ROW:
+            raise Sa2vaError(
+                f"The {self.name} stage stopped learning: {self._skipped} steps in a row were not finite.",
+                hint="Train anew with another seed; the state saved last may hold the cause.",
+            )
+        if not self._workers.is_first:
+            return
         self._logged["skipped"].append(float(not finite))
         for key, value in {"loss": loss, **values}.items() if finite else ():
             self._logged[key].append(value.detach() if isinstance(value, Tensor) else value)

@@ -66,7 +66,7 @@ def train_nano(
     smoke: bool = False,
     share: float | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    workers: int | None = None,
     seed: int = 0,
     on_progress: ProgressCallback = ignore_progress,
     cancel: CancelToken | None = None,
@@ -74,9 +74,10 @@ def train_nano(
     """Train the nano model from nothing into `out_dir/checkpoint`; called again, it goes on where it was.
 
     `share` is the part of the recipe's steps to take (None: all); `smoke` instead runs every stage for a
-    moment, in this process, to see that each loss falls. `device` is auto, cpu or cuda. On a CPU, `threads`
-    is how many cores the joint stage may use. The same seed, recipe and `threads` give the same weights on a
-    CPU, also when the run was broken off in between; on a GPU as far as its kernels are deterministic.
+    moment, in this process, to see that each loss falls. `device` is auto, cpu or cuda. `workers` is how many
+    processes share the joint stage (None: two on a CPU whatever its cores, one on a GPU). The same seed,
+    recipe and `workers` give the same weights on a CPU, also when the run was broken off in between; on a GPU
+    as far as its kernels are deterministic.
     States, CSV logs and `curves.png` stay in `out_dir/run`.
 
     Raises RequestError for wishes that cannot be, among them another recipe than that of the run in
@@ -85,8 +86,8 @@ def train_nano(
     """
     place = training_device(device)
     figure_class()  # missing, it is missed now and not after the training
-    workers = 1 if place.type == "cuda" else threads or min(2, os.cpu_count() or 1)
-    recipe = _recipe(NanoRecipe(seed=seed, workers=workers), smoke, share)
+    count = _workers(workers, on_gpu=place.type == "cuda")
+    recipe = _recipe(NanoRecipe(seed=seed, workers=count), smoke, share)
     run = out_dir / "run"
     run.mkdir(parents=True, exist_ok=True)
     _check_recipe(run / "recipe.json", recipe)
@@ -99,6 +100,15 @@ def train_nano(
     plot_curves(run, run / "curves.png")
     shutil.copytree(run / "checkpoint", out_dir / "checkpoint", dirs_exist_ok=True)
     return TrainedNano(out_dir / "checkpoint", run, loss_falls(run))
+
+
+def _workers(wanted: int | None, *, on_gpu: bool) -> int:
+    if wanted is not None and (wanted < 1 or (on_gpu and wanted > 1)):
+        raise RequestError(
+            f"{wanted} processes cannot train on this device.",
+            hint="Leave workers out, or give 1 or more; a GPU has one.",
+        )
+    return wanted or (1 if on_gpu else 2)
 
 
 def _recipe(whole: NanoRecipe, smoke: bool, share: float | None) -> NanoRecipe:

@@ -35,7 +35,7 @@ def nano_config(vocabulary: int) -> dict[str, Any]:
         "model_type": "sa2va_chat",
         "template": "qwen_chat",
         "world": WORLD,
-        "world_words": world_words(),
+        "world_words": list(world_words()),
         "key_frames": KEY_FRAMES,
         "chat_frames": CHAT_FRAMES,
         "downsample_ratio": 0.5,

@@ -21,9 +21,9 @@ from sa2va_tools.model.prompt import (
     chat_question,
     segment_question,
 )
+from sa2va_tools.training.absence import absent, deny
 from sa2va_tools.training.expressions import (
     MOVING,
-    absent,
     noun,
     place_of,
     plural,
@@ -112,8 +112,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TurnRules:
-    """How freely to ask. `vary` uses paraphrases beside the published wording; `target_held_out` asks only
-    about held-out objects (for the test), which a training scene has none of."""
+    """How freely to ask. `vary` uses paraphrases beside the published wording; `targets` are the objects that
+    may be asked about (None: all); `allow_held_out` lets held-out pairs be denied, as only an exam may."""
 
     video: bool
     vary: bool = True
@@ -181,10 +181,13 @@ def _several(objects: Sequence[ShapeObject], index: int, rng: random.Random, rul
 
 
 def _refuse(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules) -> Turn | None:
-    words = absent(objects, rng, allow_held_out=rules.allow_held_out)
-    if words is None:
+    denial = deny(objects, rng, video=rules.video, allow_held_out=rules.allow_held_out)
+    if denial is None:
         return None
-    return Turn("refuse", "refuse", _segment(words, rng, rules), f"There is no {words}.")
+    question = _segment(denial.asked, rng, rules)
+    if denial.asked.startswith("all "):
+        question = segment_question(denial.asked, video=rules.video)
+    return Turn("refuse", denial.kind, question, f"There is no {denial.denied}.")
 
 
 def _segment(words: str, rng: random.Random, rules: TurnRules) -> str:
@@ -273,14 +276,20 @@ def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
 
 def _count(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     form, everything = rng.random(), range(len(objects))
-    if form < 0.4:
+    if form < 0.35:
         return _number(plural("object"), list(everything), rng, rules)
-    if form < 0.75:
+    if form < 0.68:
         shape = objects[index].shape if rng.random() < 0.7 else rng.randrange(len(SHAPES))
         alike = [i for i in everything if objects[i].shape == shape]
         return _number(plural(SHAPES[shape]), alike, rng, rules)
     if any(o.colour is None for o in objects):
         return None
+    if form < 0.87:
+        thing = objects[index]
+        alike = [
+            i for i in everything if (objects[i].colour, objects[i].shape) == (thing.colour, thing.shape)
+        ]
+        return _number(f"{COLOURS[thing.colour or 0]} {plural(SHAPES[thing.shape])}", alike, rng, rules)
     colour = objects[index].colour if rng.random() < 0.7 else rng.randrange(len(COLOURS))
     alike = [i for i in everything if objects[i].colour == colour]
     return _number(f"{COLOURS[colour or 0]} {plural('object')}", alike, rng, rules)
@@ -298,7 +307,8 @@ def _number(words: str, counted: list[int], rng: random.Random, rules: TurnRules
 def _exists(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
     if any(o.colour is None for o in objects):
         return None
-    words, answer = noun(objects[index], ("colour", "shape")), "Yes, there is."
+    known = rng.choice((("shape",), ("colour",), *(("colour", "shape"),) * 6))
+    words, answer = noun(objects[index], known), "Yes, there is."
     mentions: tuple[tuple[int, int], ...] = ((0, index),)
     if rng.random() < 0.5:
         missing = absent(objects, rng, allow_held_out=rules.allow_held_out)

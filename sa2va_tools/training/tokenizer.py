@@ -9,6 +9,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -69,7 +70,8 @@ def _corpus(rng: random.Random) -> Iterator[str]:
             yield turn.answer
 
 
-def world_words() -> list[str]:
+@cache
+def world_words() -> tuple[str, ...]:
     """Every lower-case word of the questions and answers that the tokenizer was learnt from, sorted."""
     texts = " ".join(_corpus(random.Random(0))).replace("<p>", " ")
-    return sorted({word for word in re.findall(r"[a-z]+", texts.lower()) if word not in _MARKS})
+    return tuple(sorted({word for word in re.findall(r"[a-z]+", texts.lower()) if word not in _MARKS}))

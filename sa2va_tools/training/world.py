@@ -37,7 +37,7 @@ COLOUR_KEPT_FROM = {shape: colour for colour, shape in HELD_OUT}
 # Several painters' idea of each colour: ours, the pure one, the CSS ones, a dark and a pale one.
 PALETTE: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((220, 40, 40), (255, 0, 0), (200, 20, 30), (178, 34, 34), (150, 10, 15), (240, 70, 65)),
-    ((50, 170, 60), (0, 128, 0), (0, 255, 0), (20, 200, 40), (20, 95, 30), (110, 220, 110)),
+    ((50, 170, 60), (0, 128, 0), (0, 255, 0), (20, 200, 40), (20, 95, 30), (110, 220, 110), (40, 250, 90)),
     ((45, 80, 220), (0, 0, 255), (30, 60, 180), (10, 20, 130), (65, 105, 225), (40, 110, 255)),
     ((240, 220, 50), (255, 255, 0), (250, 230, 20), (215, 195, 20), (255, 245, 110)),
     ((140, 50, 180), (128, 0, 128), (160, 32, 240), (100, 20, 140), (165, 85, 215)),
@@ -83,8 +83,8 @@ class ShapeObject:
 
     @property
     def size_is_clear(self) -> bool:
-        """Is it small or large, and nothing in between?"""
-        return self.radius <= _RADII[0][1] or self.radius >= 0.85 * _RADII[1][0]
+        """Is it small or large all the time, and nothing in between?"""
+        return self.radius * self.growth <= _RADII[0][1] or self.radius >= 0.85 * _RADII[1][0]
 
     @property
     def turns_back(self) -> bool:
@@ -152,17 +152,19 @@ def sample_scene(rng: random.Random, recipe: SceneRecipe) -> tuple[ShapeObject, 
     least one.
     """
     while True:
-        count = rng.choice(recipe.object_counts)
+        crossing = recipe.video and rng.random() < recipe.crossing_share
+        count = max(rng.choice(recipe.object_counts), 2 if crossing else 1)
         aspect = rng.choice(_ASPECTS) * rng.uniform(0.92, 1.08)
         objects: list[ShapeObject] = []
         for position in range(count):
             must_be_held_out = recipe.split == "test" and position < recipe.kept_objects
             for _ in range(40):
-                candidate = _sample_object(rng, recipe, objects, aspect, must_be_held_out)
+                must_move = crossing and position == 1
+                candidate = _sample_object(rng, recipe, objects, aspect, must_be_held_out, must_move)
                 if candidate is not None and all(_are_apart(candidate, other) for other in objects):
                     objects.append(candidate)
                     break
-        if recipe.video and rng.random() < recipe.crossing_share:
+        if crossing:
             objects = _make_cross(rng, objects)
         has_test_pair = any(_is_held_out(o.colour, o.shape) for o in objects)
         if objects and (recipe.split == "train" or has_test_pair):
@@ -180,6 +182,7 @@ def _sample_object(
     others: list[ShapeObject],
     aspect: float,
     must_be_held_out: bool,
+    must_move: bool,
 ) -> ShapeObject | None:
     looks = _sample_looks(rng, recipe, others, must_be_held_out)
     if looks is None:
@@ -189,7 +192,7 @@ def _sample_object(
     if rng.random() < recipe.free_size_share:
         radius = rng.uniform(*_ANY_RADIUS)
     size = int(radius > LARGE_FROM_PX)
-    motion = rng.randrange(len(MOTIONS)) if recipe.video else STILL
+    motion = rng.randrange(len(_DIRECTION_XY) if must_move else len(MOTIONS)) if recipe.video else STILL
     growth = 1.0
     if motion == GROWING:
         growth = rng.uniform(1.45, 1.9)
@@ -271,7 +274,7 @@ def _place(rng: random.Random, recipe: SceneRecipe, drawn: ShapeObject) -> Shape
 def _make_cross(rng: random.Random, objects: list[ShapeObject]) -> list[ShapeObject]:
     """Move one object so that another meets it on its way; as they were, where no try works."""
     movers = [thing for thing in objects if thing.motion in _DIRECTION_XY]
-    for _ in range(12 if movers and len(objects) > 1 else 0):
+    for _ in range(40 if movers and len(objects) > 1 else 0):
         mover = rng.choice(movers)
         met = rng.choice([thing for thing in objects if thing is not mover])
         moment = rng.uniform(0.25, 0.75)

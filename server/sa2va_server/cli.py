@@ -268,6 +268,10 @@ def train_nano(
         typer.Option("--share", metavar="PART", help="The part of the recipe's steps to take, e.g. 0.1."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes of the joint stage: two on a CPU, one on a GPU."),
+    ] = None,
 ) -> None:
     """Train the nano model on its world of shapes, on the CPU or with --device cuda on a GPU.
 
@@ -275,7 +279,7 @@ def train_nano(
     """
     from sa2va_server.cli_commands import train_command
 
-    train_command(session, out, smoke=smoke, share=share, seed=seed)
+    train_command(session, out, smoke=smoke, share=share, seed=seed, workers=workers)
 
 
 @eval_app.command("nano")
@@ -289,14 +293,17 @@ def eval_nano(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes, one core each. Default: all cores.")
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Another exam than the published one, to tune on.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the scores there, as JSON.")
     ] = None,
 ) -> None:
-    """Score the nano model on scenes that it never saw."""
+    """Score the nano model on scenes that it never saw (on the CPU)."""
     from sa2va_server.cli_commands import eval_command
 
-    eval_command(session, n, foreign, workers, out)
+    eval_command(session, n=n, foreign=foreign, workers=workers, seed=seed, out=out)
 
 
 def _range(start: float | None, end: float | None, stride: int) -> dict[str, Any]:

@@ -123,7 +123,9 @@ def mcp_command(session: Session, roots: Sequence[Path]) -> None:
         serve_stdio(lambda: _engine_within(session, real), roots=real)
 
 
-def train_command(session: Session, out: Path, *, smoke: bool, share: float | None, seed: int) -> None:
+def train_command(
+    session: Session, out: Path, *, smoke: bool, share: float | None, seed: int, workers: int | None
+) -> None:
     """Train into `out`, or go on where an earlier run of the same folder was stopped."""
     from sa2va_tools.training.nano import train_nano
 
@@ -133,6 +135,7 @@ def train_command(session: Session, out: Path, *, smoke: bool, share: float | No
             smoke=smoke,
             share=share,
             seed=seed,
+            workers=workers,
             device=session.settings().device,
             on_progress=on_progress,
             cancel=cancel,
@@ -152,24 +155,30 @@ def train_command(session: Session, out: Path, *, smoke: bool, share: float | No
     )
 
 
-def eval_command(session: Session, n: int, foreign: int, workers: int | None, out: Path | None) -> None:
+def eval_command(
+    session: Session, *, n: int, foreign: int, workers: int | None, seed: int | None, out: Path | None
+) -> None:
     """Print the scores; with `out` also write them there as JSON."""
+    from sa2va_tools.evaluation.nano_cases import EXAM_SEED
     from sa2va_tools.evaluation.nano_eval import evaluate_nano
     from sa2va_tools.model.checkpoints import checkpoint_folder
 
     folder = checkpoint_folder(session.settings().model)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
     with session.working() as (on_progress, cancel):
         report = evaluate_nano(
             folder,
             n=n,
             foreign=foreign,
+            seed=EXAM_SEED if seed is None else seed,
             workers=workers or os.cpu_count() or 1,
             on_progress=on_progress,
             cancel=cancel,
         )
+    say(session, [report.to_json() if session.as_json else report.to_text()])
     if out is not None:
         atomic.write_bytes(out, f"{report.to_json()}\n".encode())
-    say(session, [report.to_json() if session.as_json else report.to_text()])
 
 
 @dataclass(frozen=True, slots=True)
