@@ -113,8 +113,8 @@ def test_text_loss_hears_content_words_more():
     logits[0, 1] = 8
     weights = torch.tensor([0.15, 1.0, 1, 1, 1])
     nobody = torch.full((2,), -1)
-    content_right, right = text_loss(logits, torch.tensor([1, 0]), nobody, weights)
-    content_wrong, wrong = text_loss(logits.flip(0), torch.tensor([1, 0]), nobody, weights)
+    content_right, right = text_loss(logits, torch.tensor([1, 0]), nobody, weights, torch.ones(2))
+    content_wrong, wrong = text_loss(logits.flip(0), torch.tensor([1, 0]), nobody, weights, torch.ones(2))
     assert content_right < content_wrong and (right, wrong) == (1, 0)
 
 

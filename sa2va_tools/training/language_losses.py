@@ -39,7 +39,7 @@ VIDEO_MOMENTS = tuple(k / (CHAT_FRAMES - 1) for k in range(CHAT_FRAMES))
 _IMAGE_LAYER, _VIDEO_LAYER = 2, 3  # after which layer tokens must have found their object
 _MOTION_LAYER = 2
 _NAMELESS_SCENES = 0.25
-_TEMPLATE_WEIGHT, _LIST_WEIGHT, _NUMBER_WEIGHT = 0.15, 0.5, 2.0
+_TEMPLATE_WEIGHT, _LIST_WEIGHT = 0.15, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,8 @@ class LanguageLoss:
         answered = labels != IGNORED
         logits = self._mllm.language_model.lm_head(output.hidden[:, :-1][answered])
         kept = packed.kept[:, 1:][answered]
-        return text_loss(logits, labels[answered], kept, self._weights)
+        emphasis = packed.emphasis[:, 1:][answered]
+        return text_loss(logits, labels[answered], kept, self._weights, emphasis)
 
     def _code(self, batch: Batch, output: LanguageOutput) -> tuple[Tensor, Tensor, Tensor]:
         rows, places, _ = batch.packed.segments.unbind(1)
@@ -257,16 +258,13 @@ def _covers(batch: Batch) -> Tensor:
 
 
 def token_weights(tokenizer: Tokenizer) -> Tensor:
-    """(V,): 1 for words that carry content, more for numbers (one word is the whole answer), less for list
-    marks, least for the template's words."""
+    """(V,): 1 for words that carry content, less for list marks, least for the template's words."""
     directions = [motion for motion in MOTIONS if motion != "still"]
     words = [*COLOURS, *SHAPES, *SIZES, *directions, "moving", "standing", "top", "bottom", "middle"]
-    words += ["Yes", "No", "Sure", "There", "in", "on", "at"]
+    words += ["Yes", "No", "Sure", "There", "in", "on", "at", *"0123456789"]
     weights = torch.full((tokenizer.get_vocab_size(),), _TEMPLATE_WEIGHT)
     for word in words:
         _weigh(tokenizer, weights, word, 1.0)
-    for number in "0123456789":
-        _weigh(tokenizer, weights, number, _NUMBER_WEIGHT)
     for mark in (",", "and", "<p>", "</p>", "[SEG]", "an", "<|im_end|>"):
         _weigh(tokenizer, weights, mark, _LIST_WEIGHT)
     return weights

@@ -78,16 +78,18 @@ def without(logits: Tensor, choices: Tensor) -> Tensor:
     return padded.scatter(1, places[:, None], lowest)[:, :-1]
 
 
-def text_loss(logits: Tensor, labels: Tensor, kept: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
+def text_loss(
+    logits: Tensor, labels: Tensor, kept: Tensor, token_weights: Tensor, emphasis: Tensor
+) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropy over N answer tokens, and the accuracy on the words that carry content.
 
     `logits` (N, V), `labels` (N,) long, `token_weights` (V,): 1 for content, less for the template's words,
     which are far more and would drown the rest. `kept` (N,) is a token that takes no part in
-    the choice, or -1.
+    the choice, or -1; `emphasis` (N,) multiplies the weight.
     """
     logits = without(logits, kept)
-    weight = token_weights[labels]
+    content = token_weights[labels] >= 1
+    weight = token_weights[labels] * emphasis
     loss = F.cross_entropy(logits, labels, reduction="none")
-    content = weight >= 1
     right = (logits.argmax(-1) == labels) & content
     return (loss * weight).sum() / weight.sum(), right.sum() / content.sum().clamp(min=1)

@@ -24,10 +24,11 @@ from sa2va_tools.model.prompt import (
 )
 from sa2va_tools.training.dense_heads import TOKEN_CELLS, TOKEN_GRID, token_cover
 from sa2va_tools.training.rendering import Clip
-from sa2va_tools.training.tasks import Turn
+from sa2va_tools.training.tasks import ONE_WORD_ANSWERS, Turn
 from sa2va_tools.training.world import COLOUR_KEPT_FROM, COLOURS, SHAPE_KEPT_FROM, SHAPES, SIDE
 
 IGNORED = -100
+_ONE_WORD_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class PackedBatch:
     position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
     `mentions` (M, 3): row, position of the token that is about to speak of the object, object; `movements`
     (V, 3) likewise for the words of its motion; `counts` (C, 3) likewise for each object of a number;
-    `turn_of_token` (B, L), -1 in prefix and padding.
+    `turn_of_token` (B, L), -1 in prefix and padding; `emphasis` (B, L), how much an answer's words weigh.
     """
 
     ids: Tensor
@@ -64,6 +65,7 @@ class PackedBatch:
     movements: Tensor
     counts: Tensor
     turn_of_token: Tensor
+    emphasis: Tensor
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class _Row:
     kept: list[int]
     positions: list[int]
     turns: list[int]
+    emphasis: list[float]
     region_places: list[int] = field(default_factory=list)
     region_cells: list[int] = field(default_factory=list)
     segments: list[tuple[int, int]] = field(default_factory=list)
@@ -109,7 +112,7 @@ class Packer:
         rows = [self._row(sample) for sample in samples]
         length = max(len(row.ids) for row in rows)
 
-        def padded(values: Sequence[list[int]], fill: int) -> Tensor:
+        def padded(values: Sequence[list[int]] | Sequence[list[float]], fill: float) -> Tensor:
             return torch.tensor([v + [fill] * (length - len(v)) for v in values])
 
         ids = padded([row.ids for row in rows], 0)
@@ -134,12 +137,14 @@ class Packer:
             movements=_triples((b, *m) for b, row in enumerate(rows) for m in row.movements),
             counts=_triples((b, *m) for b, row in enumerate(rows) for m in row.counts),
             turn_of_token=turns.clamp(min=-1),
+            emphasis=padded([row.emphasis for row in rows], 1.0),
         )
 
     def _row(self, sample: Sample) -> _Row:
         prefix = self.prefix(len(sample.clip.frames_thwc))
         start = len(prefix)
-        row = _Row(list(prefix), [IGNORED] * start, [-1] * start, list(range(start)), [-1] * start)
+        nobody = [-1] * start
+        row = _Row(list(prefix), [IGNORED] * start, nobody, list(range(start)), [*nobody], [1.0] * start)
         for number, turn in enumerate(sample.turns):
             question, cells = self.question(turn, sample.clip)
             answer, ends = self._encode(turn.answer + self._end)
@@ -160,6 +165,7 @@ class Packer:
             row.kept += [-1] * len(question) + self._words.kept(answer, ends, turn, sample.clip)
             row.positions += range(start, start + len(tokens))
             row.turns += [number] * len(tokens)
+            row.emphasis += [_ONE_WORD_WEIGHT if turn.task in ONE_WORD_ANSWERS else 1.0] * len(tokens)
         return row
 
     def _encode(self, text: str) -> tuple[list[int], list[int]]:

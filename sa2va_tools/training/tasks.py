@@ -35,12 +35,15 @@ from sa2va_tools.training.world import COLOURS, SHAPES, SIZES, ShapeObject
 
 IMAGE_TASKS = (
     *("refer",) * 6, "several", *("refuse",) * 2, *("ground",) * 2, *("describe",) * 2, *("region",) * 3,
-    *("count",) * 3, *("exists",) * 2, *("attribute",) * 3, *("where",) * 3,
+    *("count",) * 3, *("exists",) * 2, *("attribute",) * 6, *("where",) * 3,
 )  # fmt: skip
 VIDEO_TASKS = (
     *("refer",) * 7, "several", "refuse", *("ground",) * 2, *("describe",) * 2, *("count",) * 2, "exists",
-    *("attribute",) * 2, *("motion",) * 5,
+    *("attribute",) * 4, *("motion",) * 5,
 )  # fmt: skip
+
+ONE_WORD_ANSWERS = frozenset(("count", "exists", "attribute", "where", "motion"))
+"""Tasks whose answers hold one word that counts, where others hold many."""
 
 _SEGMENT_IMAGE = (
     "Can you segment {the} in this image?",
@@ -327,7 +330,7 @@ def _attribute(
     objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
 ) -> Turn | None:
     thing = objects[index]
-    asked = rng.choice(("colour", "colour", "shape", "shape", "size"))
+    asked = rng.choice(("colour", "colour", "shape", "shape", "shape", "shape", "size"))
     known = {
         "colour": rng.choice((("shape",), ("shape",), ("size", "shape"))),
         "shape": rng.choice((("colour",), ("colour",), ("size", "colour"))),
