@@ -70,11 +70,25 @@ def test_packed_turns_are_what_the_prompt_builder_makes(parts, video, tmp_path):
                 pictures += region_tokens([len(c) for c in cells]) if cells else ""
                 text = chat_text(template_named("qwen_chat"), turn.question, pictures)
                 ids = tokenizer.encode(text)
-                question, _ = packer.question(turn, sample.clip)
+                question, _, _ = packer.question(turn, sample.clip)
                 assert ids == packer.prefix(len(batch.moments)) + question
                 alone = family.step(family.embed(torch.tensor([ids]), visual, cells), family.new_cache())
                 packed = output.hidden[row][batch.packed.turn_of_token[row] == number][: len(question)]
                 assert torch.allclose(packed, alone.hidden[-len(question) :], atol=1e-4)
+
+
+def test_the_last_word_of_a_name_is_marked_in_the_question(parts):
+    tokenizer = parts.tokenizer
+    batch = language_batch(
+        random.Random(4), Packer(tokenizer), video=False, clips=6, turns=4, tasks=("attribute",)
+    )
+    marked = {
+        (row, tokenizer.decode([int(batch.packed.ids[row, place])]).strip(), thing)
+        for row, place, thing in batch.packed.mentions.tolist()
+    }
+    for row, sample in enumerate(batch.samples):
+        for turn in sample.turns:
+            assert (row, turn.subject.split()[-1], turn.mentions[0][1]) in marked
 
 
 def test_no_label_is_its_own_kept_word(parts):

@@ -47,9 +47,9 @@ class PackedBatch:
     not be told apart from, or -1 (see `held_out_looks`); `mask` (B, 1, L, L) bool;
     `places` (B, F·K): where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row,
     position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
-    `mentions` (M, 3): row, position of the token that is about to speak of the object, object; `movements`
-    (V, 3) likewise for the words of its motion; `counts` (C, 3) likewise for each object of a number;
-    `turn_of_token` (B, L), -1 in prefix and padding; `emphasis` (B, L), how much an answer's words weigh.
+    `mentions` (M, 3): row, position of a token that is about to speak of the object or ends its name, object;
+    `movements` (V, 3) likewise for the words of its motion; `counts` (C, 3) likewise for each object of a
+    number; `turn_of_token` (B, L), -1 in prefix and padding; `emphasis` (B, L), how much an answer's words weigh.
     """
 
     ids: Tensor
@@ -101,12 +101,16 @@ class Packer:
         """Tokens before the first turn: what `chat_text` begins with."""
         return self._encode(self._before + picture_tokens([1] * frames, TOKEN_CELLS))[0]
 
-    def question(self, turn: Turn, clip: Clip) -> tuple[list[int], list[int]]:
-        """Tokens from the picture to the answer, and the picture cells that its regions repeat."""
+    def question(self, turn: Turn, clip: Clip) -> tuple[list[int], list[int], int | None]:
+        """Tokens from the picture to the answer, the picture cells that its regions repeat, and the token
+        with which its subject ends."""
         regions = [region_cells(clip.mask_hw(i)) for i in turn.regions]
         marks = region_tokens([len(cells) for cells in regions]) if regions else ""
         text = turn.question.replace(IMAGE, marks) + self._after
-        return self._encode(text)[0], [int(c) for cells in regions for c in cells]
+        ids, ends = self._encode(text)
+        subject = text.lower().rfind(turn.subject.lower()) + len(turn.subject)
+        last = next(k for k, end in enumerate(ends) if end >= subject) if turn.subject else None
+        return ids, [int(c) for cells in regions for c in cells], last
 
     def pack(self, samples: Sequence[Sample]) -> PackedBatch:
         rows = [self._row(sample) for sample in samples]
@@ -146,7 +150,7 @@ class Packer:
         nobody = [-1] * start
         row = _Row(list(prefix), [IGNORED] * start, nobody, list(range(start)), [*nobody], [1.0] * start)
         for number, turn in enumerate(sample.turns):
-            question, cells = self.question(turn, sample.clip)
+            question, cells, subject = self.question(turn, sample.clip)
             answer, ends = self._encode(turn.answer + self._end)
             begin = len(row.ids)
             row.region_places += [begin + k for k, t in enumerate(question) if t == self._image_id]
@@ -158,6 +162,8 @@ class Packer:
                 for character, thing in spoken:
                     word = next(k for k, end in enumerate(ends) if end > character)
                     found.append((first + word - 1, thing))
+            if subject is not None:
+                row.mentions.append((begin + subject, turn.mentions[0][1]))
             row.counts += [(first - 1, thing) for thing in turn.counted]
             tokens = question + answer
             row.ids += tokens

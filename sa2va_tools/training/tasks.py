@@ -90,7 +90,8 @@ class Turn:
 
     `segments` are the objects of the answer's `[SEG]` tokens in order, `regions` those that the question
     marks; `mentions` are (character of the answer, object): from there on the answer speaks of it; `counted`
-    are the objects that the answer's number counts;
+    are the objects that the answer's number counts; `subject` are the words of the question that fit the
+    first mentioned object alone;
     `movements` likewise stand before the words of its motion.
     """
 
@@ -102,6 +103,7 @@ class Turn:
     regions: tuple[int, ...] = ()
     mentions: tuple[tuple[int, int], ...] = ()
     counted: tuple[int, ...] = ()
+    subject: str = ""
 
     @property
     def movements(self) -> tuple[tuple[int, int], ...]:
@@ -149,7 +151,8 @@ def _refer(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules
     if found is None:
         return None
     question = _segment(found.text, rng, rules)
-    return Turn("refer", found.kind, question, FOUND, (index,), mentions=((0, index),))
+    mentions = ((0, index),)
+    return Turn("refer", found.kind, question, FOUND, (index,), mentions=mentions, subject=found.text)
 
 
 def _several(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -348,7 +351,7 @@ def _attribute(
         "size": (f"Is the {words} small or large?", f"It is {SIZES[thing.size]}."),
     }[asked]  # fmt: skip
     mentions = ((0, index), (answer.rindex(" "), index))
-    return Turn("attribute", asked, chat_question(question), answer, mentions=mentions)
+    return Turn("attribute", asked, chat_question(question), answer, mentions=mentions, subject=words)
 
 
 def _where(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -359,7 +362,7 @@ def _where(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules
     question = chat_question(f"Where is the {words}?")
     answer = f"It is {place}."
     mentions = ((0, index), (5, index), (answer.rindex(" "), index))
-    return Turn("where", "where", question, answer, mentions=mentions)
+    return Turn("where", "where", question, answer, mentions=mentions, subject=words)
 
 
 def _motion(objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules) -> Turn | None:
@@ -373,7 +376,8 @@ def _motion(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
     )
     answer = f"It is {MOVING[objects[index].motion]}."
     question = chat_question(form.format(words))
-    return Turn("motion", "motion", question, answer, mentions=((0, index), (5, index)))
+    mentions = ((0, index), (5, index))
+    return Turn("motion", "motion", question, answer, mentions=mentions, subject=words)
 
 
 _Maker = Callable[[Sequence[ShapeObject], int, random.Random, TurnRules], Turn | None]
