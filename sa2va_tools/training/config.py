@@ -19,10 +19,10 @@ class NanoRecipe:
     stage; they belong to the recipe, for the same seed with another number of them gives other weights.
     """
 
-    grounding_steps: int = 3000
-    vision_steps: int = 1200
-    language_steps: int = 4000
-    joint_steps: int = 2000
+    grounding_steps: int = 2600
+    vision_steps: int = 900
+    language_steps: int = 3600
+    joint_steps: int = 1400
     batch_share: float = 1.0
     repeats_after: int | None = None
     seed: int = 0

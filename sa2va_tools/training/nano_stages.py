@@ -154,7 +154,7 @@ def run_joint(job: Job) -> None:
     parts = build(job.recipe.seed, job.folder, job.device)
     modules = {**language_modules(parts.model, parts.heads), "grounding": parts.model.grounding}
     load_stages(job, parts)
-    run = job.stage("joint", modules, joint_optimizers(modules, rate=0.12), cosine)
+    run = job.stage("joint", modules, joint_optimizers(modules, rate=0.3), cosine)
     packer, loss_of = _language_tools(parts)
     train_joint(parts.model, packer, loss_of, run)
     if job.workers.is_first:

@@ -49,7 +49,7 @@ class PackedBatch:
     position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
     `mentions` (M, 3): row, position of a token that is about to speak of the object or ends its name, object;
     `movements` (V, 3) likewise for the words of its motion; `counts` (C, 3) likewise for each object of a
-    number; `turn_of_token` (B, L), -1 in prefix and padding; `emphasis` (B, L), how much an answer's words weigh.
+    number; `turn_of_token` (B, L), -1 in prefix and padding; `emphasis` (B, L), what an answer's words weigh.
     """
 
     ids: Tensor
