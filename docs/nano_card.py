@@ -135,4 +135,4 @@ if __name__ == "__main__":
     nano = runtime_of(NANO_FOLDER)
     PICTURES.mkdir(exist_ok=True)
     for name, draw in (("images", images_picture), ("videos", videos_picture)):
-        draw(nano).quantize(64).save(PICTURES / f"{name}.png", optimize=True)
+        draw(nano).quantize(256, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
