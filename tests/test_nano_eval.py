@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.errors import RequestError
 from sa2va_tools.evaluation.foreign_clips import absent_name, foreign_clip
 from sa2va_tools.evaluation.metrics import Interval, mean_iou
 from sa2va_tools.evaluation.nano_cases import EXAM_SEED, ClipFrames, Exercise, exam_cases
-from sa2va_tools.evaluation.nano_eval import Piece, ask, exam_pieces, rows_of
+from sa2va_tools.evaluation.nano_eval import Piece, ask, evaluate_nano, exam_pieces, rows_of
 from sa2va_tools.evaluation.nano_exam import PARTS, QUESTIONS, Exam
 from sa2va_tools.evaluation.nano_foreign import foreign_exam
 from sa2va_tools.evaluation.nano_report import NanoReport, Row
@@ -83,6 +84,16 @@ def test_every_part_of_the_exam_gives_values(runtime):
     assert all(0 <= row.score.value <= 1 and row.split == "test" for row in rows)
     names = {row.ability for row in rows}
     assert {part.name for part in PARTS if part.name not in _PREFIXES} | {QUESTIONS} <= names
+
+
+def test_weights_that_kept_other_pairs_out_are_not_examined(tmp_path):
+    for file in NANO_FOLDER.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["held_out_pairs"] = [["red", "circle"]]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RequestError, match=r"red.*circle"):
+        evaluate_nano(tmp_path, n=1, foreign=0)
 
 
 def test_pieces_cover_the_exam_once():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.errors import Sa2vaError
+from sa2va_tools.errors import RequestError, Sa2vaError
 from sa2va_tools.evaluation.caption_metrics import average_precision, mean_mask_iou
 from sa2va_tools.evaluation.metrics import bootstrap, cumulative_iou, mean, mean_iou, precision_at
 from sa2va_tools.evaluation.nano_cases import EXAM_SEED, exam_cases
@@ -27,7 +27,7 @@ from sa2va_tools.evaluation.nano_report import NanoReport, Row
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import Settings
-from sa2va_tools.training.world import Split
+from sa2va_tools.training.world import HELD_OUT_NAMES, Split
 
 _CHUNK = 25
 _POLL_S = 0.5
@@ -67,10 +67,12 @@ def evaluate_nano(
     and `foreign` files of another renderer.
 
     `workers` processes share the work, one core each; speeds are measured afterwards on one core. Raises
-    CheckpointError and its kinds where the checkpoint cannot be loaded, CancelledError when `cancel` is set.
+    CheckpointError and its kinds where the checkpoint cannot be loaded, RequestError for one that was trained
+    without other pairs, CancelledError when `cancel` is set.
     """
     cancel = cancel or CancelToken()
     exam = Exam(runtime_of(model_dir), cancel)
+    _check_held_out(exam.runtime.config.raw)
     pieces = exam_pieces(n)
     answered: dict[Piece, Values] = {}
     for piece, values in _answered(exam, model_dir, pieces, seed, workers):
@@ -82,6 +84,16 @@ def evaluate_nano(
         rows += _foreign_rows(model_dir, foreign, seed, on_progress, cancel)
     megabytes = sum(f.stat().st_size for f in model_dir.iterdir() if f.is_file()) / 1e6
     return NanoReport(rows, exam.speeds(), exam.runtime.revision, megabytes, seed, n)
+
+
+def _check_held_out(config: Mapping[str, Any]) -> None:
+    """A pair is held out only for weights that were trained without it."""
+    kept = config.get("held_out_pairs", [list(pair) for pair in HELD_OUT_NAMES])
+    if kept != [list(pair) for pair in HELD_OUT_NAMES]:
+        raise RequestError(
+            f"This checkpoint was trained without {kept}; the exam's held-out pairs are {HELD_OUT_NAMES}.",
+            hint="Examine it with the version that trained it.",
+        )
 
 
 def exam_pieces(n: int) -> list[Piece]:

@@ -38,7 +38,7 @@ from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIZES, SceneRec
 VIDEO_MOMENTS = tuple(k / (CHAT_FRAMES - 1) for k in range(CHAT_FRAMES))
 _IMAGE_LAYER, _VIDEO_LAYER = 2, 3  # after which layer tokens must have found their object
 _MOTION_LAYER = 2
-_NAMELESS_SCENES = 0.25
+_NAMELESS_SCENES = 0.3
 _TEMPLATE_WEIGHT, _LIST_WEIGHT = 0.15, 0.5
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from sa2va_tools.model.families.internvl import InternVL
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.training.tokenizer import world_words
-from sa2va_tools.training.world import COLOURS, MOTIONS, SHAPES, SIDE, SIZES
+from sa2va_tools.training.world import COLOURS, HELD_OUT_NAMES, MOTIONS, SHAPES, SIDE, SIZES
 
 PROMPT_WIDTH = 128
 VISION_WIDTH = 96
@@ -36,6 +36,7 @@ def nano_config(vocabulary: int) -> dict[str, Any]:
         "template": "qwen_chat",
         "world": WORLD,
         "world_words": list(world_words()),
+        "held_out_pairs": [list(pair) for pair in HELD_OUT_NAMES],
         "key_frames": KEY_FRAMES,
         "chat_frames": CHAT_FRAMES,
         "downsample_ratio": 0.5,

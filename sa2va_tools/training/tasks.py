@@ -34,12 +34,12 @@ from sa2va_tools.training.expressions import (
 from sa2va_tools.training.world import COLOURS, SHAPES, SIZES, ShapeObject
 
 IMAGE_TASKS = (
-    *("refer",) * 6, "several", *("refuse",) * 2, *("ground",) * 2, *("describe",) * 2, *("region",) * 3,
-    *("count",) * 3, *("exists",) * 2, *("attribute",) * 6, *("where",) * 3,
+    *("refer",) * 6, *("several",) * 2, *("refuse",) * 3, *("ground",) * 2, *("describe",) * 2,
+    *("region",) * 3, *("count",) * 3, *("exists",) * 2, *("attribute",) * 6, *("where",) * 3,
 )  # fmt: skip
 VIDEO_TASKS = (
-    *("refer",) * 7, "several", "refuse", *("ground",) * 2, *("describe",) * 2, *("count",) * 2, "exists",
-    *("attribute",) * 4, *("motion",) * 5,
+    *("refer",) * 7, *("several",) * 2, *("refuse",) * 2, *("ground",) * 2, *("describe",) * 2,
+    *("count",) * 2, "exists", *("attribute",) * 4, *("motion",) * 5,
 )  # fmt: skip
 
 ONE_WORD_ANSWERS = frozenset(("count", "exists", "attribute", "where", "motion"))
@@ -332,21 +332,24 @@ def _exists(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
 def _attribute(
     objects: Sequence[ShapeObject], index: int, rng: random.Random, rules: TurnRules
 ) -> Turn | None:
+    """Of a nameless paint the shape alone can be asked, and it teaches shapes that no colour tells of."""
     thing = objects[index]
     asked = rng.choice(("colour", "colour", "shape", "shape", "shape", "shape", "size"))
     known = {
         "colour": rng.choice((("shape",), ("shape",), ("size", "shape"))),
-        "shape": rng.choice((("colour",), ("colour",), ("size", "colour"))),
+        "shape": rng.choice((("colour",), ("colour",), ("size", "colour"), ("size",))),
         "size": ("colour", "shape"),
     }[asked]
+    if thing.colour is None:
+        asked, known = "shape", ("size",)
     words = single_out(objects, index, known)
-    if words is None or thing.colour is None or (asked == "size" and not thing.size_is_clear):
+    if words is None or (asked == "size" and not thing.size_is_clear):
         return None
     colour_forms = [f"What color is the {words}?", f"What colour is the {words}?"]
     if rules.vary:
         colour_forms.append(f"What is the color of the {words}?")
     question, answer = {
-        "colour": (rng.choice(colour_forms), f"It is {COLOURS[thing.colour]}."),
+        "colour": (rng.choice(colour_forms), f"It is {COLOURS[thing.colour or 0]}."),
         "shape": (f"What shape is the {words}?", f"It is {with_article(SHAPES[thing.shape])}."),
         "size": (f"Is the {words} small or large?", f"It is {SIZES[thing.size]}."),
     }[asked]  # fmt: skip

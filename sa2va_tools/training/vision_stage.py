@@ -22,8 +22,8 @@ from sa2va_tools.training.world import SceneRecipe
 
 BATCH = 24
 CROWDED_UNTIL = 0.75
-_CROWDED = SceneRecipe(object_counts=(7, 9, 11), unnamed_share=0.4, free_size_share=0.0)
-_USUAL = SceneRecipe(video=True, unnamed_share=0.3, leave_share=0.0)
+_CROWDED = SceneRecipe(object_counts=(7, 9, 11), unnamed_share=0.6, free_size_share=0.0)
+_USUAL = SceneRecipe(video=True, unnamed_share=0.5, leave_share=0.0)
 
 
 def train_vision(mllm: InternVL, heads: DenseHeads, run: StageRun) -> None:
