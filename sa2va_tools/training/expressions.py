@@ -186,8 +186,3 @@ def place_of(thing: ShapeObject) -> str | None:
     if abs(dx) > abs(dy):
         return "on the left" if dx < 0 else "on the right"
     return "at the top" if dy < 0 else "at the bottom"
-
-
-def describable_motion(thing: ShapeObject) -> bool:
-    """Turning back has no name in this world; growth and standing still have."""
-    return not thing.turns_back

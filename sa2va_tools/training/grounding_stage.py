@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sa2va_tools.model.grounding import Chosen, Decoded, FrameFeatures, Prompt, Sam2Grounding
+from sa2va_tools.model.grounding import Decoded, FrameFeatures, Prompt, Sam2Grounding
 from sa2va_tools.model.propagation import MemoryBank
 from sa2va_tools.training.device import moved
 from sa2va_tools.training.grounding_data import GroundingBatch, grounding_batch
@@ -139,27 +139,17 @@ def track(
             chosen = grounding.mask_as_output(features, _upscale(masks, grounding))
         elif t in keys and prompt is not None:
             answers[t] = grounding.decode(features, grounding.without_memory(features), prompt)
-            chosen = _gated(grounding.choose(answers[t], gate=False))
+            chosen = grounding.choose(answers[t], gate=True)
         else:
             attended = grounding.attend(features, bank.memories(t, 1), bank.pointers(t, 1))
             answers[t] = grounding.decode(features, attended, grounding.empty_prompt(len(owner)))
-            chosen = _gated(grounding.choose(answers[t], gate=False))
+            chosen = grounding.choose(answers[t], gate=True)
         memory = grounding.encode_memory(features, chosen, torch.float32)
         if t in keys:
             bank.conditioning[t] = memory
         else:
             bank.remember(t, memory)
     return answers
-
-
-def _gated(chosen: Chosen) -> Chosen:
-    """The nano empties the masks of absent objects, and remembers them so; the gradient stays alive."""
-    present = (chosen.object_logits > 0)[:, None, None]
-    return Chosen(
-        torch.where(present, chosen.logits, chosen.logits.new_tensor(-1024.0)),
-        chosen.pointer,
-        chosen.object_logits,
-    )
 
 
 def taught(batch: GroundingBatch, noise: torch.Generator) -> Tensor:

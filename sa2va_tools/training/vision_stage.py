@@ -7,7 +7,6 @@ named colours alone the encoder learns "this colour is never that shape", and fa
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -52,26 +51,3 @@ def see(mllm: InternVL, clips: list[Clip]) -> tuple[Tensor, Tensor]:
     pixels = normalise(np.concatenate([clip.frames_thwc for clip in clips])).to(mllm.vision_model.device)
     patches = mllm.vision_model(pixel_values=pixels).last_hidden_state[:, 1:]
     return patches, mllm.mlp1(pixel_shuffle(patches, mllm.config.downsample_ratio))
-
-
-def held_out_accuracy(mllm: InternVL, heads: DenseHeads, *, scenes: int, seed: int) -> dict[str, float]:
-    """Shape and colour read off the tokens of held-out and of trained objects in unseen scenes."""
-    rng = random.Random(seed)
-    recipe = replace(_USUAL, split="test", unnamed_share=0.0, video=False)
-    clips = [sample_clip(rng, recipe) for _ in range(scenes)]
-    _, tokens = see(mllm, clips)
-    targets = dense_targets(clips, (0.0,))
-    _, _, colour, shape, _, _ = heads.token(tokens).cpu().split(heads.sizes, -1)
-    from sa2va_tools.training.world import HELD_OUT
-
-    wanted = targets.attributes
-    unseen = np.array([[(int(c), int(s)) in HELD_OUT for c, s, _ in row] for row in wanted.tolist()])
-    covered = targets.has.numpy()
-    right_shape = (shape.argmax(-1) == wanted[..., 1]).numpy()
-    right_colour = (colour.argmax(-1) == wanted[..., 0]).numpy()
-    return {
-        "shape_held_out": float(right_shape[covered & unseen].mean()),
-        "shape_trained": float(right_shape[covered & ~unseen].mean()),
-        "colour_held_out": float(right_colour[covered & unseen].mean()),
-        "colour_trained": float(right_colour[covered & ~unseen].mean()),
-    }

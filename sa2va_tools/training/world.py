@@ -104,18 +104,16 @@ class ShapeObject:
 class SceneRecipe:
     """What kind of scene to draw.
 
-    `unnamed_share` of the objects gets a random paint; `motion_share` scales every way (short clips see a
-    part of a motion); `leave_share` of the moving objects leaves the picture; `return_share` turns back; in
-    `crossing_share` of the scenes one object passes over or behind another on its way; `free_size_share` of
-    the objects may be of any size, also of one that is neither small nor large. A "test" scene has up to
-    `kept_objects` held-out objects on purpose.
+    `unnamed_share` of the objects gets a random paint; `leave_share` of the moving objects leaves the
+    picture; `return_share` turns back; in `crossing_share` of the scenes one object passes over or behind
+    another on its way; `free_size_share` of the objects may be of any size, also of one that is neither small
+    nor large. A "test" scene has up to `kept_objects` held-out objects on purpose.
     """
 
     video: bool = False
     split: Split = "train"
     object_counts: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 4, 5)
     unnamed_share: float = 0.0
-    motion_share: float = 1.0
     leave_share: float = 0.1
     return_share: float = 0.0
     crossing_share: float = 0.0
@@ -207,7 +205,7 @@ def _sample_object(
         rotation=_sample_rotation(rng, shape),
         start_xy=(0.0, 0.0),
         shift_xy=(0.0, 0.0),
-        growth=1 + (growth - 1) * recipe.motion_share,
+        growth=growth,
         style=rng.random(),
     )
     return _place(rng, recipe, drawn)
@@ -255,7 +253,7 @@ def _place(rng: random.Random, recipe: SceneRecipe, drawn: ShapeObject) -> Shape
     shifts: list[float] = []
     for axis in (0, 1):
         reach = drawn.radius_xy[axis] * drawn.growth + 1
-        shift = direction[axis] * way * recipe.motion_share
+        shift = direction[axis] * way
         low, high = reach, SIDE - reach
         if not leaves:
             low, high = reach + max(0.0, -shift), SIDE - reach - max(0.0, shift)
