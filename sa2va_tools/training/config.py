@@ -20,8 +20,8 @@ class NanoRecipe:
     """
 
     grounding_steps: int = 2600
-    vision_steps: int = 900
-    language_steps: int = 3600
+    vision_steps: int = 1100
+    language_steps: int = 3300
     joint_steps: int = 1400
     batch_share: float = 1.0
     repeats_after: int | None = None

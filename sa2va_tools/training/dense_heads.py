@@ -118,7 +118,7 @@ def _frame_targets(clip: Clip, t: int, progress: float) -> tuple[np.ndarray, ...
 
 
 def dense_losses(
-    heads: DenseHeads, patches: Tensor, tokens: Tensor, targets: DenseTargets
+    heads: DenseHeads, patches: Tensor, tokens: Tensor, targets: DenseTargets, *, shape_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Total over all heads but motion and pointers, and what to log. `patches` (F, 4K, vision width),
     `tokens` (F, K, language width)."""
@@ -131,7 +131,7 @@ def dense_losses(
         "centre": 2 * F.binary_cross_entropy_with_logits(centre[..., 0], targets.centre.float()),
         "fine": 2 * F.binary_cross_entropy_with_logits(heads.patch(patches), targets.fine),
         "colour": _colour_loss(without(colour[covered], kept_colour), wanted[:, 0]),
-        "shape": F.cross_entropy(without(shape[covered], kept_shape), wanted[:, 1]),
+        "shape": shape_weight * F.cross_entropy(without(shape[covered], kept_shape), wanted[:, 1]),
         "size": F.cross_entropy(size[covered], wanted[:, 2]),
         "place": 4 * F.mse_loss(place[covered], targets.place[covered]),
     }

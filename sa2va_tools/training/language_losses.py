@@ -39,6 +39,8 @@ VIDEO_MOMENTS = tuple(k / (CHAT_FRAMES - 1) for k in range(CHAT_FRAMES))
 _IMAGE_LAYER, _VIDEO_LAYER = 2, 3  # after which layer tokens must have found their object
 _MOTION_LAYER = 2
 _NAMELESS_SCENES = 0.3
+_VIVID_SHARE = 0.5  # of the scenes with nameless paints
+_SHAPE_WEIGHT = 3.0
 _TEMPLATE_WEIGHT, _LIST_WEIGHT = 0.15, 0.5
 
 
@@ -83,9 +85,14 @@ def language_batch(
     drawn = tasks or (VIDEO_TASKS if video else IMAGE_TASKS)
     samples: list[Sample] = []
     while len(samples) < clips:
-        nameless = 0.5 if rng.random() < _NAMELESS_SCENES else 0.0
+        nameless = rng.random() < _NAMELESS_SCENES
         recipe = SceneRecipe(
-            video=video, unnamed_share=nameless, leave_share=0.12, return_share=0.08, crossing_share=0.25
+            video=video,
+            unnamed_share=0.5 if nameless else 0.0,
+            vivid_share=_VIVID_SHARE if nameless else 0.0,
+            leave_share=0.12,
+            return_share=0.08,
+            crossing_share=0.25,
         )
         clip = sample_clip(rng, recipe, moments)
         asked = sample_turns(clip.objects, rng, turns, drawn, TurnRules(video=video))
@@ -149,7 +156,9 @@ class LanguageLoss:
                 total = total + 0.5 * moving
                 log["motion_right"] = known
             if dense:
-                seen, _ = dense_losses(self._heads, output.patches, output.tokens, targets)
+                seen, _ = dense_losses(
+                    self._heads, output.patches, output.tokens, targets, shape_weight=_SHAPE_WEIGHT
+                )
                 total = total + 0.3 * seen
         return total, log, prompts
 

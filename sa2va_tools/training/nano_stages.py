@@ -135,7 +135,7 @@ def run_vision(job: Job) -> None:
         "mlp1": parts.model.mllm.mlp1,
         "heads": parts.heads,
     }
-    run = job.stage("vision", modules, muon_and_adamw(modules, muon_rate=0.02, adamw_rate=1e-3), cosine)
+    run = job.stage("vision", modules, muon_and_adamw(modules, muon_rate=0.03, adamw_rate=2e-3), cosine)
     train_vision(parts.model.mllm, parts.heads, run)
 
 

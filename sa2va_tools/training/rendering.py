@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,6 +18,7 @@ _SUBPIXEL_BITS = 4
 _STYLES = 8  # hands of painters
 _MIN_CONTRAST = 70.0
 _MIN_VISIBLE = 0.6
+_USUAL = SceneRecipe()
 
 _Y, _X = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
 
@@ -45,18 +46,24 @@ class Clip:
 def sample_clip(rng: random.Random, recipe: SceneRecipe, progress: Sequence[float] = (0.0,)) -> Clip:
     """A scene rendered at the given parts (0 … 1) of its time; at the first, each object is well visible."""
     while True:
-        clip = render(sample_scene(rng, recipe), progress, rng)
+        clip = render(sample_scene(rng, recipe), progress, rng, recipe)
         visible = np.bincount(clip.ids_thw[0].ravel(), minlength=len(clip.objects) + 1)[1:]
         if (visible >= _MIN_VISIBLE * np.maximum(clip.areas_tn[0], 1)).all():
             return clip
 
 
-def render(objects: tuple[ShapeObject, ...], progress: Sequence[float], rng: random.Random) -> Clip:
-    """Draw the objects in order at each moment, over one background and through one camera."""
+def render(
+    objects: tuple[ShapeObject, ...],
+    progress: Sequence[float],
+    rng: random.Random,
+    recipe: SceneRecipe = _USUAL,
+) -> Clip:
+    """Draw the objects in order at each moment, over one background and through one camera, which are as
+    `recipe` says."""
     count, length = len(objects), len(progress)
-    background = _background(rng, objects)
+    background = _plain(objects) if recipe.plain else _background(rng, objects, recipe.vivid_share)
     smooth_edges = rng.random() < 0.6
-    camera = _Camera.sample(rng)
+    camera = _Camera() if recipe.plain else _Camera.sample(rng)
     frames = np.empty((length, SIDE, SIDE, 3), np.uint8)
     ids = np.zeros((length, SIDE, SIDE), np.uint8)
     boxes = np.zeros((length, count, 4), np.float32)
@@ -130,8 +137,21 @@ def _box(inside: NDArray[np.bool_], x0: int, y0: int) -> tuple[int, int, int, in
     return x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1
 
 
-def _background(rng: random.Random, objects: tuple[ShapeObject, ...]) -> NDArray[np.float32]:
-    base = _background_colour(rng, objects)
+def _plain(objects: tuple[ShapeObject, ...]) -> NDArray[np.float32]:
+    greys = [np.full(3, level, np.float32) for level in (0, 128, 255)]
+    return np.full((SIDE, SIDE, 3), max(greys, key=lambda grey: _contrast(grey, objects)), np.float32)
+
+
+def _contrast(ground: NDArray[np.float32], objects: tuple[ShapeObject, ...]) -> float:
+    """Distance to the paint that is closest."""
+    return min(float(np.linalg.norm(ground - shape.rgb)) for shape in objects)
+
+
+def _background(
+    rng: random.Random, objects: tuple[ShapeObject, ...], vivid_share: float
+) -> NDArray[np.float32]:
+    vivid = vivid_share > 0 and rng.random() < vivid_share
+    base = _background_colour(rng, objects, _any_colour if vivid else _dull_colour)
     canvas = np.empty((SIDE, SIDE, 3), np.float32)
     canvas[:] = base
     kind = rng.random()
@@ -158,14 +178,26 @@ def _background(rng: random.Random, objects: tuple[ShapeObject, ...]) -> NDArray
     return canvas
 
 
-def _background_colour(rng: random.Random, objects: tuple[ShapeObject, ...]) -> NDArray[np.float32]:
-    """A dull colour that every object stands out from."""
+def _dull_colour(rng: random.Random) -> NDArray[np.float32]:
+    level = rng.choice((0.0, 255.0, rng.uniform(20, 235), rng.uniform(20, 235), rng.uniform(20, 235)))
+    spread = 0 if level in (0.0, 255.0) else rng.choice((0, 12, 30))
+    return np.array([level + rng.uniform(-spread, spread) for _ in range(3)], np.float32)
+
+
+def _any_colour(rng: random.Random) -> NDArray[np.float32]:
+    return np.array([rng.uniform(0, 255) for _ in range(3)], np.float32)
+
+
+def _background_colour(
+    rng: random.Random,
+    objects: tuple[ShapeObject, ...],
+    draw: Callable[[random.Random], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """A colour that every object stands out from."""
     best, best_contrast = np.zeros(3, np.float32), -1.0
     for _ in range(12):
-        level = rng.choice((0.0, 255.0, rng.uniform(20, 235), rng.uniform(20, 235), rng.uniform(20, 235)))
-        spread = 0 if level in (0.0, 255.0) else rng.choice((0, 12, 30))
-        colour = np.array([level + rng.uniform(-spread, spread) for _ in range(3)], np.float32)
-        contrast = min(float(np.linalg.norm(colour - shape.rgb)) for shape in objects)
+        colour = draw(rng)
+        contrast = _contrast(colour, objects)
         if contrast > best_contrast:
             best, best_contrast = colour, contrast
         if best_contrast >= _MIN_CONTRAST:
@@ -177,8 +209,8 @@ def _background_colour(rng: random.Random, objects: tuple[ShapeObject, ...]) -> 
 class _Camera:
     """What happens to the picture on its way: resampling blur and JPEG, as in decoded video."""
 
-    blur_side: int | None
-    jpeg_quality: int | None
+    blur_side: int | None = None
+    jpeg_quality: int | None = None
 
     @classmethod
     def sample(cls, rng: random.Random) -> _Camera:

@@ -107,7 +107,9 @@ class SceneRecipe:
     `unnamed_share` of the objects gets a random paint; `leave_share` of the moving objects leaves the
     picture; `return_share` turns back; in `crossing_share` of the scenes one object passes over or behind
     another on its way; `free_size_share` of the objects may be of any size, also of one that is neither small
-    nor large. A "test" scene has up to `kept_objects` held-out objects on purpose.
+    nor large. `vivid_share` of the scenes has a ground of any colour instead of a dull one; a `plain` scene
+    has an even grey that all paints stand out from, and a camera without faults. A "test" scene has up to
+    `kept_objects` held-out objects on purpose.
     """
 
     video: bool = False
@@ -118,6 +120,8 @@ class SceneRecipe:
     return_share: float = 0.0
     crossing_share: float = 0.0
     free_size_share: float = 0.12
+    vivid_share: float = 0.0
+    plain: bool = False
     kept_objects: int = 1
 
 
