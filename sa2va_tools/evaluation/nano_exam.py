@@ -290,6 +290,10 @@ PARTS = (
     _question("shape", "attribute", video=True, narrowed=True),
     _question("count", "count", video=True),
     _question("exists", "exists", video=True),
+    *(
+        Part("questions, paraphrased, image", Exercise(task, vary=True), Exam.words)
+        for task in ("attribute", "count", "exists", "where")
+    ),
 )
 
 
