@@ -22,7 +22,7 @@ class NanoRecipe:
     grounding_steps: int = 2600
     vision_steps: int = 1100
     language_steps: int = 3300
-    joint_steps: int = 1400
+    joint_steps: int = 1000
     batch_share: float = 1.0
     repeats_after: int | None = None
     seed: int = 0
