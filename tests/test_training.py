@@ -155,7 +155,9 @@ def falls(module_step, optimizers, steps: int) -> tuple[float, float]:
 
 def test_a_batch_without_named_colours_still_teaches(parts):
     clips = [sample_clip(random.Random(3), SceneRecipe(unnamed_share=1.0))]
-    total, _ = dense_losses(parts.heads, *see(parts.model.mllm, clips), dense_targets(clips, (0.0,)))
+    total, _ = dense_losses(
+        parts.heads, *see(parts.model.mllm, clips), dense_targets(clips, (0.0,)), shape_weight=1
+    )
     assert torch.isfinite(total)
 
 
@@ -164,7 +166,7 @@ def test_the_vision_loss_falls(parts):
     targets = dense_targets(clips, (0.0,))
     modules = {"mllm": parts.model.mllm, "heads": parts.heads}
     first, last = falls(
-        lambda: dense_losses(parts.heads, *see(parts.model.mllm, clips), targets)[0],
+        lambda: dense_losses(parts.heads, *see(parts.model.mllm, clips), targets, shape_weight=1)[0],
         muon_and_adamw(modules, muon_rate=0.01, adamw_rate=1e-3),
         8,
     )

@@ -159,7 +159,8 @@ class LanguageLoss:
                 seen, _ = dense_losses(
                     self._heads, output.patches, output.tokens, targets, shape_weight=_SHAPE_WEIGHT
                 )
-                total = total + 0.3 * seen
+                log["dense"] = 0.3 * seen
+                total = total + log["dense"]
         return total, log, prompts
 
     def _text(self, packed: PackedBatch, output: LanguageOutput) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ def train_language(
         for part in (model.mllm.vision_model, model.mllm.mlp1):
             part.requires_grad_(vision_learns)
         if vision_learns and step.number % 6 == 1:
-            vision_step(model.mllm, heads, run, rng, crowded=step.number % 12 == 1)
+            vision_step(model.mllm, heads, run, rng, crowded=step.number % 12 == 1, name="vision_loss")
             continue
         video = step.number % 2 == 0
         easy = step.progress < EASY_UNTIL
@@ -77,7 +77,7 @@ def train_language(
         batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)
         batch = batch.on(run.device)
         total, log, _ = loss_of(batch, read(model.mllm, batch), dense=vision_learns)
-        run.learn(total, log)
+        run.learn(total, {"loss": total - log.get("dense", 0), **log})
 
 
 @torch.no_grad()

@@ -136,9 +136,11 @@ class StageRun:
         noise = torch.Generator().manual_seed(rng.getrandbits(48))
         return Step(self._done, progress, rng, noise)
 
-    def learn(self, loss: Tensor, values: Mapping[str, Tensor | float]) -> None:
-        """One optimiser step on `loss`; `values` are averaged into the log. A loss or a gradient that is not
-        finite is skipped, neither learnt nor logged. Raises Sa2vaError when steps in a row come to that."""
+    def learn(self, loss: Tensor, values: Mapping[str, Tensor | float], *, name: str = "loss") -> None:
+        """One optimiser step on `loss`; it, as `name`, and `values` are averaged into the log. `values` may
+        name it themselves where parts of it come and go: a curve is of one thing. A loss or a gradient that
+        is not finite is skipped, neither learnt nor logged. Raises Sa2vaError when steps in a row come to
+        that."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         if torch.isfinite(loss):
@@ -160,7 +162,7 @@ class StageRun:
         if not self._workers.is_first:
             return
         self._logged["skipped"].append(float(not finite))
-        for key, value in {"loss": loss, **values}.items() if finite else ():
+        for key, value in {name: loss, **values}.items() if finite else ():
             self._logged[key].append(value.detach() if isinstance(value, Tensor) else value)
 
     def save(self) -> None:

@@ -46,8 +46,10 @@ def vision_step(
     *,
     crowded: bool,
     plain: bool = False,
+    name: str = "loss",
 ) -> None:
-    """One batch of pictures, crowded (and before plain grounds) or as the world has them."""
+    """One batch of pictures, crowded (and before plain grounds) or as the world has them; what it learns is
+    logged as `name`."""
     moment = 0.0 if crowded else rng.random()
     recipe = (_PLAIN if plain else _CROWDED) if crowded else _USUAL
     clips = [sample_clip(rng, recipe, (moment,)) for _ in range(run.clips(BATCH))]
@@ -55,7 +57,7 @@ def vision_step(
     targets = moved(dense_targets(clips, (moment,)), run.device)
     total, log = dense_losses(heads, patches, tokens, targets, shape_weight=_SHAPE_WEIGHT)
     suffix = "" if crowded else "_usual"
-    run.learn(total, {key + suffix: value for key, value in log.items()})
+    run.learn(total, {key + suffix: value for key, value in log.items()}, name=name)
 
 
 def see(mllm: InternVL, clips: list[Clip]) -> tuple[Tensor, Tensor]:
