@@ -25,6 +25,7 @@ FALLING = {
     "grounding": ("loss", "image_bce"),
     "vision": ("loss", "place_error", "fine_loss", "centre_loss"),
     "language": ("loss", "text", "video_text", "place_error", "video_place_error"),
+    "practice": ("loss", "text", "video_text"),
     "joint": ("loss", "text", "video_text", "place_error", "video_place_error"),
 }
 

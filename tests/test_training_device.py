@@ -23,7 +23,13 @@ from sa2va_tools.training.world import SceneRecipe
 
 GPU = torch.device("cuda", 0)
 TINY = NanoRecipe(
-    grounding_steps=3, vision_steps=2, language_steps=3, joint_steps=3, batch_share=0.01, workers=1
+    grounding_steps=3,
+    vision_steps=2,
+    language_steps=3,
+    practice_steps=3,
+    joint_steps=3,
+    batch_share=0.01,
+    workers=1,
 )
 # What carries numbers from one side to the other, and what torch asks before it moves a module.
 MAY_MIX = (Tensor.copy_, Tensor.data.__set__, torch._has_compatible_shallow_copy_type)

@@ -5,24 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-StageName = Literal["grounding", "vision", "language", "joint"]
-STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "joint")
+StageName = Literal["grounding", "vision", "language", "practice", "joint"]
+STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "practice", "joint")
 _SMOKE_STEPS, _SMOKE_BATCHES = 18, 6  # three rounds; the joint stage has six kinds of step
 
 
 @dataclass(frozen=True, slots=True)
 class NanoRecipe:
-    """Steps per stage. The grounding stage runs beside vision and language; the joint stage follows both.
+    """Steps per stage. The grounding stage runs beside vision and language; practice and joint follow.
 
     `batch_share` scales the clips of every batch; after `repeats_after` batches a stage draws the same ones
-    again (None: always new ones). `workers` processes each draw a whole batch in every step of the joint
-    stage; they belong to the recipe, for the same seed with another number of them gives other weights.
+    again (None: always new ones). `workers` processes each draw a whole batch in every step of the last two
+    stages; they belong to the recipe, for the same seed with another number of them gives other weights.
     """
 
     grounding_steps: int = 2600
     vision_steps: int = 1100
     language_steps: int = 3300
-    joint_steps: int = 1000
+    practice_steps: int = 2800
+    joint_steps: int = 500
     batch_share: float = 1.0
     repeats_after: int | None = None
     seed: int = 0
@@ -51,5 +52,6 @@ class NanoRecipe:
             grounding_steps=steps["grounding"],
             vision_steps=steps["vision"],
             language_steps=steps["language"],
+            practice_steps=steps["practice"],
             joint_steps=steps["joint"],
         )

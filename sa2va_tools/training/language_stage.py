@@ -57,21 +57,30 @@ def language_optimizers(modules: Mapping[str, nn.Module], *, rate: float = 1.0) 
 
 
 def train_language(
-    model: Sa2VA, heads: DenseHeads, packer: Packer, loss_of: LanguageLoss, run: StageRun
+    model: Sa2VA,
+    heads: DenseHeads,
+    packer: Packer,
+    loss_of: LanguageLoss,
+    run: StageRun,
+    *,
+    practice: bool = False,
 ) -> None:
     """Easy tasks first, the vision encoder resting; then all tasks, all weights. Every second step is
-    video; once the vision encoder learns, every sixth is its own."""
+    video; once the vision encoder learns, every sixth is its own. `practice` is all tasks, all weights from
+    the start, and every twelfth step vision's own."""
     model.mllm.train()
+    every = 12 if practice else 6
     for step in run:
         rng = step.rng
-        vision_learns = step.progress >= VISION_RESTS_UNTIL
+        vision_learns = practice or step.progress >= VISION_RESTS_UNTIL
         for part in (model.mllm.vision_model, model.mllm.mlp1):
             part.requires_grad_(vision_learns)
-        if vision_learns and step.number % 6 == 1:
-            vision_step(model.mllm, heads, run, rng, crowded=step.number % 12 == 1, name="vision_loss")
+        if vision_learns and step.number % every == 1:
+            crowded = step.number % (2 * every) == 1
+            vision_step(model.mllm, heads, run, rng, crowded=crowded, name="vision_loss")
             continue
         video = step.number % 2 == 0
-        easy = step.progress < EASY_UNTIL
+        easy = not practice and step.progress < EASY_UNTIL
         tasks = (_EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS) if easy else None
         clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
         batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)

@@ -149,8 +149,18 @@ def run_language(job: Job) -> None:
     train_language(parts.model, parts.heads, packer, loss_of, run)
 
 
+def run_practice(job: Job) -> None:
+    """Stage 4, from stage 3."""
+    parts = build(job.recipe.seed, job.folder, job.device)
+    modules = language_modules(parts.model, parts.heads)
+    load_modules(job.state("language"), modules)
+    run = job.stage("practice", modules, language_optimizers(modules, rate=0.7), late_linear)
+    packer, loss_of = _language_tools(parts)
+    train_language(parts.model, parts.heads, packer, loss_of, run, practice=True)
+
+
 def run_joint(job: Job) -> None:
-    """Stage 4, from stages 1 and 3; writes the checkpoint."""
+    """Stage 5, from stages 1 and 4; writes the checkpoint."""
     parts = build(job.recipe.seed, job.folder, job.device)
     modules = {**language_modules(parts.model, parts.heads), "grounding": parts.model.grounding}
     load_stages(job, parts)
@@ -164,7 +174,7 @@ def run_joint(job: Job) -> None:
 def run_all(job: Job) -> None:
     """All stages, one after the other, in this process."""
     with one_core():
-        for stage in (run_grounding, run_vision, run_language, run_joint):
+        for stage in (run_grounding, run_vision, run_language, run_practice, run_joint):
             stage(job)
 
 
@@ -175,7 +185,7 @@ def load_stages(job: Job, parts: Parts) -> None:
         load_modules(job.state("joint"), {**modules, "grounding": parts.model.grounding})
         return
     load_modules(job.state("grounding"), {"grounding": parts.model.grounding})
-    load_modules(job.state("language"), modules)
+    load_modules(job.state("practice" if job.state("practice").exists() else "language"), modules)
 
 
 def export(parts: Parts, folder: Path) -> None:
