@@ -46,7 +46,7 @@ class Sa2vaRuntime:
         self._threads = threads
         self.config, self.revision = loaded.config, loaded.revision
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
-        self._template = words.template_named(loaded.config.template)
+        self._chat = loaded.chat
         self._memory_dtype = memory_dtype
 
     @classmethod
@@ -119,7 +119,7 @@ class Sa2vaRuntime:
         pictures = "" if visual is None else family.placeholders(visual)
         if cells:
             pictures += words.region_tokens([len(region) for region in cells])
-        text = words.chat_text(self._template, question, pictures, history)
+        text = self._chat.text(question, pictures, history)
         prompt_ids = self._tokenizer.encode(text)
         with _memory_guard("The answer"):
             ids = torch.tensor([prompt_ids], device=next(self._modules.parameters()).device)
@@ -127,7 +127,7 @@ class Sa2vaRuntime:
                 family,
                 self._tokenizer,
                 family.embed(ids, visual, cells),
-                stop_words=self._template.stop_words,
+                stop_words=self._chat.stop_words,
                 max_new_tokens=max_new_tokens,
                 next_token=next_token,
                 cancel=cancel,

@@ -5,11 +5,12 @@ Architecture only (arXiv 2501.04001, section 3.2): no weights, no tokenizer, no 
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from sa2va_tools.model.config import Sa2vaConfig
-from sa2va_tools.model.families.internvl import KEY_RULES as INTERNVL_KEY_RULES
-from sa2va_tools.model.families.internvl import InternVL
+from sa2va_tools.model.families import build_family, family_rules
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.key_mapping import KeyMap, renamed
 from sa2va_tools.model.sam2_keys import SAM2_KEY_RULES
@@ -22,7 +23,7 @@ class Sa2VA(nn.Module):
     def __init__(self, config: Sa2vaConfig) -> None:
         super().__init__()
         self.config = config
-        self.mllm = InternVL(config)
+        self.mllm: Any = build_family(config)
         hidden = self.mllm.hidden_size
         self.text_hidden_fcs = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, config.grounding.hidden_dim)
@@ -37,11 +38,10 @@ class Sa2VA(nn.Module):
 
 def key_map(config: Sa2vaConfig) -> KeyMap:
     """Upstream's names for this family's checkpoints."""
-    families = {"internvl": INTERNVL_KEY_RULES}
     return KeyMap(
         (
             renamed("text_hidden_fcs.{i}.{p}", "text_hidden_fcs.{i}.{p}"),
-            *families[config.family],
+            *family_rules(config),
             *SAM2_KEY_RULES,
         )
     )

@@ -34,7 +34,7 @@ class Tokenizer:
         return text
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, image_token: str = IMG_CONTEXT) -> Tokenizer:
     """Read tokenizer.json, or else Qwen2's vocab.json and merges.txt with their added tokens.
 
     Raises CheckpointError where files are missing or broken, CheckpointMismatchError where the
@@ -42,7 +42,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     backend = _fast(folder) if (folder / "tokenizer.json").is_file() else _from_vocabulary(folder)
     return Tokenizer(
-        backend, _id_of(backend, IMG_CONTEXT, folder), _id_of(backend, SEG, folder), backend.eos_token_id
+        backend, _id_of(backend, image_token, folder), _id_of(backend, SEG, folder), backend.eos_token_id
     )
 
 
