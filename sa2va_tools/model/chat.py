@@ -34,7 +34,10 @@ _DEFAULTS = {
 class Chat(Protocol):
     """A way to write conversations."""
 
-    stop_words: tuple[str, ...]
+    @property
+    def stop_words(self) -> tuple[str, ...]:
+        """Words that end an answer, the usual one first."""
+        ...
 
     def text(self, question: str, pictures: str, history: Sequence[Turn] = ()) -> str:
         """Everything up to where the answer begins; `pictures` are placeholders of the conversation's

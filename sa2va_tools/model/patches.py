@@ -48,8 +48,10 @@ def picture_patches(
     average, spread = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     pixels, grids = [], []
     for picture in pictures:
-        first = _by_pillow(picture, fitting_size(*picture.shape[:2], _FIRST_FACTOR, _FIRST_LIMITS))
-        resized = _by_torch(first, fitting_size(*first.shape[:2], patch * merge, _LIMITS))
+        first = _by_pillow(
+            picture, fitting_size(picture.shape[0], picture.shape[1], _FIRST_FACTOR, _FIRST_LIMITS)
+        )
+        resized = _by_torch(first, fitting_size(first.shape[0], first.shape[1], patch * merge, _LIMITS))
         values = (resized.astype(np.float32) / np.float32(255) - average) / spread
         rows, columns = resized.shape[0] // patch, resized.shape[1] // patch
         blocks = values.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
