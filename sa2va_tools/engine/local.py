@@ -181,8 +181,7 @@ class LocalEngine(StoreBackedEngine):
             answers = job.caption(picture, masks, asked)
             recorder = self._recorder(job, opened, FramePlan("image", (0,), ()), frames=0)
             warnings = job.warnings([answer for answer, _ in answers], [question or ""])
-        if any(cropped for _, cropped in answers):
-            warnings.append("A region was too small for the model's region grid; it was cropped in on.")
+        warnings += questions.said_of_regions(answers)
         captions = tuple(
             RegionCaption(self._region_object(recorder, region, number, mask), clean_answer(answer.text).text)
             for number, (region, mask, (answer, _)) in enumerate(

@@ -21,11 +21,18 @@ from sa2va_tools.model.device import choose_device, choose_dtype, choose_threads
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
-from sa2va_tools.model.output import DeviceFacts, FrameMasks, FrameSource, ModelAnswer, PointPrompt
+from sa2va_tools.model.output import (
+    DeviceFacts,
+    FrameMasks,
+    FrameSource,
+    ModelAnswer,
+    PointPrompt,
+    RegionAnswer,
+)
 from sa2va_tools.model.preprocess import Picture
 from sa2va_tools.model.prompt import Turn
 from sa2va_tools.model.propagation import Propagator
-from sa2va_tools.model.regions import region_input
+from sa2va_tools.model.regions import outlined_question, outlined_region, region_input
 from sa2va_tools.progress import CancelToken
 
 _SMALL_PARAMETERS = 50_000_000
@@ -152,9 +159,18 @@ class Sa2vaRuntime:
         max_new_tokens: int = 2048,
         cancel: CancelToken | None = None,
         on_token: Callable[[int], None] = lambda count: None,
-    ) -> tuple[ModelAnswer, bool]:
-        """What is inside `mask` (height, width) of the picture, whose visual tokens may be given; True
-        beside it where it was cropped in on, because the region vanished on the model's grid."""
+    ) -> RegionAnswer:
+        """What is inside `mask` (height, width) of the picture, whose visual tokens may be given."""
+        if not self.capabilities.caption_region:
+            seen = self.look([outlined_region(picture, mask)], video=False)
+            answer = self.answer(
+                f"{words.IMAGE}{outlined_question(question.strip())}",
+                seen,
+                max_new_tokens=max_new_tokens,
+                cancel=cancel,
+                on_token=on_token,
+            )
+            return RegionAnswer(answer, "outline")
         region = region_input(picture, mask, self.config.region_grid)
         if region.cropped or visual is None:
             visual = self.look([region.picture], video=False)
@@ -166,7 +182,7 @@ class Sa2vaRuntime:
             cancel=cancel,
             on_token=on_token,
         )
-        return answer, region.cropped
+        return RegionAnswer(answer, "crop" if region.cropped else "prompt")
 
     # ---- masks --------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class SentencePieceTokenizer:
             piece = self._piece(number)
             byte = _BYTE.fullmatch(piece)
             text = bytes.fromhex(byte.group(1)) if byte else piece.replace(_SPACE, " ").encode()
-            # SentencePiece puts a space before each text that it is given; what follows an added token was one.
+            # SentencePiece puts a space before each text that it is given: also after an added token.
             parts.append(text.removeprefix(b" ") if starts and self._takes_first_space else text)
             starts = False
         return b"".join(parts).decode(errors="replace")
