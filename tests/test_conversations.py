@@ -91,7 +91,9 @@ def test_seg_in_the_past_is_no_answer_of_this_turn(folder):
 def _qwen_folder(tmp_path, **files):
     config = {
         "model_type": "sa2va_chat",
-        "vision_config": {"depth": 1, "hidden_size": 8, "num_heads": 1, "patch_size": 14, "spatial_merge_size": 2},
+        "vision_config": {
+            "depth": 1, "hidden_size": 8, "num_heads": 1, "patch_size": 14, "spatial_merge_size": 2,
+        },
         "text_config": {
             "vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
             "num_attention_heads": 1,
@@ -112,7 +114,8 @@ def test_qwen_without_a_template_of_its_own_gets_the_familys(tmp_path):
 
 @pytest.mark.parametrize("name", ["chat_template.json", "tokenizer_config.json"])
 def test_qwens_own_template_wins(tmp_path, name):
-    template = "{% for m in messages %}{{ m.role }}: {{ m.content if m.content is string else m.content[0].text }}\n{% endfor %}"
+    said = "{{ m.content if m.content is string else m.content[0].text }}"
+    template = f"{{% for m in messages %}}{{{{ m.role }}}}: {said}\n{{% endfor %}}"
     chat = load_chat(*_qwen_folder(tmp_path, **{name: json.dumps({"chat_template": template})}))
     assert chat.text("<image>Two?", "<PIC>", [Turn("<image>One?", "Yes.<|im_end|>")]) == (
         "user: <PIC>One?\nassistant: Yes.\nuser: Two?\n"

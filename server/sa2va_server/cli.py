@@ -28,8 +28,10 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a model.", no_args_is_help=True)
 eval_app = typer.Typer(help="Measure a model.", no_args_is_help=True)
+models_app = typer.Typer(help="Checkpoints: which there are, what they need, whether one is whole.")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+app.add_typer(models_app, name="models")
 
 Media = Annotated[
     str, typer.Argument(metavar="MEDIA", help="Image, video, folder of frames, or a media: handle.")
@@ -251,6 +253,56 @@ def mcp(
     from sa2va_server.cli_commands import mcp_command
 
     mcp_command(session, root or [])
+
+
+@app.command()
+@with_session
+def pull(
+    session: Session,
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="ID[@REVISION]", help="A hub id, e.g. ByteDance/Sa2VA-4B.")
+    ],
+) -> None:
+    """Download a checkpoint from the hub; called again, it goes on where it was."""
+    from sa2va_server.cli_models import pull_command
+
+    pull_command(session, checkpoint)
+
+
+@models_app.callback(invoke_without_command=True)
+@with_session
+def models(session: Session) -> None:
+    """The published checkpoints with their sizes, scores and families."""
+    from sa2va_server.cli_models import list_command
+
+    if session.subcommand is None:
+        list_command(session)
+
+
+@models_app.command("info")
+@with_session
+def models_info(
+    session: Session,
+    checkpoint: Annotated[str, typer.Argument(metavar="ID|DIR", help="A hub id, a folder, or nano.")],
+    objects: Annotated[int, typer.Option("--objects", min=1, help="Objects followed at once.")] = 1,
+    image: Annotated[bool, typer.Option("--image", help="For an image instead of a video.")] = False,
+) -> None:
+    """What a checkpoint is, what it can do, and how much memory it wants."""
+    from sa2va_server.cli_models import info_command
+
+    info_command(session, checkpoint, objects, image)
+
+
+@models_app.command("check")
+@with_session
+def models_check(
+    session: Session,
+    checkpoint: Annotated[str, typer.Argument(metavar="DIR|ID", help="A folder, a pulled hub id, or nano.")],
+) -> None:
+    """Look a checkpoint over without loading it: config, files, keys, shapes, tokenizer."""
+    from sa2va_server.cli_models import check_command
+
+    check_command(session, checkpoint)
 
 
 @train_app.command("nano")

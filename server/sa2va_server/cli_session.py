@@ -86,6 +86,8 @@ class Session:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     """The real stdout: during the work `sys.stdout` points to stderr."""
     opener: OpenEngine | None = None
+    subcommand: str | None = None
+    """Of a group's own call: the command of it that comes next."""
     cancel: CancelToken = field(default_factory=CancelToken)
     """Set by Ctrl-C: whatever goes wrong afterwards, the user has stopped it."""
 
@@ -196,7 +198,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(context: typer.Context, **values: Any) -> None:
         common = {name: values.pop(name) for name in _COMMON}
-        session = Session(**common, out=sys.stdout, opener=context.obj)
+        session = Session(**common, out=sys.stdout, opener=context.obj, subcommand=context.invoked_subcommand)
         code = run_guarded(session, lambda: command(session, **values))
         if code:
             raise typer.Exit(code)
