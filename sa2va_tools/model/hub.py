@@ -1,13 +1,12 @@
 """Checkpoints from the Hugging Face hub into its own cache: checked before, resumable, verified after.
 
-The hub's library does the transfer, so `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what
-they mean everywhere. Only weights, configs and tokenizers are taken; code and pickles stay where they are.
+The hub's library knows addresses, leave and the cache, so `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and
+`HF_HUB_OFFLINE` mean what they mean everywhere; `transfer` brings the bytes. Only weights, configs and
+tokenizers are taken; code and pickles stay where they are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -23,12 +22,12 @@ from sa2va_tools.errors import (
     RequestError,
     UnsupportedCheckpointError,
 )
+from sa2va_tools.model import transfer
 from sa2va_tools.model.config import read_config
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 
 WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
 _SPARE_BYTES = 512 * 2**20
-_BLOCK = 2**20
 _REFERENCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -90,10 +89,9 @@ def pull(
         info = HfApi().model_info(reference.repo, revision=reference.revision, files_metadata=True)
     files = _wanted(reference, info.siblings or [])
     _require_room(reference, files)
-    transfer = _Transfer(reference, str(info.sha), sum(file.size for file in files), on_progress, cancel)
-    folder = transfer.folder_of(files[0])
+    work = _Pull(reference, str(info.sha), sum(file.size for file in files), on_progress, cancel)
     for file in files:
-        transfer.fetch(file)
+        folder = work.fetch(file).parent
         if file.name == "config.json":
             read_config(folder)
     return folder
@@ -143,8 +141,8 @@ def _require_room(reference: HubReference, files: Sequence[RemoteFile]) -> None:
         )
 
 
-class _Transfer:
-    """Fetches files of one commit one by one, and counts their bytes together."""
+class _Pull:
+    """Brings files of one commit one by one, and counts their bytes together."""
 
     def __init__(
         self,
@@ -154,89 +152,57 @@ class _Transfer:
         on_progress: ProgressCallback,
         cancel: CancelToken | None,
     ) -> None:
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
         self.reference, self.commit, self.total = reference, commit, total
         self.on_progress, self.cancel = on_progress, cancel or CancelToken()
         self.done = 0
+        cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=reference.repo, repo_type="model")
+        self.blobs = cache / "blobs"
 
-    def folder_of(self, first: RemoteFile) -> Path:
-        """The snapshot's folder, once its first file is there."""
-        return self._download(first).parent
+    def fetch(self, file: RemoteFile) -> Path:
+        """The file in its snapshot's folder. The cache finds the content by its hash, and links to it."""
+        from huggingface_hub import hf_hub_download, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    def fetch(self, file: RemoteFile) -> None:
-        """Download and verify, or go by what is there: a file is given its name only when it is whole, and
-        was verified when it came."""
         self.cancel.raise_if_cancelled()
-        before = self.done
-        self._download(file)
-        self.done = before + file.size
-        self._say(file.name)
-
-    def _download(self, file: RemoteFile) -> Path:
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-        cached = try_to_load_from_cache(self.reference.repo, file.name, revision=self.commit)
+        blob = self.blobs / file.digest
         with _hub_errors(self.reference):
-            path = Path(
-                hf_hub_download(
-                    self.reference.repo,
-                    file.name,
-                    revision=self.reference.revision,
-                    tqdm_class=_bar_of(self, file.name),
-                )
-            )
+            if not blob.exists():
+                url = hf_hub_url(self.reference.repo, file.name, revision=self.commit)
+                self._bring(url, blob, file, build_hf_headers())
+            path = Path(hf_hub_download(self.reference.repo, file.name, revision=self.reference.revision))
+        self.done += file.size
+        self._say(file.name, 0)
         if path.parent.name != self.commit:
             raise CheckpointError(
                 f"{self.reference} changed on the hub while it was downloaded.", hint="Run the command again."
             )
-        if not isinstance(cached, str):
-            self._verify(path, file)
         return path
 
-    def _verify(self, path: Path, file: RemoteFile) -> None:
-        digest = hashlib.sha256() if file.is_sha256 else hashlib.sha1(usedforsecurity=False)
-        if not file.is_sha256:
-            digest.update(f"blob {path.stat().st_size}\0".encode())
-        with path.open("rb") as opened:
-            while block := opened.read(_BLOCK):
-                self.cancel.raise_if_cancelled()
-                digest.update(block)
-        if digest.hexdigest() == file.digest:
-            return
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{file.name} of {self.reference} came with another hash than the hub promises; it was removed.",
-            hint="Run the command again. If it happens again, the mirror or a proxy changes the file.",
-        )
+    def _bring(self, url: str, blob: Path, file: RemoteFile, headers: dict[str, str]) -> None:
+        try:
+            transfer.fetch(
+                url,
+                blob,
+                size=file.size,
+                digest=file.digest,
+                is_sha256=file.is_sha256,
+                headers=headers,
+                cancel=self.cancel,
+                on_bytes=lambda done: self._say(file.name, done),
+            )
+        except transfer.WrongHashError as error:
+            raise CheckpointError(
+                f"{file.name} of {self.reference} came with another hash than the hub promises; "
+                "it was removed.",
+                hint="Run the command again. If it happens again, the mirror or a proxy changes the file.",
+            ) from error
 
-    def moved(self, count: float) -> None:
-        """Bytes of the file under way."""
-        self.cancel.raise_if_cancelled()
-        self.done += int(count)
-
-    def _say(self, name: str) -> None:
-        done, total = (-(-count // 10**6) for count in (min(self.done, self.total), self.total))
-        self.on_progress(Progress("download, MB", done, total, name))
-
-
-def _bar_of(transfer: _Transfer, name: str) -> type:
-    """A progress bar class for the hub's library that draws nothing and tells `transfer`."""
-    from tqdm.std import tqdm
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
-            if self.n:  # resumed
-                transfer.moved(self.n)
-
-        def update(self, n: float | None = 1) -> bool | None:
-            transfer.moved(n or 0)
-            transfer._say(name)
-            shown: bool | None = super().update(n)
-            return shown
-
-    return Bar
+    def _say(self, name: str, of_this: int) -> None:
+        done, total = (-(-count // 10**6) for count in (self.done + of_this, self.total))
+        self.on_progress(Progress("download, MB", min(done, total), total, name))
 
 
 @contextmanager
@@ -267,7 +233,7 @@ def _hub_errors(reference: HubReference) -> Iterator[None]:
         ) from error
     except errors.HFValidationError as error:
         raise RequestError(f"{reference} is no name that the hub knows: {error}.") from error
-    except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.HTTPError, httpx.HTTPError, OSError) as error:
         raise CheckpointError(
             f"{reference} could not be downloaded: {type(error).__name__}: {error}.",
             hint="Run the command again: what came is kept. A mirror is used when HF_ENDPOINT names it.",
