@@ -233,8 +233,16 @@ def _hub_errors(reference: HubReference) -> Iterator[None]:
         ) from error
     except errors.HFValidationError as error:
         raise RequestError(f"{reference} is no name that the hub knows: {error}.") from error
-    except (errors.HfHubHTTPError, errors.HTTPError, httpx.HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, _transport_errors(), httpx.HTTPError, OSError) as error:
         raise CheckpointError(
             f"{reference} could not be downloaded: {type(error).__name__}: {error}.",
             hint="Run the command again: what came is kept. A mirror is used when HF_ENDPOINT names it.",
         ) from error
+
+
+def _transport_errors() -> type[Exception]:
+    """The base of what the hub's own HTTP library raises, whichever that is in its version."""
+    from huggingface_hub import errors
+
+    found: type[Exception] = getattr(errors, "HTTPError", OSError)
+    return found
