@@ -35,9 +35,12 @@ class Settings(BaseSettings):
         env_prefix="SA2VA_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    model: str = Field("nano", description="`nano`, or the folder of a checkpoint.")
+    model: str = Field("nano", description="`nano`, a hub id that was pulled, or the folder of a checkpoint.")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    sam2_decoder: str | None = Field(
+        None, description="File, folder or hub id of stock SAM-2 weights, for mode sa2va-i."
+    )
     store_dir: Path = Field(default_factory=default_store_dir)
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
     limits: MediaLimits = MediaLimits()

@@ -38,6 +38,12 @@ def checkpoint_folder(model: str | Path) -> Path:
     return cached
 
 
+def weights_place(name: str) -> Path:
+    """A file or folder of other weights: a path, or a hub id that was pulled before."""
+    path = Path(name).expanduser()
+    return path if path.is_file() else checkpoint_folder(name)
+
+
 def reference_of(model: str) -> HubReference | None:
     """A hub reference, also for the bare name of a published checkpoint."""
     name, at, revision = model.partition("@")

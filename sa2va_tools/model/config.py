@@ -163,8 +163,16 @@ class Sa2vaConfig:
 
 def with_second_decoder(config: Sa2vaConfig, keys: Iterable[str]) -> Sa2vaConfig:
     """Published Sa2VA-i configs do not say that there is a second mask decoder; their keys do."""
-    if not any(".sam_mask_decoder_modified." in key for key in keys):
-        return config
+    return two_decoders(config) if has_second_decoder(keys) else config
+
+
+def has_second_decoder(keys: Iterable[str]) -> bool:
+    """Do upstream's names show Sa2VA-i's fine-tuned decoder beside SAM-2's own?"""
+    return any(".sam_mask_decoder_modified." in key for key in keys)
+
+
+def two_decoders(config: Sa2vaConfig) -> Sa2vaConfig:
+    """The config of modules with a second mask decoder."""
     grounding = config.grounding.model_copy(update={"separate_language_mask_decoder": True})
     return replace(config, grounding=grounding)
 

@@ -15,6 +15,7 @@ from sa2va_tools.model.weight_files import TensorHead
 
 Shape = tuple[int, ...]
 _MOST_NAMED = 5
+STOCK_DECODER = "grounding.mask_decoder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,22 @@ def build_empty(config: Sa2vaConfig) -> Sa2VA:
         return Sa2VA(config)
 
 
-def fit(config: Sa2vaConfig, heads: Mapping[str, TensorHead], modules: Sa2VA | None = None) -> Fit:
-    """Compare `heads`, upstream's names with file and shape, with the modules of `config`."""
+def fit(
+    config: Sa2vaConfig,
+    heads: Mapping[str, TensorHead],
+    modules: Sa2VA | None = None,
+    *,
+    stock_decoder: bool = False,
+) -> Fit:
+    """Compare `heads`, upstream's names with file and shape, with the modules of `config`. With
+    `stock_decoder` SAM-2's own mask decoder is expected elsewhere."""
     modules = build_empty(config) if modules is None else modules
-    expected = {name: tuple(value.shape) for name, value in modules.state_dict().items()}
-    keys = key_map(config)
+    expected = {
+        name: tuple(value.shape)
+        for name, value in modules.state_dict().items()
+        if not (stock_decoder and name.startswith(STOCK_DECODER))
+    }
+    keys = key_map(config, stock_decoder=stock_decoder)
     rows: dict[str, int] = {}
     filled: set[str] = set()
     unknown: list[str] = []

@@ -7,6 +7,7 @@ tokenizers are taken; code and pickles stay where they are.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -92,9 +93,18 @@ def pull(
     work = _Pull(reference, str(info.sha), sum(file.size for file in files), on_progress, cancel)
     for file in files:
         folder = work.fetch(file).parent
-        if file.name == "config.json":
+        if file.name == "config.json" and not _is_stock_sam2(folder):
             read_config(folder)
     return folder
+
+
+def _is_stock_sam2(folder: Path) -> bool:
+    """Weights to borrow a mask decoder from (`--sam2-decoder`), no Sa2VA checkpoint."""
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        return False
+    return str(model_type).startswith("sam2")
 
 
 def _wanted(reference: HubReference, siblings: Sequence[Any]) -> list[RemoteFile]:

@@ -18,10 +18,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sa2va_tools.model.chat import Chat, load_chat
-from sa2va_tools.model.config import Sa2vaConfig, read_config, with_second_decoder
+from sa2va_tools.model.config import (
+    Sa2vaConfig,
+    has_second_decoder,
+    read_config,
+    two_decoders,
+    with_second_decoder,
+)
 from sa2va_tools.model.fitting import build_empty, fit
 from sa2va_tools.model.key_mapping import KeyMap, Placement
 from sa2va_tools.model.sa2va import Sa2VA, key_map
+from sa2va_tools.model.stock_decoder import stock_decoder
 from sa2va_tools.model.tokenizer import Tokenizer, load_tokenizer
 from sa2va_tools.model.weight_files import read_heads, read_tensors, weight_files
 from sa2va_tools.progress import CancelToken
@@ -44,20 +51,26 @@ def load_checkpoint(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    sam2_decoder: Path | None = None,
     cancel: CancelToken | None = None,
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
-    """Load `folder`. Raises CheckpointError and its kinds; names the file and the keys."""
+    """Load `folder`; `sam2_decoder` holds SAM-2's own mask decoder, for mode `sa2va-i` where the checkpoint
+    has only the fine-tuned one. Raises CheckpointError and its kinds; names the file and the keys."""
     config = read_config(folder)
     files = weight_files(folder)
     tokenizer = load_tokenizer(folder, config.image_token)
     chat = load_chat(folder, config)
     heads = read_heads(files)
-    config = with_second_decoder(config, heads)
+    borrows = sam2_decoder is not None and not has_second_decoder(heads)
+    config = two_decoders(config) if borrows else with_second_decoder(config, heads)
     modules = build_empty(config)
-    fit(config, heads, modules).require()
+    fit(config, heads, modules, stock_decoder=borrows).require()
     modules.mllm.image_token_id = tokenizer.image_id
-    filler = _Filler(modules, key_map(config), dtype, device, cancel)
+    filler = _Filler(modules, key_map(config, stock_decoder=borrows), dtype, device, cancel)
+    if borrows and sam2_decoder is not None:
+        for name, tensor in stock_decoder(sam2_decoder, modules).items():
+            _assign(modules, name, tensor.to(device=device, dtype=dtype))
     for number, file in enumerate(files):
         filler.read(file)
         on_file(number + 1, len(files))

@@ -65,6 +65,7 @@ class Sa2vaRuntime:
         device: str = "auto",
         dtype: str = "auto",
         threads: int | None = None,
+        sam2_decoder: Path | None = None,
         cancel: CancelToken | None = None,
         on_file: Callable[[int, int], None] = lambda done, total: None,
     ) -> Sa2vaRuntime:
@@ -77,6 +78,7 @@ class Sa2vaRuntime:
                 folder,
                 device=place,
                 dtype=choose_dtype(dtype, place, small=small),
+                sam2_decoder=sam2_decoder,
                 cancel=cancel,
                 on_file=on_file,
             )

@@ -13,7 +13,7 @@ from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.model.families import build_family, family_rules
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.key_mapping import KeyMap, renamed
-from sa2va_tools.model.sam2_keys import SAM2_KEY_RULES
+from sa2va_tools.model.sam2_keys import sam2_rules
 
 
 class Sa2VA(nn.Module):
@@ -36,12 +36,12 @@ class Sa2VA(nn.Module):
         return projected
 
 
-def key_map(config: Sa2vaConfig) -> KeyMap:
-    """Upstream's names for this family's checkpoints."""
+def key_map(config: Sa2vaConfig, *, stock_decoder: bool = False) -> KeyMap:
+    """Upstream's names for this family's checkpoints; `stock_decoder` as in `sam2_rules`."""
     return KeyMap(
         (
             renamed("text_hidden_fcs.{i}.{p}", "text_hidden_fcs.{i}.{p}"),
             *family_rules(config),
-            *SAM2_KEY_RULES,
+            *sam2_rules(stock_decoder=stock_decoder),
         )
     )

@@ -54,11 +54,23 @@ _PANEL = "Common options"
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="nano|DIR", help="Checkpoint: nano, or a folder.", rich_help_panel=_PANEL
+        "--model",
+        metavar="nano|ID|DIR",
+        help="Checkpoint: nano, a hub id that was pulled, or a folder.",
+        rich_help_panel=_PANEL,
     ),
 ]
 DeviceOption = Annotated[Device | None, typer.Option("--device", rich_help_panel=_PANEL)]
 DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", rich_help_panel=_PANEL)]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sam2-decoder",
+        metavar="ID|FILE",
+        help="Stock SAM-2 weights, for mode sa2va-i with a plain Sa2VA checkpoint.",
+        rich_help_panel=_PANEL,
+    ),
+]
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where handles are kept.", rich_help_panel=_PANEL),
@@ -79,6 +91,7 @@ class Session:
     model: str | None = None
     device: Device | None = None
     dtype: Dtype | None = None
+    sam2_decoder: str | None = None
     store: Path | None = None
     as_json: bool = False
     quiet: bool = False
@@ -101,6 +114,7 @@ class Session:
             "model": self.model,
             "device": self.device,
             "dtype": self.dtype,
+            "sam2_decoder": self.sam2_decoder,
             "store_dir": self.store,
         }
         try:
@@ -222,6 +236,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "model": (ModelOption, None),
     "device": (DeviceOption, None),
     "dtype": (DtypeOption, None),
+    "sam2_decoder": (DecoderOption, None),
     "store": (StoreOption, None),
     "as_json": (JsonOption, False),
     "quiet": (QuietOption, False),
