@@ -24,6 +24,7 @@ from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 
 if TYPE_CHECKING:
     from sa2va_tools.model.families.base import VisualInput
+    from sa2va_tools.model.prompt import Turn
     from sa2va_tools.model.runtime import Sa2vaRuntime
 
 _WORDS_SHOWN = 5
@@ -48,11 +49,14 @@ class Job:
             self.on_progress(Progress("look", len(positions), len(positions)))
             return visual
 
-    def ask(self, question: str, visual: VisualInput, *, part: str = "") -> ModelAnswer:
+    def ask(
+        self, question: str, visual: VisualInput, *, part: str = "", history: Sequence[Turn] = ()
+    ) -> ModelAnswer:
         with self._stage("answer"):
             return self.runtime.answer(
                 question,
                 visual,
+                history=history,
                 max_new_tokens=self.max_new_tokens,
                 cancel=self.cancel,
                 on_token=lambda count: self._wrote(count, part),

@@ -52,6 +52,10 @@ Frame = Annotated[int | None, typer.Option("--frame", min=0, metavar="N", help="
 KeepDoubtful = Annotated[
     bool, typer.Option("--keep-doubtful", help="Keep masks whose object score says that nothing is there.")
 ]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="HANDLE", help="An answer: handle: go on with that conversation."),
+]
 OutDir = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Write masks.json, mask PNGs and an overlay into DIR."),
@@ -101,12 +105,15 @@ def segment(
     key_frames: KeyFrames = None,
     keep_doubtful: KeepDoubtful = False,
     out: OutDir = None,
+    after: After = None,
 ) -> None:
     """Find things by words: a mask per expression, tracked through every frame of a video."""
     from sa2va_server.cli_commands import masks_command
 
     raw = _grounding(mode, start, end, stride, key_frames, keep_doubtful)
-    masks_command(session, "segment_by_text", {"media": media, "expressions": expressions} | raw, out)
+    masks_command(
+        session, "segment_by_text", {"media": media, "expressions": expressions, "after": after} | raw, out
+    )
 
 
 @app.command()
@@ -120,11 +127,13 @@ def describe(
     stride: Stride = 1,
     key_frames: KeyFrames = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", min=1, max=4096)] = None,
+    after: After = None,
 ) -> None:
     """Describe an image or video, or answer a question about it, in words."""
     from sa2va_server.cli_commands import describe_command
 
     raw = _range(start, end, stride) | {"key_frames": key_frames, "max_new_tokens": max_new_tokens}
+    raw |= {"after": after}
     describe_command(session, {"media": media, "question": question} | raw)
 
 
@@ -141,12 +150,13 @@ def ground(
     key_frames: KeyFrames = None,
     keep_doubtful: KeepDoubtful = False,
     out: OutDir = None,
+    after: After = None,
 ) -> None:
     """Describe it, with a mask for each phrase that names something."""
     from sa2va_server.cli_commands import ground_command
 
     raw = _grounding(mode, start, end, stride, key_frames, keep_doubtful)
-    ground_command(session, {"media": media, "question": question} | raw, out)
+    ground_command(session, {"media": media, "question": question, "after": after} | raw, out)
 
 
 @app.command()
