@@ -50,14 +50,13 @@ class MemoryEstimate:
 
 
 def parameter_bytes(config: Sa2vaConfig, dtype: str) -> int:
-    """Of all weights. In int8 and int4 SAM-2, the projection to it and the embeddings stay in bfloat16."""
-    shapes = {name: prod(value.shape) for name, value in build_empty(config).state_dict().items()}
-    return round(sum(count * _bytes_of(name, dtype) for name, count in shapes.items()))
+    """Of all weights."""
+    return BYTES[dtype] * sum(prod(value.shape) for value in build_empty(config).state_dict().values())
 
 
 def estimate(config: Sa2vaConfig, dtype: str, work: Work, *, device: str = "cuda") -> MemoryEstimate:
-    """For `dtype` (float32, bfloat16, float16, int8 or int4) on `device` (cuda, mps or cpu)."""
-    width = BYTES["bfloat16"] if dtype in ("int8", "int4") else BYTES[dtype]
+    """For `dtype` (float32, bfloat16 or float16) on `device` (cuda, mps or cpu)."""
+    width = BYTES[dtype]
     pictures = (work.chat_frames or config.chat_frames) if work.video else 1
     visual = _visual_tokens(config, pictures, video=work.video)
     tokens = visual + _TEXT_TOKENS
@@ -95,19 +94,11 @@ def advice(config: Sa2vaConfig, dtype: str, work: Work, free: int, *, device: st
 
 def _smaller(dtype: str, device: str) -> tuple[str, ...]:
     order: Mapping[str, tuple[str, ...]] = {
-        "cuda": ("float32", "bfloat16", "int8", "int4"),
+        "cuda": ("float32", "bfloat16"),
         "mps": ("float32", "float16"),
         "cpu": ("float32", "bfloat16"),
     }
     return tuple(name for name in order[device] if BYTES[name] < BYTES[dtype])
-
-
-def _bytes_of(name: str, dtype: str) -> float:
-    quantised = dtype in ("int8", "int4")
-    large = (
-        name.startswith("mllm.") and name.endswith(".weight") and "embed" not in name and "norm" not in name
-    )
-    return BYTES[dtype] if large or not quantised else BYTES["bfloat16"]
 
 
 def _visual_tokens(config: Sa2vaConfig, pictures: int, *, video: bool) -> int:

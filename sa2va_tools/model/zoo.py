@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sa2va_tools.model.config import Capabilities, FamilyName
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GIB = 2**30
 
 

@@ -16,7 +16,7 @@ from sa2va_tools.errors import CheckpointNotFoundError, RequestError
 from sa2va_tools.model.checkpoints import checkpoint_folder, reference_of
 from sa2va_tools.model.zoo import ZOO, Published, published
 
-_DTYPES = ("float32", "bfloat16", "int8", "int4")
+_DTYPES = ("float32", "bfloat16")
 _ABILITIES = {
     "chat_image": "image chat",
     "chat_video": "video chat",
@@ -126,16 +126,16 @@ def _of_folder(folder: Path, *, objects: int, image: bool) -> dict[str, Any]:
 
 def _table() -> Iterable[str]:
     width = max(len(one.id) for one in ZOO)
-    yield f"{'id':<{width}}  {'params':>6}  {'download':>8}  {'bf16':>5}  {'int4':>5}  RefCOCO  MeViS  family"
+    yield f"{'id':<{width}}  {'params':>6}  {'download':>8}  {'bf16':>5}  RefCOCO  MeViS  family"
     for one in ZOO:
         scores = dict(one.scores)
         cells = (f"{scores.get(name, '–')!s:>{space}}" for name, space in (("RefCOCO", 7), ("MeViS", 5)))
         yield (
             f"{one.id:<{width}}  {one.parameters:>5.1f}B  {one.disk_gib:>5.1f}GiB  "
-            f"{one.weights_gib('bfloat16'):>5.1f}  {one.weights_gib('int4'):>5.1f}  {'  '.join(cells)}  "
+            f"{one.weights_gib('bfloat16'):>5.1f}  {'  '.join(cells)}  "
             f"{one.family}+{one.llm}{' (i)' if one.second_decoder else ''}"
         )
-    yield "bf16, int4: GiB of weights once loaded. (i): a second decoder, for mode sa2va-i."
+    yield "bf16: GiB of weights once loaded. (i): a second decoder, for mode sa2va-i."
     yield "Next: sa2va models info ID, or sa2va pull ID"
 
 
