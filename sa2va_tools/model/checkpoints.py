@@ -26,7 +26,7 @@ def checkpoint_folder(model: str | Path) -> Path:
     reference = reference_of(str(model))
     if reference is None:
         raise CheckpointNotFoundError(
-            f"There is no checkpoint {str(model)!r}: it is neither 'nano', nor a folder, nor a hub id.",
+            f"There is no checkpoint {str(model)!r}: it is neither 'nano' nor a folder, nor a hub id.",
             hint="Give 'nano', the folder of a Sa2VA checkpoint, or an id that `sa2va models` lists.",
         )
     cached = cached_snapshot(reference)
