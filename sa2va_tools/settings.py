@@ -36,8 +36,15 @@ class Settings(BaseSettings):
     )
 
     model: str = Field("nano", description="`nano`, a hub id that was pulled, or the folder of a checkpoint.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$",
+        description="auto, cpu, mps, cuda, cuda:1, or several GPUs: cuda:0,cuda:1.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantize: Literal["int8", "nf4"] | None = Field(
+        None, description="Weights of the language model's layers in 8 or 4 bits; needs the extra [quantize]."
+    )
     sam2_decoder: str | None = Field(
         None, description="File, folder or hub id of stock SAM-2 weights, for mode sa2va-i."
     )

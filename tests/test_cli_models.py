@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.config import parse_config, read_config
-from sa2va_tools.model.memory import Work, advice, estimate, parameter_bytes
+from sa2va_tools.model.fitting import build_empty
+from sa2va_tools.model.memory import Work, advice, estimate, weight_bytes
 from sa2va_tools.model.zoo import ZOO, published
 
 
@@ -107,7 +108,7 @@ def test_memory_grows_with_objects_and_shrinks_with_the_type():
     config = read_config(NANO_FOLDER)
     one, many = (estimate(config, "float32", Work(objects=count)) for count in (1, 16))
     assert many.grounding > 4 * one.grounding
-    assert many.weights == one.weights == parameter_bytes(config, "float32")
+    assert many.weights == one.weights == weight_bytes(build_empty(config), 4)
     half = estimate(config, "bfloat16", Work())
     assert half.weights == one.weights // 2
     assert half.total < one.total
@@ -124,11 +125,12 @@ def test_the_estimate_of_a_published_size_is_of_the_right_magnitude():
         "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2,
     }  # fmt: skip
     config = parse_config({"model_type": "sa2va_chat", "vision_config": vision, "llm_config": language})
-    weights = parameter_bytes(config, "bfloat16") / 2**30
+    weights = weight_bytes(build_empty(config), 2) / 2**30
     assert weights == pytest.approx(published("Sa2VA-4B").weights_gib("bfloat16"), rel=0.01)
     total = estimate(config, "bfloat16", Work()).total / 2**30
     assert weights + 0.5 < total < weights + 4
     free = int(12 * 2**30)
     assert "It fits" in advice(config, "bfloat16", Work(), free)
     assert "--dtype bfloat16" in advice(config, "float32", Work(), free)
+    assert "--quantize nf4" in advice(config, "bfloat16", Work(), int(5 * 2**30))
     assert "smaller checkpoint" in advice(config, "bfloat16", Work(), 2**30, device="cpu")

@@ -67,6 +67,7 @@ class ModelHost:
             name=str(self.model),
             device=self.settings.device,
             dtype=self.settings.dtype,
+            quantize=self.settings.quantize,
             threads=self.settings.threads,
             sam2_decoder=None if stock is None else weights_place(stock),
             cancel=cancel,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,10 @@ from sa2va_tools.model.config import (
 )
 from sa2va_tools.model.fitting import build_empty, fit
 from sa2va_tools.model.key_mapping import KeyMap, Placement
+from sa2va_tools.model.memory import require_room
+from sa2va_tools.model.quantised import Quantisation, filled, quantise
 from sa2va_tools.model.sa2va import Sa2VA, key_map
+from sa2va_tools.model.spread import Spread
 from sa2va_tools.model.stock_decoder import stock_decoder
 from sa2va_tools.model.tokenizer import Tokenizer, load_tokenizer
 from sa2va_tools.model.weight_files import read_heads, read_tensors, weight_files
@@ -51,12 +54,16 @@ def load_checkpoint(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    others: Sequence[torch.device] = (),
+    quantize: Quantisation | None = None,
     sam2_decoder: Path | None = None,
     cancel: CancelToken | None = None,
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
-    """Load `folder`; `sam2_decoder` holds SAM-2's own mask decoder, for mode `sa2va-i` where the checkpoint
-    has only the fine-tuned one. Raises CheckpointError and its kinds; names the file and the keys."""
+    """Load `folder` onto `device`; the language model's layers also onto `others`, where it is too large for
+    one, and with their weights in few bits where `quantize` says so. `sam2_decoder` holds SAM-2's own mask
+    decoder, for mode `sa2va-i` where the checkpoint has only the fine-tuned one. Raises CheckpointError and
+    its kinds, which name the file and the keys, and OutOfMemoryError where the weights alone do not fit."""
     config = read_config(folder)
     files = weight_files(folder)
     tokenizer = load_tokenizer(folder, config.image_token)
@@ -67,10 +74,14 @@ def load_checkpoint(
     modules = build_empty(config)
     fit(config, heads, modules, stock_decoder=borrows).require()
     modules.mllm.image_token_id = tokenizer.image_id
-    filler = _Filler(modules, key_map(config, stock_decoder=borrows), dtype, device, cancel)
+    require_room(config, modules, dtype, (device, *others), quantize)
+    spread = Spread.over(modules, (device, *others), dtype.itemsize)
+    if quantize is not None:
+        quantise(modules.mllm.layers, quantize, dtype, device)
+    filler = _Filler(modules, key_map(config, stock_decoder=borrows), dtype, spread, cancel)
     if borrows and sam2_decoder is not None:
         for name, tensor in stock_decoder(sam2_decoder, modules).items():
-            _assign(modules, name, tensor.to(device=device, dtype=dtype))
+            filler.put(name, tensor)
     for number, file in enumerate(files):
         filler.read(file)
         on_file(number + 1, len(files))
@@ -105,10 +116,10 @@ class _Filler:
         modules: Sa2VA,
         keys: KeyMap,
         dtype: torch.dtype,
-        device: torch.device,
+        spread: Spread,
         cancel: CancelToken | None,
     ) -> None:
-        self.modules, self.keys, self.dtype, self.device = modules, keys, dtype, device
+        self.modules, self.keys, self.dtype, self.spread = modules, keys, dtype, spread
         self.cancel = cancel
         self.stacks: dict[str, dict[int, Tensor]] = {}
 
@@ -118,9 +129,13 @@ class _Filler:
                 self.cancel.raise_if_cancelled()
             placement = self.keys.place(key)
             if placement is not None:
-                self._put(placement, tensor.to(device=self.device, dtype=self.dtype))
+                self._place(placement, tensor)
 
-    def _put(self, placement: Placement, tensor: Tensor) -> None:
+    def put(self, name: str, tensor: Tensor) -> None:
+        """`tensor` is the parameter or buffer `name` of the modules."""
+        _assign(self.modules, name, tensor.to(device=self.spread.place_of(name), dtype=self.dtype))
+
+    def _place(self, placement: Placement, tensor: Tensor) -> None:
         if placement.parts > 1:
             rows = self.stacks.setdefault(placement.native[0], {})
             rows[placement.part] = tensor
@@ -130,21 +145,22 @@ class _Filler:
         else:
             pieces = placement.pieces(tensor)
         for name, piece in pieces.items():
-            _assign(self.modules, name, piece.contiguous())
+            self.put(name, piece.contiguous())
 
     def finish(self) -> None:
         """A head that no file held shares the embeddings' weights; one that is there is used as it is,
         whatever the config says."""
         if self.modules.get_parameter(self.modules.mllm.head_name).is_meta:
             self.modules.mllm.tie_head()
-        _recompute_buffers(self.modules, self.device)
+        _recompute_buffers(self.modules, self.spread.home)
+        self.spread.connect(self.modules)
 
 
 def _assign(modules: nn.Module, name: str, tensor: Tensor) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = modules.get_submodule(owner_name)
     if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        owner._parameters[leaf] = filled(owner._parameters[leaf], tensor)
     else:
         owner._buffers[leaf] = tensor
 

@@ -6,12 +6,19 @@ the largest tensors that are alive together. Real use may be a fifth more: alloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
+from torch import nn
+
+from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model.config import Sa2vaConfig
+from sa2va_tools.model.device import free_bytes
 from sa2va_tools.model.fitting import build_empty
+from sa2va_tools.model.quantised import BITS, Quantisation
+from sa2va_tools.model.sa2va import Sa2VA
 from sa2va_tools.model.zoo import BYTES
 
 _TEXT_TOKENS = 600  # a question, and an answer of some length
@@ -49,12 +56,23 @@ class MemoryEstimate:
         return self.weights + self.runtime + max(self.language, self.vision, self.grounding)
 
 
-def parameter_bytes(config: Sa2vaConfig, dtype: str) -> int:
-    """Of all weights."""
-    return BYTES[dtype] * sum(prod(value.shape) for value in build_empty(config).state_dict().values())
+def weight_bytes(modules: Sa2VA, width: int, quantize: Quantisation | None = None) -> int:
+    """Of all weights, at `width` bytes each; of `modules` without storage, before they are quantised."""
+    values = sum(prod(value.shape) for value in modules.state_dict().values())
+    if quantize is None:
+        return width * values
+    packed = sum(each.weight.numel() for each in modules.mllm.layers.modules() if isinstance(each, nn.Linear))
+    return round(width * (values - packed) + packed * BITS[quantize] / 8)
 
 
-def estimate(config: Sa2vaConfig, dtype: str, work: Work, *, device: str = "cuda") -> MemoryEstimate:
+def estimate(
+    config: Sa2vaConfig,
+    dtype: str,
+    work: Work,
+    *,
+    device: str = "cuda",
+    quantize: Quantisation | None = None,
+) -> MemoryEstimate:
     """For `dtype` (float32, bfloat16 or float16) on `device` (cuda, mps or cpu)."""
     width = BYTES[dtype]
     pictures = (work.chat_frames or config.chat_frames) if work.video else 1
@@ -66,7 +84,7 @@ def estimate(config: Sa2vaConfig, dtype: str, work: Work, *, device: str = "cuda
     kept = 2 * int(language["num_hidden_layers"]) * int(language.get("num_key_value_heads", heads)) * head_dim
     alive = 3 * int(language["intermediate_size"]) + 4 * int(language["hidden_size"])
     return MemoryEstimate(
-        weights=parameter_bytes(config, dtype),
+        weights=weight_bytes(build_empty(config), width, quantize),
         language=round(tokens * (kept + alive) * width),
         vision=round(_vision_values(config, visual) * width),
         grounding=round(_grounding_values(config, work.objects) * width),
@@ -74,31 +92,60 @@ def estimate(config: Sa2vaConfig, dtype: str, work: Work, *, device: str = "cuda
     )
 
 
-def advice(config: Sa2vaConfig, dtype: str, work: Work, free: int, *, device: str = "cuda") -> str:
+def advice(
+    config: Sa2vaConfig,
+    dtype: str,
+    work: Work,
+    free: int,
+    *,
+    device: str = "cuda",
+    quantize: Quantisation | None = None,
+) -> str:
     """What fits into `free` bytes, or what to do where this does not."""
-    wanted = estimate(config, dtype, work, device=device)
-    if wanted.total <= free:
-        return f"It fits: {_gib(wanted.total)} of {_gib(free)} GiB."
-    for smaller in _smaller(dtype, device):
-        less = estimate(config, smaller, work, device=device)
-        if less.total <= free:
-            return (
-                f"It does not fit in {dtype} ({_gib(wanted.total)} of {_gib(free)} GiB); "
-                f"in {smaller} it does ({_gib(less.total)} GiB): --dtype {smaller}."
-            )
+    wanted = estimate(config, dtype, work, device=device, quantize=quantize).total
+    if wanted <= free:
+        return f"It fits: {_gib(wanted)} of {_gib(free)} GiB."
+    for options, smaller, how in _smaller(dtype, device, quantize):
+        less = estimate(config, smaller, work, device=device, quantize=how).total
+        if less <= free:
+            return f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB); with {options} it does ({_gib(less)})."
     return (
-        f"It does not fit ({_gib(wanted.total)} of {_gib(free)} GiB), in no type that this device has; "
+        f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB) in any way that this device has; "
         "take a smaller checkpoint."
     )
 
 
-def _smaller(dtype: str, device: str) -> tuple[str, ...]:
-    order: Mapping[str, tuple[str, ...]] = {
-        "cuda": ("float32", "bfloat16"),
-        "mps": ("float32", "float16"),
-        "cpu": ("float32", "bfloat16"),
-    }
-    return tuple(name for name in order[device] if BYTES[name] < BYTES[dtype])
+def require_room(
+    config: Sa2vaConfig,
+    modules: Sa2VA,
+    dtype: torch.dtype,
+    devices: Sequence[torch.device],
+    quantize: Quantisation | None,
+) -> None:
+    """OutOfMemoryError, with advice, when the weights alone are larger than what is free on the GPUs;
+    nothing where torch cannot tell what is free."""
+    free = [free_bytes(device) for device in devices]
+    wanted, room = weight_bytes(modules, dtype.itemsize, quantize), sum(each or 0 for each in free)
+    if None in free or wanted <= room:
+        return
+    name = str(dtype).removeprefix("torch.")
+    raise OutOfMemoryError(
+        f"The weights take {_gib(wanted)} GiB; {_gib(room)} GiB of the GPU are free.",
+        hint=advice(config, name, Work(), room, device=devices[0].type, quantize=quantize),
+    )
+
+
+def _smaller(
+    dtype: str, device: str, quantize: Quantisation | None
+) -> Iterator[tuple[str, str, Quantisation | None]]:
+    """Command-line options, dtype and quantisation, from what loses least to what loses most."""
+    half = "float16" if device == "mps" else "bfloat16"
+    if quantize is None and BYTES[half] < BYTES[dtype]:
+        yield f"--dtype {half}", half, None
+    if device != "mps":
+        smaller = [how for how in BITS if quantize is None or BITS[how] < BITS[quantize]]
+        for how in smaller:
+            yield f"--dtype {half} --quantize {how}", half, how
 
 
 def _visual_tokens(config: Sa2vaConfig, pictures: int, *, video: bool) -> int:

@@ -33,8 +33,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _DEAF_STAGES = frozenset({"load"})
 """Stages of the engine whose work (imports, mapping files) does not look at the cancel token."""
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["int8", "nf4"]
 OpenEngine = Callable[["Settings"], "Engine"]
 """What opens an engine; tests hand in their own as the `obj` of the app's context."""
 
@@ -47,6 +47,7 @@ _EXTRA_OF_PACKAGE = {
     "huggingface_hub": "engine",
     "mcp": "server",
     "anyio": "server",
+    "bitsandbytes": "quantize",
     "matplotlib": "train",
 }
 
@@ -60,8 +61,20 @@ ModelOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
-DeviceOption = Annotated[Device | None, typer.Option("--device", rich_help_panel=_PANEL)]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|mps",
+        help="Where the model runs; cuda:0,cuda:1 spreads it over GPUs.",
+        rich_help_panel=_PANEL,
+    ),
+]
 DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", rich_help_panel=_PANEL)]
+QuantizeOption = Annotated[
+    Quantize | None,
+    typer.Option("--quantize", help="The language model's layers in 8 or 4 bits.", rich_help_panel=_PANEL),
+]
 DecoderOption = Annotated[
     str | None,
     typer.Option(
@@ -89,8 +102,9 @@ class Session:
     """The common options of one call of a command, and what is made of them."""
 
     model: str | None = None
-    device: Device | None = None
+    device: str | None = None
     dtype: Dtype | None = None
+    quantize: Quantize | None = None
     sam2_decoder: str | None = None
     store: Path | None = None
     as_json: bool = False
@@ -114,6 +128,7 @@ class Session:
             "model": self.model,
             "device": self.device,
             "dtype": self.dtype,
+            "quantize": self.quantize,
             "sam2_decoder": self.sam2_decoder,
             "store_dir": self.store,
         }
@@ -236,6 +251,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "model": (ModelOption, None),
     "device": (DeviceOption, None),
     "dtype": (DtypeOption, None),
+    "quantize": (QuantizeOption, None),
     "sam2_decoder": (DecoderOption, None),
     "store": (StoreOption, None),
     "as_json": (JsonOption, False),

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sa2va_tools.model.preprocess import Picture
 
@@ -61,6 +61,8 @@ class Family(Protocol):
     """The parameter of the language model's head, which a checkpoint with tied embeddings may lack."""
     image_token_id: int
     hidden_size: int
+    layers: nn.ModuleList
+    """The language model's decoder layers."""
 
     def tie_head(self) -> None:
         """Let the head share the weights of the token embeddings."""

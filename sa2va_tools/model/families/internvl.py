@@ -85,6 +85,11 @@ class InternVL(nn.Module):
     def hidden_size(self) -> int:
         return int(self.config.language["hidden_size"])
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        layers: nn.ModuleList = self.language_model.model.layers
+        return layers
+
     def tie_head(self) -> None:
         self.language_model.lm_head.weight = self.language_model.get_input_embeddings().weight
 

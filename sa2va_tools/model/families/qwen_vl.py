@@ -69,6 +69,11 @@ class QwenVL(nn.Module):
     def hidden_size(self) -> int:
         return int(self.config.language["hidden_size"])
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        layers: nn.ModuleList = self.language_model.layers
+        return layers
+
     def tie_head(self) -> None:
         self.lm_head.weight = self.language_model.embed_tokens.weight
 
