@@ -13,7 +13,8 @@ from sa2va_tools.errors import RequestError
 def choose_devices(wanted: str) -> tuple[torch.device, ...]:
     """`cuda:0,cuda:1` names several GPUs; anything else is one device, see `choose_device`."""
     names = wanted.split(",")
-    if len(set(names)) < len(names) or (len(names) > 1 and not all(name.startswith("cuda:") for name in names)):
+    several = len(names) > 1
+    if several and not (len(set(names)) == len(names) and all(name.startswith("cuda:") for name in names)):
         raise RequestError(f"{wanted!r} is no list of different GPUs.", hint="Write it like cuda:0,cuda:1.")
     return tuple(choose_device(name) for name in names)
 

@@ -108,7 +108,10 @@ def advice(
     for options, smaller, how in _smaller(dtype, device, quantize):
         less = estimate(config, smaller, work, device=device, quantize=how).total
         if less <= free:
-            return f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB); with {options} it does ({_gib(less)})."
+            return (
+                f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB); "
+                f"with {options} it does ({_gib(less)})."
+            )
     return (
         f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB) in any way that this device has; "
         "take a smaller checkpoint."

@@ -6,6 +6,7 @@ Only linear weights inside the decoder's layers are touched: embeddings, the hea
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -31,6 +32,8 @@ def quantise(layers: nn.ModuleList, how: Quantisation, dtype: torch.dtype, devic
         import bitsandbytes  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("bitsandbytes", "quantize") from error
+    # It says at every product, by the thousands, that 8-bit layers compute in float16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
     wish = (

@@ -67,7 +67,9 @@ def train_nano(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Processes of the last two stages: two on a CPU, one on a GPU."),
+        typer.Option(
+            "--workers", min=1, help="Processes of the last two stages: two on a CPU, one on a GPU."
+        ),
     ] = None,
 ) -> None:
     """Train the nano model on its world of shapes, on the CPU or with --device cuda on a GPU.
