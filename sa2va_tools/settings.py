@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     sam2_decoder: str | None = Field(
         None, description="File, folder or hub id of stock SAM-2 weights, for mode sa2va-i."
     )
+    grounding: Literal["transformers", "sam2"] = Field(
+        "transformers", description="Whose SAM-2 modules: those of transformers, or of the package sam2."
+    )
     store_dir: Path = Field(default_factory=default_store_dir)
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
     limits: MediaLimits = MediaLimits()

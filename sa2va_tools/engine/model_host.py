@@ -70,6 +70,7 @@ class ModelHost:
             quantize=self.settings.quantize,
             threads=self.settings.threads,
             sam2_decoder=None if stock is None else weights_place(stock),
+            grounding=self.settings.grounding,
             cancel=cancel,
             on_file=lambda done, total: on_progress(Progress("load", done, total, f"loading {self.model}")),
         )

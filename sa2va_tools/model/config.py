@@ -61,6 +61,9 @@ class GroundingConfig(BaseModel):
     num_maskmem: int = Field(7, description="Conditioning slot plus recent frames attended to.")
     max_object_pointers: int = 16
     dynamic_multimask_via_stability: bool = True
+    implementation: Literal["transformers", "sam2"] = Field(
+        "transformers", description="Whose modules these are: chosen by the loader, not by a checkpoint."
+    )
     gate_masks: bool = Field(
         False, description="Empty the mask where the object score is negative; published Sa2VA does not."
     )
@@ -169,6 +172,12 @@ def with_second_decoder(config: Sa2vaConfig, keys: Iterable[str]) -> Sa2vaConfig
 def has_second_decoder(keys: Iterable[str]) -> bool:
     """Do upstream's names show Sa2VA-i's fine-tuned decoder beside SAM-2's own?"""
     return any(".sam_mask_decoder_modified." in key for key in keys)
+
+
+def with_implementation(config: Sa2vaConfig, name: str) -> Sa2vaConfig:
+    """The same checkpoint on another implementation of SAM-2."""
+    grounding = config.grounding.model_copy(update={"implementation": name})
+    return replace(config, grounding=grounding)
 
 
 def two_decoders(config: Sa2vaConfig) -> Sa2vaConfig:

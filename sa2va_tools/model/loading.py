@@ -17,12 +17,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sa2va_tools.errors import RequestError
 from sa2va_tools.model.chat import Chat, load_chat
 from sa2va_tools.model.config import (
     Sa2vaConfig,
     has_second_decoder,
     read_config,
     two_decoders,
+    with_implementation,
     with_second_decoder,
 )
 from sa2va_tools.model.fitting import build_empty, fit
@@ -57,6 +59,7 @@ def load_checkpoint(
     others: Sequence[torch.device] = (),
     quantize: Quantisation | None = None,
     sam2_decoder: Path | None = None,
+    grounding: str = "transformers",
     cancel: CancelToken | None = None,
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
@@ -70,7 +73,13 @@ def load_checkpoint(
     chat = load_chat(folder, config)
     heads = read_heads(files)
     borrows = sam2_decoder is not None and not has_second_decoder(heads)
+    if sam2_decoder is not None and grounding != "transformers":
+        raise RequestError(
+            "A borrowed SAM-2 decoder goes with the grounding 'transformers' only.",
+            hint="Leave out --sam2-decoder, or SA2VA_GROUNDING.",
+        )
     config = two_decoders(config) if borrows else with_second_decoder(config, heads)
+    config = with_implementation(config, grounding)
     modules = build_empty(config)
     fit(config, heads, modules, stock_decoder=borrows).require()
     modules.mllm.image_token_id = tokenizer.image_id

@@ -71,6 +71,7 @@ class Sa2vaRuntime:
         quantize: Quantisation | None = None,
         threads: int | None = None,
         sam2_decoder: Path | None = None,
+        grounding: str = "transformers",
         cancel: CancelToken | None = None,
         on_file: Callable[[int, int], None] = lambda done, total: None,
     ) -> Sa2vaRuntime:
@@ -86,6 +87,7 @@ class Sa2vaRuntime:
                 others=others,
                 quantize=quantize,
                 sam2_decoder=sam2_decoder,
+                grounding=grounding,
                 cancel=cancel,
                 on_file=on_file,
             )

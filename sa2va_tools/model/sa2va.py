@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sa2va_tools.model.config import Sa2vaConfig
+from sa2va_tools.model.config import GroundingConfig, Sa2vaConfig
 from sa2va_tools.model.families import build_family, family_rules
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.key_mapping import KeyMap, renamed
-from sa2va_tools.model.sam2_keys import sam2_rules
+from sa2va_tools.model.sam2_keys import PACKAGE_RULES, sam2_rules
 
 
 class Sa2VA(nn.Module):
@@ -28,12 +28,21 @@ class Sa2VA(nn.Module):
         self.text_hidden_fcs = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, config.grounding.hidden_dim)
         )
-        self.grounding = Sam2Grounding(config.grounding)
+        self.grounding = build_grounding(config.grounding)
 
     def prompt_embeddings(self, seg_hidden: Tensor) -> Tensor:
         """(n, hidden) states at `[SEG]` → (n, C) prompt embeddings for SAM-2."""
         projected: Tensor = self.text_hidden_fcs(seg_hidden)
         return projected
+
+
+def build_grounding(config: GroundingConfig) -> Sam2Grounding:
+    """SAM-2 on the modules that `config` names."""
+    if config.implementation == "sam2":
+        from sa2va_tools.model.sam2_package import PackageSam2
+
+        return PackageSam2(config)
+    return Sam2Grounding(config)
 
 
 def key_map(config: Sa2vaConfig, *, stock_decoder: bool = False) -> KeyMap:
@@ -42,6 +51,10 @@ def key_map(config: Sa2vaConfig, *, stock_decoder: bool = False) -> KeyMap:
         (
             renamed("text_hidden_fcs.{i}.{p}", "text_hidden_fcs.{i}.{p}"),
             *family_rules(config),
-            *sam2_rules(stock_decoder=stock_decoder),
+            *(
+                PACKAGE_RULES
+                if config.grounding.implementation == "sam2"
+                else sam2_rules(stock_decoder=stock_decoder)
+            ),
         )
     )

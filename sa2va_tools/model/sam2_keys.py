@@ -134,6 +134,16 @@ _COMMON_RULES: tuple[Rule, ...] = (
 )
 
 
+PACKAGE_RULES: tuple[Rule, ...] = (
+    renamed(
+        f"{_UPSTREAM}memory_encoder.fuser.layers.{{i}}.g_weight",
+        f"{_NATIVE}model.memory_encoder.fuser.layers.{{i}}.gamma",
+    ),
+    renamed(f"{_UPSTREAM}{{rest}}", f"{_NATIVE}model.{{rest}}"),
+)
+"""For the modules of the `sam2` package, whose names upstream's checkpoints hold."""
+
+
 def sam2_rules(*, stock_decoder: bool = False) -> tuple[Rule, ...]:
     """The whole table; `stock_decoder` where SAM-2's own mask decoder comes from another file."""
     return (*_COMMON_RULES, *(_DECODER_BESIDE_STOCK if stock_decoder else _DECODERS))

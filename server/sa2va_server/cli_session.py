@@ -48,6 +48,9 @@ _EXTRA_OF_PACKAGE = {
     "mcp": "server",
     "anyio": "server",
     "bitsandbytes": "quantize",
+    "sam2": "sam2",
+    "hydra": "sam2",
+    "iopath": "sam2",
     "matplotlib": "train",
 }
 
