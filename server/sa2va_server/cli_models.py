@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,7 +16,16 @@ from sa2va_tools.errors import CheckpointNotFoundError, RequestError
 from sa2va_tools.model.checkpoints import checkpoint_folder, reference_of
 from sa2va_tools.model.zoo import ZOO, Published, published
 
+if TYPE_CHECKING:
+    from sa2va_tools.model.quantised import Quantisation
+
 _DTYPES = ("float32", "bfloat16")
+_WAYS: tuple[tuple[str, str, Quantisation | None], ...] = (
+    ("float32", "float32", None),
+    ("bfloat16", "bfloat16", None),
+    ("bfloat16, int8", "bfloat16", "int8"),
+    ("bfloat16, nf4", "bfloat16", "nf4"),
+)
 _ABILITIES = {
     "chat_image": "image chat",
     "chat_video": "video chat",
@@ -105,22 +114,26 @@ def _document(one: Published) -> dict[str, Any]:
 
 def _of_folder(folder: Path, *, objects: int, image: bool) -> dict[str, Any]:
     from sa2va_tools.model.config import read_config, with_second_decoder
-    from sa2va_tools.model.memory import Work, estimate
+    from sa2va_tools.model.device import choose_device, free_bytes
+    from sa2va_tools.model.memory import Work, advice, estimate
     from sa2va_tools.model.weight_files import read_heads, weight_files
 
     config = with_second_decoder(read_config(folder), read_heads(weight_files(folder)))
     work = Work(objects=objects, video=not image)
-    memory = {dtype: estimate(config, dtype, work) for dtype in _DTYPES}
+    memory = {name: estimate(config, dtype, work, quantize=how) for name, dtype, how in _WAYS}
+    device = choose_device("auto")
+    free = free_bytes(device)
     return {
         "folder": str(folder),
         "family": config.family_name,
         "abilities": asdict(config.capabilities),
         "memory_gib": {
-            dtype: {part: round(size / 2**30, 2) for part, size in asdict(found).items()}
+            name: {part: round(size / 2**30, 2) for part, size in asdict(found).items()}
             | {"total": round(found.total / 2**30, 2)}
-            for dtype, found in memory.items()
+            for name, found in memory.items()
         },
         "memory_for": f"{'an image' if image else 'a video of any length'}, {objects} object(s), CUDA",
+        "advice": None if free is None else advice(config, "bfloat16", work, free, device=device.type),
     }
 
 
@@ -156,8 +169,10 @@ def _info_lines(document: dict[str, Any], *, downloaded: bool) -> Iterable[str]:
     if downloaded:
         yield f"  folder: {printable(document['folder'])}"
         yield f"  memory, GiB ({document['memory_for']}):"
-        for dtype, parts in document["memory_gib"].items():
-            yield f"    {dtype:<9} {parts['total']:>6.2f}, of it {parts['weights']:.2f} weights"
+        for way, parts in document["memory_gib"].items():
+            yield f"    {way:<14} {parts['total']:>6.2f}, of it {parts['weights']:.2f} weights"
+        if document["advice"]:
+            yield f"  on this machine's GPU: {document['advice']}"
     else:
         sizes = ", ".join(f"{dtype} {size}" for dtype, size in document["weights_gib"].items())
         yield f"  weights once loaded, GiB: {sizes}"
