@@ -4,10 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
 from sa2va_tools.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A CUDA device, and its memory in bytes."""
+
+    name: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerators:
+    """What torch finds beside the CPU; `cuda_build` is the CUDA version that this torch was made for."""
+
+    gpus: tuple[Gpu, ...]
+    mps_bytes: int | None
+    cuda_build: str | None
+
+
+def accelerators() -> Accelerators:
+    """Look for them."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Accelerators(
+        tuple(Gpu(torch.cuda.get_device_name(n), *torch.cuda.mem_get_info(n)) for n in range(count)),
+        torch.mps.recommended_max_memory() if torch.backends.mps.is_available() else None,
+        torch.version.cuda,
+    )
 
 
 def choose_devices(wanted: str) -> tuple[torch.device, ...]:

@@ -19,25 +19,22 @@ def gpu(_: Session) -> Finding:
     """Devices, with their memory."""
     if importlib.util.find_spec("torch") is None:
         return Finding("gpu", "warn", "unknown: torch is not installed")
-    import torch
+    from sa2va_tools.model.device import accelerators
 
-    if torch.cuda.is_available():
-        found = []
-        for number in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(number)
-            name = torch.cuda.get_device_name(number)
-            found.append(f"{name}, {free / _GIB:.1f} of {total / _GIB:.1f} GiB free")
-        return Finding("gpu", "ok", f"CUDA {torch.version.cuda}: {'; '.join(found)}")
-    if torch.backends.mps.is_available():
-        return Finding("gpu", "ok", f"MPS, {torch.mps.recommended_max_memory() / _GIB:.1f} GiB usable")
-    if torch.version.cuda is None:
+    found = accelerators()
+    if found.gpus:
+        each = (f"{gpu.name}, {gpu.free / _GIB:.1f} of {gpu.total / _GIB:.1f} GiB free" for gpu in found.gpus)
+        return Finding("gpu", "ok", f"CUDA {found.cuda_build}: {'; '.join(each)}")
+    if found.mps_bytes is not None:
+        return Finding("gpu", "ok", f"MPS, {found.mps_bytes / _GIB:.1f} GiB usable")
+    if found.cuda_build is None:
         detail, remedy = (
             "none that torch can use: this torch was built for the CPU alone",
             ("With an NVIDIA GPU install torch's CUDA build (pytorch.org). Without one the nano works."),
         )
     else:
         detail, remedy = (
-            f"none: torch was built for CUDA {torch.version.cuda}, but finds no device or driver",
+            f"none: torch was built for CUDA {found.cuda_build}, but finds no device or driver",
             ("Run nvidia-smi: it tells whether the driver is there and how old it is."),
         )
     return Finding("gpu", "warn", detail, remedy)
