@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
+
 
 class MediaLimits(BaseModel):
     """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent."""
@@ -38,7 +40,7 @@ class Settings(BaseSettings):
     model: str = Field("nano", description="`nano`, a hub id that was pulled, or the folder of a checkpoint.")
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$",
+        pattern=DEVICE_PATTERN,
         description="auto, cpu, mps, cuda, cuda:1, or several GPUs: cuda:0,cuda:1.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -138,7 +138,7 @@ class _Filler:
                 self.cancel.raise_if_cancelled()
             placement = self.keys.place(key)
             if placement is not None:
-                self._place(placement, tensor)
+                self._place(placement, tensor.to(self.dtype))
 
     def put(self, name: str, tensor: Tensor) -> None:
         """`tensor` is the parameter or buffer `name` of the modules."""

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import re
 import signal
 import sys
 import threading
@@ -64,10 +65,21 @@ ModelOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+
+
+def _device(wish: str | None) -> str | None:
+    from sa2va_tools.settings import DEVICE_PATTERN
+
+    if wish is not None and not re.match(DEVICE_PATTERN, wish):
+        raise typer.BadParameter(f"{wish!r} is none of auto, cpu, cuda, mps, cuda:1, cuda:0,cuda:1.")
+    return wish
+
+
 DeviceOption = Annotated[
     str | None,
     typer.Option(
         "--device",
+        callback=_device,
         metavar="auto|cpu|cuda|mps",
         help="Where the model runs; cuda:0,cuda:1 spreads it over GPUs.",
         rich_help_panel=_PANEL,
