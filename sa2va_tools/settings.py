@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
+
 
 class MediaLimits(BaseModel):
     """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent."""
@@ -35,9 +37,22 @@ class Settings(BaseSettings):
         env_prefix="SA2VA_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    model: str = Field("nano", description="`nano`, or the folder of a checkpoint.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    model: str = Field("nano", description="`nano`, a hub id that was pulled, or the folder of a checkpoint.")
+    device: str = Field(
+        "auto",
+        pattern=DEVICE_PATTERN,
+        description="auto, cpu, mps, cuda, cuda:1, or several GPUs: cuda:0,cuda:1.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantize: Literal["int8", "nf4"] | None = Field(
+        None, description="Weights of the language model's layers in 8 or 4 bits; needs the extra [quantize]."
+    )
+    sam2_decoder: str | None = Field(
+        None, description="File, folder or hub id of stock SAM-2 weights, for mode sa2va-i."
+    )
+    grounding: Literal["transformers", "sam2"] = Field(
+        "transformers", description="Whose SAM-2 modules: those of transformers, or of the package sam2."
+    )
     store_dir: Path = Field(default_factory=default_store_dir)
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
     limits: MediaLimits = MediaLimits()

@@ -29,6 +29,8 @@ COMMANDS = (
     "mcp",
     "train",
     "eval",
+    "models",
+    "pull",
 )
 
 
@@ -44,7 +46,11 @@ def test_help_names_every_command(run):
     assert [name for name in COMMANDS if f" {name} " not in text] == []
 
 
-@pytest.mark.parametrize("command", [(name,) for name in COMMANDS] + [("train", "nano"), ("eval", "nano")])
+@pytest.mark.parametrize(
+    "command",
+    [(name,) for name in COMMANDS]
+    + [("train", "nano"), ("eval", "nano"), ("models", "info"), ("models", "check")],
+)
 def test_every_command_explains_itself(run, command):
     result = run(*command, "--help")
     assert result.exit_code == 0 and "Usage" in result.stdout
@@ -230,7 +236,7 @@ def test_doctor_reports_each_check_and_fails_with_a_remedy(run):
     assert result.exit_code == 1
     assert checks["weights"]["state"] == "fail" and checks["weights"]["remedy"]
     assert {name for name, check in checks.items() if check["state"] == "fail"} == {"weights"}
-    assert checks["round trip"]["detail"].startswith("found 2 of 2")
+    assert checks["round trip"]["detail"].startswith("the nano found 2 of 2")
     assert "fail  weights" in run("doctor", "--model", "nowhere").stdout
 
 

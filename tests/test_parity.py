@@ -16,14 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sa2va_tools.errors import UnsupportedCheckpointError
 from sa2va_tools.media.sampling import first_key_positions, uniform_key_positions
-from sa2va_tools.model.config import read_config
+from sa2va_tools.model.patches import picture_patches
 from sa2va_tools.model.preprocess import grounding_pixels, tile_pictures, vision_pixels
 from sa2va_tools.model.regions import region_cells
 from sa2va_tools.model.runtime import Sa2vaRuntime
 
 GOLDEN = Path(os.environ.get("SA2VA_GOLDEN") or Path(__file__).parents[1].parent / "shared" / "golden")
+GROUNDING = os.environ.get("SA2VA_GROUNDING", "transformers")  # or sam2, where that package is installed
 TIGHT = 1e-4
 MEMORY_BFLOAT16 = 2e-2
 PIXEL_SHARE = 2e-4
@@ -42,15 +42,7 @@ def _cases() -> list:
 
 @lru_cache(maxsize=1)
 def _checkpoint(folder: Path) -> Sa2vaRuntime:
-    return Sa2vaRuntime.load(folder / "checkpoint", device="cpu", dtype="float32")
-
-
-def _runtime(folder: Path) -> Sa2vaRuntime:
-    try:
-        read_config(folder / "checkpoint")
-    except UnsupportedCheckpointError as error:
-        pytest.skip(f"{folder.name}: {error.message}")
-    return _checkpoint(folder)
+    return Sa2vaRuntime.load(folder / "checkpoint", device="cpu", dtype="float32", grounding=GROUNDING)
 
 
 class Clip:
@@ -138,7 +130,8 @@ class Replay:
 
 
 def _biased(runtime: Sa2vaRuntime, delta: float) -> None:
-    bias = runtime._modules.grounding.mask_decoder.pred_obj_score_head.proj_out.bias
+    head = runtime._modules.grounding.mask_decoder.pred_obj_score_head
+    bias = next(value for name, value in head.named_parameters() if name.endswith("bias") and len(value) == 1)
     with torch.no_grad():
         bias += delta
 
@@ -157,7 +150,7 @@ def _close(ours, theirs, tolerance: float, what: str) -> None:
 
 @pytest.mark.parametrize(("folder", "name"), _cases())
 def test_case(folder: Path, name: str) -> None:
-    runtime, case = _runtime(folder), Case(folder, name)
+    runtime, case = _checkpoint(folder), Case(folder, name)
     if case.raised_upstream:
         _answers_where_upstream_raised(runtime, case, folder)
         return
@@ -175,22 +168,43 @@ def _same_pixels(runtime: Sa2vaRuntime, case: Case) -> None:
     if not replay.pictures:
         return
     seen = [replay.pictures[at] for at in dict.fromkeys(replay.keys)]
+    if "image_grid_thw" in case.arrays:
+        _same_patches(config, seen, case)
+        _same_grounding_pixels(replay, case)
+        return
     if not replay.video and config.dynamic_tiles:
         limits = {"min_tiles": config.min_tiles, "max_tiles": config.max_tiles}
         seen = tile_pictures(seen[0], config.tile_size, thumbnail=config.use_thumbnail, **limits)
     pixels = vision_pixels(seen, config.tile_size)
     assert list(pixels.shape) == case.arrays["pixel_values_shape"].tolist()
     np.testing.assert_array_equal(pixels[:, :, ::16, ::16], case.arrays["pixel_values_stride16"])
+    _same_grounding_pixels(replay, case)
+
+
+def _same_grounding_pixels(replay: Replay, case: Case) -> None:
     if "grounding_pixels_stride8" in case.arrays:
-        square = grounding_pixels(replay.pictures, config.grounding.image_size)
+        square = grounding_pixels(replay.pictures, replay.runtime.config.grounding.image_size)
         np.testing.assert_array_equal(square[:, :, ::8, ::8], case.arrays["grounding_pixels_stride8"])
+
+
+def _same_patches(config, seen, case: Case) -> None:
+    patches = picture_patches(
+        seen,
+        patch=config.vision["patch_size"],
+        merge=config.vision["spatial_merge_size"],
+        mean=config.pixel_mean,
+        std=config.pixel_std,
+    )
+    assert list(patches.pixels.shape) == case.arrays["pixel_values_shape"].tolist()
+    assert [[1, *grid] for grid in patches.grids] == case.arrays["image_grid_thw"].tolist()
+    _close(patches.pixels[::8, ::7], case.arrays["pixel_values_stride8_7"], 1e-6, "patches")
 
 
 def _same_answer_and_masks(runtime: Sa2vaRuntime, case: Case) -> None:
     replay, arrays = Replay(runtime, case), case.arrays
     visual = replay.visual()
     if visual is not None:
-        _close(visual.tokens[:, ::8].numpy(), arrays["vit_embeds_stride8"], TIGHT, "visual tokens")
+        _same_visual_tokens(visual, arrays)
     answer = replay.answer()
     assert list(answer.prompt_ids) == arrays["input_ids"].tolist()
     assert list(answer.token_ids) == arrays["generated_ids"].tolist()
@@ -207,6 +221,16 @@ def _same_answer_and_masks(runtime: Sa2vaRuntime, case: Case) -> None:
         exact, _ = Replay(runtime, case, torch.float32).masks(answer.seg_prompts)
         _close(exact, arrays["pred_masks_low_memfp32"], TIGHT, "logits with float32 memory")
     _same_masks(masks, case.facts["masks"])
+
+
+def _same_visual_tokens(visual, arrays) -> None:
+    if "vit_embeds_stride8" in arrays:
+        _close(visual.tokens[:, ::8].numpy(), arrays["vit_embeds_stride8"], TIGHT, "visual tokens")
+        return
+    _close(visual.tokens[0, ::8].numpy(), arrays["visual_stride8"], TIGHT, "visual tokens")
+    if "deepstack_stride16" in arrays:
+        deep = torch.stack(visual.deep)[:, ::16].numpy()
+        _close(deep, arrays["deepstack_stride16"], TIGHT, "deep features")
 
 
 def _same_masks(masks: np.ndarray, expected: list[dict]) -> None:

@@ -19,11 +19,12 @@ from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.model.output import ModelAnswer, PointPrompt
+from sa2va_tools.model.output import ModelAnswer, PointPrompt, RegionAnswer
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 
 if TYPE_CHECKING:
     from sa2va_tools.model.families.base import VisualInput
+    from sa2va_tools.model.prompt import Turn
     from sa2va_tools.model.runtime import Sa2vaRuntime
 
 _WORDS_SHOWN = 5
@@ -48,11 +49,14 @@ class Job:
             self.on_progress(Progress("look", len(positions), len(positions)))
             return visual
 
-    def ask(self, question: str, visual: VisualInput, *, part: str = "") -> ModelAnswer:
+    def ask(
+        self, question: str, visual: VisualInput, *, part: str = "", history: Sequence[Turn] = ()
+    ) -> ModelAnswer:
         with self._stage("answer"):
             return self.runtime.answer(
                 question,
                 visual,
+                history=history,
                 max_new_tokens=self.max_new_tokens,
                 cancel=self.cancel,
                 on_token=lambda count: self._wrote(count, part),
@@ -60,12 +64,13 @@ class Job:
 
     def caption(
         self, picture: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], question: str
-    ) -> list[tuple[ModelAnswer, bool]]:
-        """One answer per region of the picture, which is looked at once; True beside it where the
-        region had to be cropped in on."""
-        with self._stage("look"):
-            self.on_progress(Progress("look", 0, 1, "looking at the picture"))
-            visual = self.runtime.look([picture], video=False)
+    ) -> list[RegionAnswer]:
+        """One answer per region of the picture, which is looked at once."""
+        visual = None
+        if self.runtime.capabilities.caption_region:
+            with self._stage("look"):
+                self.on_progress(Progress("look", 0, 1, "looking at the picture"))
+                visual = self.runtime.look([picture], video=False)
         with self._stage("answer"):
             return [
                 self.runtime.caption(

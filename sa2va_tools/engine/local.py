@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from sa2va_tools.engine import questions
 from sa2va_tools.engine.clip import Clip, check_frame
+from sa2va_tools.engine.conversation import conversation
 from sa2va_tools.engine.job import Job
 from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.model_host import ModelHost
+from sa2va_tools.engine.objects import objects_of, phrases_of, segment_result
 from sa2va_tools.engine.pointing import region_label, region_masks
 from sa2va_tools.engine.protocol import MediaSource, Mode
-from sa2va_tools.engine.recording import Recorder, not_found
+from sa2va_tools.engine.recording import Recorder
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.engine.results import (
     AnswerResult,
@@ -38,7 +40,6 @@ from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
-from sa2va_tools.model.output import ModelAnswer
 from sa2va_tools.model.prompt import chat_question, clean_answer, segment_question
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import Settings
@@ -83,18 +84,22 @@ class LocalEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         max_new_tokens: int | None = None,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
+        talk = conversation(self.library, after, opened)
         asked = questions.describe_question(question, video=clip.is_video)
+        prompt = chat_question(asked)
         with self._job(clip, on_progress, cancel, max_new_tokens) as job:
-            plan = plan_chat(job.runtime.config, clip, key_frames)
-            answer = job.ask(chat_question(asked), job.look(plan.seen))
+            plan = talk.plan(plan_chat(job.runtime.config, clip, key_frames), clip)
+            answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
             recorder = self._recorder(job, opened, plan, frames=0)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         text = clean_answer(answer.text).text
-        return recorder.answer("describe", asked, text, answer.text, (), warnings)
+        extra = talk.extended([prompt], [answer])
+        return recorder.answer("describe", asked, text, answer.text, (), warnings, extra)
 
     def segment(
         self,
@@ -107,21 +112,20 @@ class LocalEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         wanted = questions.checked_expressions(expressions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
+        talk = conversation(self.library, after, opened)
+        prompts = [segment_question(expression, video=clip.is_video) for expression in wanted]
         with self._job(clip, on_progress, cancel) as job:
-            plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
+            plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
             visual = job.look(plan.seen)
             answers = [
-                job.ask(
-                    segment_question(expression, video=clip.is_video),
-                    visual,
-                    part=f" {number} of {len(wanted)}",
-                )
-                for number, expression in enumerate(wanted, start=1)
+                job.ask(prompt, visual, part=f" {number} of {len(wanted)}", history=talk.turns)
+                for number, prompt in enumerate(prompts, start=1)
             ]
             tracks = job.propagate_words(
                 plan,
@@ -131,8 +135,9 @@ class LocalEngine(StoreBackedEngine):
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
             repeated = questions.said_once(expressions, wanted)
             warnings = [*repeated, *plan.warnings, *job.warnings(answers, wanted)]
-        objects = _objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
-        return _segment_result(recorder, "segment", wanted, answers, objects, warnings)
+        objects = objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
+        extra = talk.extended(prompts, answers)
+        return segment_result(recorder, "segment", wanted, answers, objects, warnings, extra)
 
     def ground(
         self,
@@ -145,20 +150,24 @@ class LocalEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
+        talk = conversation(self.library, after, opened)
         asked = questions.ground_question(question, video=clip.is_video)
+        prompt = chat_question(asked)
         with self._job(clip, on_progress, cancel) as job:
-            plan = plan_grounding(job.runtime.config, clip, mode, key_frames)
-            answer = job.ask(chat_question(asked), job.look(plan.seen))
+            plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
+            answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
             tracks = job.propagate_words(plan, answer.seg_prompts, gate=gate_by_object_score)
             recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
-        objects = _phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
+        objects = phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
         text = clean_answer(answer.text).text
-        return recorder.answer("ground", asked, text, answer.text, objects, warnings)
+        extra = talk.extended([prompt], [answer])
+        return recorder.answer("ground", asked, text, answer.text, objects, warnings, extra)
 
     def caption_region(
         self,
@@ -181,8 +190,7 @@ class LocalEngine(StoreBackedEngine):
             answers = job.caption(picture, masks, asked)
             recorder = self._recorder(job, opened, FramePlan("image", (0,), ()), frames=0)
             warnings = job.warnings([answer for answer, _ in answers], [question or ""])
-        if any(cropped for _, cropped in answers):
-            warnings.append("A region was too small for the model's region grid; it was cropped in on.")
+        warnings += questions.said_of_regions(answers)
         captions = tuple(
             RegionCaption(self._region_object(recorder, region, number, mask), clean_answer(answer.text).text)
             for number, (region, mask, (answer, _)) in enumerate(
@@ -231,7 +239,7 @@ class LocalEngine(StoreBackedEngine):
             recorder.found(label, track, gate=gate_by_object_score)
             for label, track in zip(labels, tracks, strict=True)
         ]
-        return _segment_result(recorder, "track", labels, (), objects, warnings)
+        return segment_result(recorder, "track", labels, (), objects, warnings)
 
     # ---- shared steps -------------------------------------------------------------------------
 
@@ -338,57 +346,3 @@ def _including(clip: Clip, frame_index: int) -> Clip:
             hint="Point at a frame inside start_s … end_s, or widen the range.",
         )
     return replace(clip, frame_indices=tuple(sorted({*frames, frame_index})))
-
-
-def _objects_of(
-    recorder: Recorder,
-    expressions: Sequence[str],
-    answers: Sequence[ModelAnswer],
-    tracks: Sequence[MaskTrack],
-    *,
-    gate: bool,
-) -> list[MaskObject]:
-    """The tracks of each expression's answer, numbered where it has several; or why it has none."""
-    objects: list[MaskObject] = []
-    rest = iter(tracks)
-    for expression, answer in zip(expressions, answers, strict=True):
-        count = len(answer.seg_prompts)
-        if not count:
-            said = clean_answer(answer.text).text
-            objects.append(
-                not_found(expression, f"The model answered without pointing at anything: “{said}”")
-            )
-        for number in range(1, count + 1):
-            label = expression if count == 1 else f"{expression} #{number}"
-            objects.append(recorder.found(label, next(rest), gate=gate))
-    return objects
-
-
-def _phrases_of(
-    recorder: Recorder, answer: ModelAnswer, tracks: Sequence[MaskTrack], *, gate: bool
-) -> list[MaskObject]:
-    """One object per [SEG], labelled by the phrase that it belongs to."""
-    clean = clean_answer(answer.text)
-    spans = clean.phrase_spans[: len(tracks)]
-    return [
-        recorder.found(
-            clean.text[slice(*span)] if span else f"object {number}", track, gate=gate, phrase_span=span
-        )
-        for number, (span, track) in enumerate(zip(spans, tracks, strict=True), start=1)
-    ]
-
-
-def _segment_result(
-    recorder: Recorder,
-    kind: str,
-    labels: Sequence[str],
-    answers: Sequence[ModelAnswer],
-    objects: Sequence[MaskObject],
-    warnings: Sequence[str],
-) -> SegmentResult:
-    said = tuple(clean_answer(answer.text).text for answer in answers)
-    raw = "\n".join(answer.text for answer in answers)
-    result = recorder.answer(kind, "\n".join(labels), "\n".join(said), raw, objects, warnings)
-    return SegmentResult(
-        result.handle, recorder.opened.ref, result.objects, said, recorder.provenance, result.warnings
-    )

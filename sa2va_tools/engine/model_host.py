@@ -57,16 +57,20 @@ class ModelHost:
         on_progress(Progress("load", 0, None, f"loading {self.model}"))
         try:
             with _collector_at_rest():
-                from sa2va_tools.model.checkpoints import checkpoint_folder
+                from sa2va_tools.model.checkpoints import checkpoint_folder, weights_place
                 from sa2va_tools.model.runtime import Sa2vaRuntime
         except ModuleNotFoundError as error:
             raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
+        stock = self.settings.sam2_decoder
         return Sa2vaRuntime.load(
             checkpoint_folder(self.model),
             name=str(self.model),
             device=self.settings.device,
             dtype=self.settings.dtype,
+            quantize=self.settings.quantize,
             threads=self.settings.threads,
+            sam2_decoder=None if stock is None else weights_place(stock),
+            grounding=self.settings.grounding,
             cancel=cancel,
             on_file=lambda done, total: on_progress(Progress("load", done, total, f"loading {self.model}")),
         )

@@ -56,11 +56,13 @@ class Engine(ABC):
         stride: int = 1,
         key_frames: int | None = None,
         max_new_tokens: int | None = None,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
         """Describe the image or video, or answer a question about it, in words. Video: uniform
-        key frames of the range."""
+        key frames of the range. `after` is the `answer:` handle of an earlier describe, segment or ground
+        about the same media: the question continues that conversation, about the frames that it saw."""
 
     @abstractmethod
     def segment(
@@ -74,11 +76,12 @@ class Engine(ABC):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         """Masks (tracks, on video) of what each expression refers to. One trained prompt per
-        expression; all objects are propagated in one pass."""
+        expression; all objects are propagated in one pass. `after` as in `describe`: "the other one"."""
 
     @abstractmethod
     def ground(
@@ -92,10 +95,12 @@ class Engine(ABC):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
-        """A description (or the answer to a question) whose phrases carry masks."""
+        """A description (or the answer to a question) whose phrases carry masks. `after` as in
+        `describe`."""
 
     @abstractmethod
     def caption_region(

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model import prompt as words
+from sa2va_tools.model.output import RegionAnswer
 
 MAX_EXPRESSIONS = 64
 MAX_CHARACTERS = 2000
@@ -22,6 +23,11 @@ _EMPTY_WORDS = frozenset(
         precisely clearly thanks thank hello""",
     )
 )
+_SHOWN = {
+    "crop": "A region was too small for the model's region grid; it was cropped in on.",
+    "outline": "Approximate: this checkpoint takes no region prompts, so it was shown a crop with a red "
+    "outline around the region.",
+}
 _MARKUP = (words.IMAGE, *words.SPECIAL_TOKENS, "<|")
 
 
@@ -99,6 +105,12 @@ def caption_question(question: str | None) -> str:
         if phrase in asked:
             return asked.replace(phrase, "region1", 1)
     return f"{asked} (region1)"
+
+
+def said_of_regions(answers: Sequence[RegionAnswer]) -> list[str]:
+    """Warnings for regions that were not shown by a plain region prompt, each kind once."""
+    shown = {answer.shown for answer in answers}
+    return [warning for way, warning in _SHOWN.items() if way in shown]
 
 
 def unknown_words(texts: Sequence[str], known: AbstractSet[str]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.library import Opened
@@ -53,8 +54,9 @@ class Recorder:
         raw_text: str,
         objects: Sequence[MaskObject],
         warnings: Sequence[str],
+        extra: Mapping[str, Any] | None = None,
     ) -> AnswerResult:
-        """The whole result under one handle."""
+        """The whole result under one handle; `extra` as in `AnswerRecord`."""
         handles = tuple(item.handle for item in objects if item.handle is not None)
         labels = tuple(item.label for item in objects if item.handle is not None)
         handle = self.store.put_answer(
@@ -68,6 +70,7 @@ class Recorder:
                 labels,
                 asdict(self.provenance),
                 tuple(warnings),
+                extra or {},
             )
         )
         return AnswerResult(

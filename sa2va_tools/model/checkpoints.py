@@ -1,24 +1,51 @@
-"""Names of checkpoints → folders. Knows the embedded nano and local folders; nothing is downloaded."""
+"""Names of checkpoints → folders: the embedded nano, local folders, and what was pulled from the hub.
+
+Nothing is downloaded here: a checkpoint of many gigabytes comes when a person asks for it (`hub.pull`).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sa2va_tools.errors import CheckpointNotFoundError
+from sa2va_tools.model.hub import HubReference, cached_snapshot, hub_reference
+from sa2va_tools.model.zoo import published
 
 NANO = "nano"
 NANO_FOLDER = Path(__file__).parent / "nano"
 
 
 def checkpoint_folder(model: str | Path) -> Path:
-    """The folder of `"nano"`, or `model` as a path. Raises CheckpointNotFoundError."""
+    """The folder of `"nano"`, of a path, or of a hub id (`ByteDance/Sa2VA-4B`, also `Sa2VA-4B`, with
+    `@revision` if need be) that was pulled before. Raises CheckpointNotFoundError."""
     if str(model) == NANO:
         return NANO_FOLDER
     folder = Path(model).expanduser()
-    if not folder.is_dir():
+    if folder.is_dir():
+        return folder
+    reference = reference_of(str(model))
+    if reference is None:
         raise CheckpointNotFoundError(
-            f"There is no checkpoint {str(model)!r}: it is neither 'nano' nor a folder.",
-            hint="Give 'nano', or the folder of a downloaded Sa2VA checkpoint "
-            "(config.json, *.safetensors, tokenizer.json).",
+            f"There is no checkpoint {str(model)!r}: it is neither 'nano' nor a folder, nor a hub id.",
+            hint="Give 'nano', the folder of a Sa2VA checkpoint, or an id that `sa2va models` lists.",
         )
-    return folder
+    cached = cached_snapshot(reference)
+    if cached is None:
+        raise CheckpointNotFoundError(
+            f"{reference} is not on this machine, and there is no folder {str(model)!r}.",
+            hint=f"Download it first: sa2va pull {reference}",
+        )
+    return cached
+
+
+def weights_place(name: str) -> Path:
+    """A file or folder of other weights: a path, or a hub id that was pulled before."""
+    path = Path(name).expanduser()
+    return path if path.is_file() else checkpoint_folder(name)
+
+
+def reference_of(model: str) -> HubReference | None:
+    """A hub reference, also for the bare name of a published checkpoint."""
+    name, at, revision = model.partition("@")
+    known = published(name)
+    return hub_reference(f"{known.id}{at}{revision}" if known is not None else model)

@@ -19,7 +19,10 @@ from sa2va_tools.errors import (
     CheckpointNotFoundError,
     UnsupportedCheckpointError,
 )
+from sa2va_tools.model.prompt import IMAGE_PAD, IMG_CONTEXT
 
+FamilyName = Literal["internvl", "qwen2_5_vl", "qwen3_vl"]
+PixelStatistics = tuple[tuple[float, ...], tuple[float, ...]]
 PUBLISHED_KEY_FRAMES = 5
 """Frames that the published code shows to the language model, whatever the length."""
 
@@ -58,6 +61,9 @@ class GroundingConfig(BaseModel):
     num_maskmem: int = Field(7, description="Conditioning slot plus recent frames attended to.")
     max_object_pointers: int = 16
     dynamic_multimask_via_stability: bool = True
+    implementation: Literal["transformers", "sam2"] = Field(
+        "transformers", description="Whose modules these are: chosen by the loader, not by a checkpoint."
+    )
     gate_masks: bool = Field(
         False, description="Empty the mask where the object score is negative; published Sa2VA does not."
     )
@@ -97,9 +103,9 @@ class Capabilities:
 class Sa2vaConfig:
     """A checkpoint's config, as far as this package uses it."""
 
-    family: Literal["internvl"]
+    family: FamilyName
     llm: str
-    """`qwen2`, `qwen3`, `internlm2`, …: the model_type of the language model."""
+    """`qwen2`, `qwen3`, `internlm2`, …: the language model beneath the family's vision encoder."""
     vision: dict[str, Any]
     language: dict[str, Any]
     grounding: GroundingConfig
@@ -116,6 +122,9 @@ class Sa2vaConfig:
     chat_frames: int
     """Frames shown to the language model; the key frames where the file says nothing."""
     tie_word_embeddings: bool
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    """What the vision encoder's pixels are normalised with, RGB, of values 0 … 1."""
     world: str | None
     """Set for a model of a toy world: what it knows, for a warning to users."""
     world_words: frozenset[str]
@@ -127,13 +136,20 @@ class Sa2vaConfig:
         return f"{self.family}+{self.llm}"
 
     @property
+    def image_token(self) -> str:
+        """The token that stands for a visual one in a prompt."""
+        return IMG_CONTEXT if self.family == "internvl" else IMAGE_PAD
+
+    @property
     def tokens_per_tile(self) -> int:
         """Visual tokens of one tile: (tile / patch × downsample)², 256 for the published models."""
         return self.region_grid**2
 
     @property
     def region_grid(self) -> int:
-        """Side of the grid on which a region prompt selects visual tokens."""
+        """Side of the grid on which a region prompt selects visual tokens; 0 for families without them."""
+        if self.family != "internvl":
+            return 0
         return int(self.tile_size // int(self.vision["patch_size"]) * self.downsample_ratio)
 
     @property
@@ -143,20 +159,39 @@ class Sa2vaConfig:
             chat_video=True,
             segment=True,
             ground=True,
-            caption_region=True,
+            caption_region=self.region_grid > 0,
             second_decoder=self.grounding.separate_language_mask_decoder,
         )
 
 
 def with_second_decoder(config: Sa2vaConfig, keys: Iterable[str]) -> Sa2vaConfig:
     """Published Sa2VA-i configs do not say that there is a second mask decoder; their keys do."""
-    if not any(".sam_mask_decoder_modified." in key for key in keys):
-        return config
+    return two_decoders(config) if has_second_decoder(keys) else config
+
+
+def has_second_decoder(keys: Iterable[str]) -> bool:
+    """Do upstream's names show Sa2VA-i's fine-tuned decoder beside SAM-2's own?"""
+    return any(".sam_mask_decoder_modified." in key for key in keys)
+
+
+def with_implementation(config: Sa2vaConfig, name: str) -> Sa2vaConfig:
+    """The same checkpoint on another implementation of SAM-2."""
+    grounding = config.grounding.model_copy(update={"implementation": name})
+    return replace(config, grounding=grounding)
+
+
+def two_decoders(config: Sa2vaConfig) -> Sa2vaConfig:
+    """The config of modules with a second mask decoder."""
     grounding = config.grounding.model_copy(update={"separate_language_mask_decoder": True})
     return replace(config, grounding=grounding)
 
 
-SUPPORTED_LLMS = ("qwen2",)
+FAMILY_LLMS: dict[FamilyName, tuple[str, ...]] = {
+    "internvl": ("qwen2", "qwen3", "internlm2", "llama"),
+    "qwen2_5_vl": ("qwen2",),
+    "qwen3_vl": ("qwen3",),
+}
+"""The language models that each family is run with."""
 _VISION_FIELDS = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size"
 )  # fmt: skip
@@ -164,8 +199,27 @@ _LANGUAGE_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads",
 )  # fmt: skip
-_LLM_OF = {"['Qwen2ForCausalLM']": "qwen2"}
+_LLM_OF = {
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "InternLM2ForCausalLM": "internlm2",
+    "LlamaForCausalLM": "llama",
+}
 """By architecture, for configs that do not name the model_type."""
+_QWEN_TEXT_FIELDS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+)  # fmt: skip
+_QWEN_VISION_FIELDS = ("depth", "hidden_size", "num_heads", "patch_size")
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_PIXELS: dict[FamilyName, PixelStatistics] = {
+    "internvl": _IMAGENET,
+    "qwen2_5_vl": _CLIP,
+    "qwen3_vl": _HALVES,
+}
+_QWEN_OUTER = ("vision_config", "architectures", "auto_map", "model_type", "grounding_config", "torch_dtype")
+_AGAIN = "Download the checkpoint again."
 
 
 def read_config(folder: Path) -> Sa2vaConfig:
@@ -188,14 +242,30 @@ def read_config(folder: Path) -> Sa2vaConfig:
         ) from error
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} holds no JSON object.", hint="Download the checkpoint again.")
-    return parse_config(raw, source=str(path))
+    return parse_config(raw, source=str(path), pixels=_pixel_statistics(folder))
 
 
-def parse_config(raw: dict[str, Any], *, source: str = "config.json") -> Sa2vaConfig:
-    """Upstream's `Sa2VAChatConfig` dictionary as a typed config; raises as `read_config`."""
+def _pixel_statistics(folder: Path) -> PixelStatistics | None:
+    """Mean and standard deviation in preprocessor_config.json; None where it says nothing of them."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        mean, std = raw.get("image_mean"), raw.get("image_std")
+        return None if mean is None or std is None else (tuple(map(float, mean)), tuple(map(float, std)))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be understood: {error}.", hint=_AGAIN) from error
+
+
+def parse_config(
+    raw: dict[str, Any], *, source: str = "config.json", pixels: PixelStatistics | None = None
+) -> Sa2vaConfig:
+    """Upstream's `Sa2VAChatConfig` dictionary as a typed config; raises as `read_config`. `pixels` are mean
+    and standard deviation from the checkpoint's preprocessor file, if it has one."""
     _require_known_family(raw, source)
     try:
-        return _parsed(raw, source)
+        return _parsed(raw, source, pixels)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{source}: a field is missing or of a wrong type: {type(error).__name__} {error}.",
@@ -203,15 +273,7 @@ def parse_config(raw: dict[str, Any], *, source: str = "config.json") -> Sa2vaCo
         ) from error
 
 
-def _parsed(raw: dict[str, Any], source: str) -> Sa2vaConfig:
-    vision, language = raw["vision_config"], raw["llm_config"]
-    llm = str(language.get("model_type") or _LLM_OF.get(str(language.get("architectures")), "unknown"))
-    if llm not in SUPPORTED_LLMS:
-        raise UnsupportedCheckpointError(
-            f"{source}: the language model family {llm!r} is not supported yet "
-            f"(supported: {', '.join(SUPPORTED_LLMS)}).",
-            hint="Use an InternVL + Qwen2 checkpoint such as Sa2VA-1B or Sa2VA-4B.",
-        )
+def _parsed(raw: dict[str, Any], source: str, pixels: PixelStatistics | None) -> Sa2vaConfig:
     try:
         grounding = GroundingConfig.model_validate(raw.get("grounding_config") or {})
     except ValidationError as error:
@@ -219,34 +281,82 @@ def _parsed(raw: dict[str, Any], source: str) -> Sa2vaConfig:
             f"{source}: the block grounding_config is not understood: {error}.",
             hint="Compare its fields with sa2va_tools.model.config.GroundingConfig.",
         ) from error
-    missing = [name for name in _VISION_FIELDS if name not in vision]
-    missing += [name for name in _LANGUAGE_FIELDS if name not in language]
-    if missing:
-        raise CheckpointError(
-            f"{source}: vision_config and llm_config lack {', '.join(missing)}.",
-            hint="Download the checkpoint's config.json again.",
-        )
+    family = _family(raw)
+    blocks = _internvl_blocks(raw, source) if family == "internvl" else _qwen_blocks(raw, family, source)
+    mean, std = _PIXELS[family] if pixels is None or family == "internvl" else pixels
     key_frames = int(raw.get("key_frames", PUBLISHED_KEY_FRAMES))
     return Sa2vaConfig(
-        family="internvl",
-        llm=llm,
-        vision=vision,
-        language=language,
+        family=family,
+        llm=blocks.llm,
+        vision=blocks.vision,
+        language=blocks.language,
         grounding=grounding,
-        template=str(raw.get("template", "qwen_chat")),
-        tile_size=int(raw.get("force_image_size") or vision["image_size"]),
+        template=str(raw.get("template") or "qwen_chat"),
+        tile_size=int(raw.get("force_image_size") or blocks.vision.get("image_size") or 0),
         downsample_ratio=float(raw.get("downsample_ratio", 0.5)),
-        dynamic_tiles=bool(raw.get("dynamic_image_size", True)),
+        dynamic_tiles=family == "internvl" and bool(raw.get("dynamic_image_size", True)),
         min_tiles=int(raw.get("min_dynamic_patch", 1)),
         max_tiles=int(raw.get("max_dynamic_patch", 12)),
         use_thumbnail=bool(raw.get("use_thumbnail", True)),
         key_frames=key_frames,
         chat_frames=int(raw.get("chat_frames", key_frames)),
-        tie_word_embeddings=bool(language.get("tie_word_embeddings", False)),
+        tie_word_embeddings=blocks.tied,
+        pixel_mean=mean,
+        pixel_std=std,
         world=raw.get("world"),
         world_words=frozenset(raw.get("world_words", ())),
         raw=raw,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    vision: dict[str, Any]
+    language: dict[str, Any]
+    llm: str
+    tied: bool
+
+
+def _internvl_blocks(raw: dict[str, Any], source: str) -> _Blocks:
+    vision, language = raw["vision_config"], raw["llm_config"]
+    architecture = (language.get("architectures") or ["unknown"])[0]
+    llm = str(language.get("model_type") or _LLM_OF.get(architecture, architecture))
+    if llm not in FAMILY_LLMS["internvl"]:
+        raise UnsupportedCheckpointError(
+            f"{source}: the language model family {llm!r} is not supported "
+            f"(supported: {', '.join(FAMILY_LLMS['internvl'])}).",
+            hint="`sa2va models` lists the checkpoints that run.",
+        )
+    _require(source, "vision_config", vision, _VISION_FIELDS)
+    _require(source, "llm_config", language, _LANGUAGE_FIELDS)
+    return _Blocks(vision, language, llm, bool(language.get("tie_word_embeddings", False)))
+
+
+def _qwen_blocks(raw: dict[str, Any], family: FamilyName, source: str) -> _Blocks:
+    """The text block, or the fields that older configs hold on their own level."""
+    vision = raw["vision_config"]
+    text = raw.get("text_config") or {name: value for name, value in raw.items() if name not in _QWEN_OUTER}
+    _require(source, "vision_config", vision, _QWEN_VISION_FIELDS)
+    _require(source, "text_config", text, _QWEN_TEXT_FIELDS)
+    tied = bool(raw.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
+    return _Blocks(vision, text, FAMILY_LLMS[family][0], tied)
+
+
+def _require(source: str, block: str, found: dict[str, Any], wanted: Iterable[str]) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"{source}: {block} lacks {', '.join(missing)}.",
+            hint="Download the checkpoint's config.json again.",
+        )
+
+
+def _family(raw: dict[str, Any]) -> FamilyName:
+    if isinstance(raw.get("llm_config"), dict):
+        return "internvl"
+    vision = raw["vision_config"]
+    kinds = f"{vision.get('model_type', '')} {(raw.get('text_config') or {}).get('model_type', '')}"
+    return "qwen3_vl" if "qwen3" in kinds or "deepstack_visual_indexes" in vision else "qwen2_5_vl"
 
 
 def _require_known_family(raw: dict[str, Any], source: str) -> None:
@@ -257,10 +367,12 @@ def _require_known_family(raw: dict[str, Any], source: str) -> None:
             f"{source}: this checkpoint uses a SAM-3 grounding encoder, which is not supported yet.",
             hint="Use a Sa2VA checkpoint with SAM-2.",
         )
-    blocks = (raw.get("vision_config"), raw.get("llm_config"))
-    if model_type != "sa2va_chat" or not all(isinstance(block, dict) for block in blocks):
+    vision, language = raw.get("vision_config"), raw.get("llm_config")
+    internvl = isinstance(vision, dict) and isinstance(language, dict)
+    qwen = (isinstance(vision, dict) and "spatial_merge_size" in vision) or "Qwen" in architectures
+    if model_type != "sa2va_chat" or not isinstance(vision, dict) or not (internvl or qwen):
         raise UnsupportedCheckpointError(
             f"{source}: model_type {model_type!r} ({architectures or 'no architecture'}) "
             "is not a Sa2VA checkpoint of a supported family.",
-            hint="Supported now: InternVL + Qwen2 (model_type 'sa2va_chat').",
+            hint="Supported: Sa2VA on InternVL or on Qwen-VL (model_type 'sa2va_chat').",
         )

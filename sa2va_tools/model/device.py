@@ -4,21 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
 from sa2va_tools.errors import RequestError
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A CUDA device, and its memory in bytes."""
+
+    name: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerators:
+    """What torch finds beside the CPU; `cuda_build` is the CUDA version that this torch was made for."""
+
+    gpus: tuple[Gpu, ...]
+    mps_bytes: int | None
+    cuda_build: str | None
+
+
+def accelerators() -> Accelerators:
+    """Look for them."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Accelerators(
+        tuple(Gpu(torch.cuda.get_device_name(n), *torch.cuda.mem_get_info(n)) for n in range(count)),
+        torch.mps.recommended_max_memory() if torch.backends.mps.is_available() else None,
+        torch.version.cuda,
+    )
+
+
+def choose_devices(wanted: str) -> tuple[torch.device, ...]:
+    """`cuda:0,cuda:1` names several GPUs; anything else is one device, see `choose_device`."""
+    names = wanted.split(",")
+    several = len(names) > 1
+    if several and not (len(set(names)) == len(names) and all(name.startswith("cuda:") for name in names)):
+        raise RequestError(f"{wanted!r} is no list of different GPUs.", hint="Write it like cuda:0,cuda:1.")
+    return tuple(choose_device(name) for name in names)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What is free on a GPU; None where torch cannot tell, or where it can swap."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def choose_device(wanted: str) -> torch.device:
-    """`auto` takes CUDA, then MPS, then the CPU. Raises RequestError for a device that is not there."""
+    """`auto` takes CUDA, then MPS, then the CPU; `cuda:1` is the second GPU. Raises RequestError for a device
+    that is not there."""
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     name = next(name for name, there in available.items() if there) if wanted == "auto" else wanted
-    if not available.get(name, False):
+    kind, _, number = name.partition(":")
+    there = available.get(kind, False)
+    if not there or (number and int(number) >= torch.cuda.device_count()):
         raise RequestError(
             f"The device {wanted!r} is not available here (available: "
             f"{', '.join(name for name, there in available.items() if there)}).",

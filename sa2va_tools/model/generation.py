@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sa2va_tools.model.families.base import Family
+from sa2va_tools.model.families.base import Embedded, Family
 from sa2va_tools.model.tokenizer import Tokenizer
 from sa2va_tools.progress import CancelToken
 
@@ -40,7 +40,7 @@ class Generation:
 def generate(
     family: Family,
     tokenizer: Tokenizer,
-    embeddings: Tensor,
+    prompt: Embedded,
     *,
     stop_words: Sequence[str],
     max_new_tokens: int,
@@ -48,12 +48,12 @@ def generate(
     cancel: CancelToken | None = None,
     on_token: Callable[[int], None] = lambda count: None,
 ) -> Generation:
-    """Continue (1, tokens, hidden) embeddings until a stop word or `max_new_tokens`.
+    """Continue the prompt until a stop word or `max_new_tokens`.
 
     Raises CancelledError between tokens.
     """
     cache = family.new_cache()
-    output = family.step(embeddings, cache)
+    output = family.step(prompt, cache)
     written: list[int] = []
     states: list[Tensor] = []
     ended = False
@@ -66,11 +66,11 @@ def generate(
         ended = token == tokenizer.eos_id or _ends(tokenizer, written, stop_words)
         if ended or len(written) == max_new_tokens:
             break
-        fed = torch.tensor([[token]], device=embeddings.device)
-        output = family.step(family.token_embeddings(fed), cache)
+        fed = torch.tensor([[token]], device=prompt.tokens.device)
+        output = family.step(Embedded(family.token_embeddings(fed)), cache)
         if token == tokenizer.seg_id:
             states.append(output.hidden[-1])
-    hidden = torch.stack(states) if states else embeddings.new_zeros((0, embeddings.shape[-1]))
+    hidden = torch.stack(states) if states else prompt.tokens.new_zeros((0, prompt.tokens.shape[-1]))
     return Generation(written, hidden, truncated=not ended)
 
 

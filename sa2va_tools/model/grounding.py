@@ -16,14 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Sam2HieraDetConfig, Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
-from transformers.models.sam2_video.configuration_sam2_video import (
-    Sam2VideoMaskDecoderConfig,
-    Sam2VideoPromptEncoderConfig,
-)
+from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 
 from sa2va_tools.model.config import GroundingConfig
+from sa2va_tools.model.sam2_sizes import sam2_video_config
 
 NO_OBJECT_LOGIT = -1024.0
 """SAM-2's mask logit where an object is not in the frame."""
@@ -104,11 +101,18 @@ class _NoPositions(nn.Module):
 
 
 class Sam2Grounding(nn.Module):
-    """SAM-2's modules under one roof, with one method per step of its algorithm."""
+    """SAM-2's modules under one roof, with one method per step of its algorithm.
+
+    Another implementation of the leaves overrides `_build` and the few methods that call them.
+    """
 
     def __init__(self, config: GroundingConfig) -> None:
         super().__init__()
         self.config = config
+        self._positions: dict[tuple[str, str, torch.dtype], Tensor] = {}
+        self._build(config)
+
+    def _build(self, config: GroundingConfig) -> None:
         built = Sam2VideoModel(sam2_video_config(config))
         self.vision_encoder = built.vision_encoder
         self.prompt_encoder = built.prompt_encoder
@@ -125,7 +129,6 @@ class Sam2Grounding(nn.Module):
         self.language_mask_decoder = (
             Sam2VideoMaskDecoder(built.mask_decoder.config) if config.separate_language_mask_decoder else None
         )
-        self._positions: dict[tuple[str, str, torch.dtype], Tensor] = {}
         # The encoder would compute positions of every map of every frame; only the coarsest's are used, once.
         self._vision_sine = self.vision_encoder.neck.position_encoding
         self.vision_encoder.neck.position_encoding = _NoPositions()
@@ -172,7 +175,7 @@ class Sam2Grounding(nn.Module):
         """(N, 4·4s, 4·4s) binary masks as a dense prompt, single-mask output."""
         small = self.mask_downsample(masks[:, None].to(self.no_object_pointer.dtype))
         empty = self.empty_prompt(len(masks))
-        return Prompt(empty.sparse, self.prompt_encoder.mask_embed(small), multimask=False)
+        return Prompt(empty.sparse, self._mask_embedding(small), multimask=False)
 
     # ---- masks --------------------------------------------------------------------------------
 
@@ -184,18 +187,11 @@ class Sam2Grounding(nn.Module):
         decoder where there is one."""
         decoder = self._decoder(language)
         count = len(prompt.sparse)
-        masks, iou, tokens, object_logits = decoder(
-            image_embeddings=image_embedding.expand(count, -1, -1, -1),
-            image_positional_embeddings=self._image_positions().expand(count, -1, -1, -1),
-            sparse_prompt_embeddings=prompt.sparse[:, None],
-            dense_prompt_embeddings=prompt.dense,
-            multimask_output=prompt.multimask,
-            high_resolution_features=[
-                _rows(decoder.conv_s0(features.fine), features.rows, count),
-                _rows(decoder.conv_s1(features.middle), features.rows, count),
-            ],
-        )
-        return Decoded(masks[:, 0], iou[:, 0], tokens[:, 0], object_logits[:, 0, 0])
+        skips = [
+            _rows(decoder.conv_s0(features.fine), features.rows, count),
+            _rows(decoder.conv_s1(features.middle), features.rows, count),
+        ]
+        return self._decoded(decoder, image_embedding.expand(count, -1, -1, -1), prompt, skips)
 
     def choose(self, decoded: Decoded, *, gate: bool) -> Chosen:
         """The candidate of the highest predicted IoU, with its object pointer. `gate` empties masks
@@ -240,7 +236,7 @@ class Sam2Grounding(nn.Module):
         )
         masks = torch.sigmoid(full) * MASK_LOGIT_SCALE + MASK_LOGIT_BIAS
         top = features.top.expand(count, -1, -1, -1)
-        encoded, _ = self.memory_encoder(top, masks.to(top.dtype))
+        encoded = self._encoded_memory(top, masks.to(top.dtype))
         return Memory(encoded.flatten(2).permute(2, 0, 1).to(dtype), chosen.pointer)
 
     def attend(
@@ -260,22 +256,53 @@ class Sam2Grounding(nn.Module):
         ]
         tokens = self._pointer_tokens(pointers, dtype)
         flat = features.top.expand(count, -1, -1, -1).flatten(2).permute(2, 0, 1)
-        output = self.memory_attention(
-            current_vision_features=flat,
-            current_vision_position_embeddings=self._vision_positions(dtype),
-            memory=torch.cat([*keys, tokens]),
-            memory_posision_embeddings=torch.cat([*places, torch.zeros_like(tokens)]),
-            num_object_pointer_tokens=len(tokens),
+        output = self._attended(
+            flat,
+            torch.cat([*keys, tokens]),
+            torch.cat([*places, torch.zeros_like(tokens)]),
+            pointer_tokens=len(tokens),
         )
-        # transformers returns (1, N, s·s, C): the batch on dimension 1.
         side = self.config.top_side
-        return output.reshape(count, side * side, -1).transpose(1, 2).reshape(count, -1, side, side)
+        return output.transpose(1, 2).reshape(count, -1, side, side)
 
     def _pointer_tokens(self, pointers: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """(P·C/64, N, 64): each pointer is split into tokens of the memory's width."""
         stacked = torch.stack(list(pointers)).to(dtype)
         count, width = stacked.shape[1], self.config.mem_dim
         return stacked.reshape(len(stacked), count, -1, width).permute(0, 2, 1, 3).flatten(0, 1)
+
+    # ---- leaves -------------------------------------------------------------------------------
+
+    def _mask_embedding(self, masks: Tensor) -> Tensor:
+        """(N, 1, 4s, 4s) → (N, C, s, s)"""
+        return self.prompt_encoder.mask_embed(masks)
+
+    def _decoded(self, decoder: Any, image: Tensor, prompt: Prompt, skips: list[Tensor]) -> Decoded:
+        masks, iou, tokens, object_logits = decoder(
+            image_embeddings=image,
+            image_positional_embeddings=self._image_positions().expand(len(image), -1, -1, -1),
+            sparse_prompt_embeddings=prompt.sparse[:, None],
+            dense_prompt_embeddings=prompt.dense,
+            multimask_output=prompt.multimask,
+            high_resolution_features=skips,
+        )
+        return Decoded(masks[:, 0], iou[:, 0], tokens[:, 0], object_logits[:, 0, 0])
+
+    def _encoded_memory(self, top: Tensor, masks: Tensor) -> Tensor:
+        """(N, 64, s, s)"""
+        encoded, _ = self.memory_encoder(top, masks)
+        return encoded
+
+    def _attended(self, flat: Tensor, memory: Tensor, places: Tensor, *, pointer_tokens: int) -> Tensor:
+        """(N, s·s, C). transformers returns the batch on dimension 1."""
+        output = self.memory_attention(
+            current_vision_features=flat,
+            current_vision_position_embeddings=self._vision_positions(flat.dtype),
+            memory=memory,
+            memory_posision_embeddings=places,
+            num_object_pointer_tokens=pointer_tokens,
+        )
+        return output[0]
 
     # ---- constants ----------------------------------------------------------------------------
 
@@ -291,18 +318,22 @@ class Sam2Grounding(nn.Module):
         return self.shared_image_embedding(grid).permute(2, 0, 1)[None].to(self.no_object_pointer.dtype)
 
     def _vision_positions(self, dtype: torch.dtype) -> Tensor:
-        return self._sine("vision", self._vision_sine, dtype)
+        return self._sine("vision", dtype)
 
     def _memory_positions(self, dtype: torch.dtype) -> Tensor:
-        return self._sine("memory", self.memory_encoder.position_encoding, dtype)
+        return self._sine("memory", dtype)
 
-    def _sine(self, name: str, module: Any, dtype: torch.dtype) -> Tensor:
+    def _waves(self, name: str, shape: torch.Size, device: torch.device) -> Tensor:
+        module = self._vision_sine if name == "vision" else self.memory_encoder.position_encoding
+        return module(shape, device, torch.float32)
+
+    def _sine(self, name: str, dtype: torch.dtype) -> Tensor:
         """(s·s, 1, channels). Computed in float32 and cast: in bfloat16 it would be off by 3 %."""
         device = self.no_object_pointer.device
         key = (name, str(device), dtype)
         if key not in self._positions:
             side = self.config.top_side
-            made = module(torch.Size((1, 1, side, side)), device, torch.float32)
+            made = self._waves(name, torch.Size((1, 1, side, side)), device)
             self._positions[key] = made.flatten(2).permute(2, 0, 1).to(dtype)
         return self._positions[key]
 
@@ -310,63 +341,3 @@ class Sam2Grounding(nn.Module):
 def _rows(maps: Tensor, rows: Tensor | None, count: int) -> Tensor:
     """One map per object: of its own frame, or of the only one."""
     return maps.expand(count, -1, -1, -1) if rows is None else maps[rows]
-
-
-def sam2_video_config(config: GroundingConfig) -> Sam2VideoConfig:
-    """Our sizes as transformers' nested config; five of its sizes do not follow from image_size."""
-    patch = 4 * config.patch_stride
-    sides = [config.image_size // (config.patch_stride * k) for k in (1, 2, 4)]
-    backbone = Sam2HieraDetConfig(
-        hidden_size=config.stage_dims[0],
-        num_attention_heads=config.stage_heads[0],
-        image_size=[config.image_size, config.image_size],
-        patch_kernel_size=[config.patch_kernel] * 2,
-        patch_stride=[config.patch_stride] * 2,
-        patch_padding=[config.patch_padding] * 2,
-        window_positional_embedding_background_size=list(config.window_pos_embed_bkg_spatial_size),
-        blocks_per_stage=list(config.stages),
-        embed_dim_per_stage=list(config.stage_dims),
-        num_attention_heads_per_stage=list(config.stage_heads),
-        window_size_per_stage=list(config.window_spec),
-        global_attention_blocks=list(config.global_att_blocks),
-        mlp_ratio=config.mlp_ratio,
-    )
-    vision = Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=list(config.stage_dims)[::-1],
-        backbone_feature_sizes=[[side, side] for side in sides],
-        fpn_hidden_size=config.hidden_dim,
-    )
-    prompts = Sam2VideoPromptEncoderConfig(
-        hidden_size=config.hidden_dim, image_size=config.image_size, patch_size=patch, mask_input_channels=16
-    )
-    decoder = Sam2VideoMaskDecoderConfig(
-        hidden_size=config.hidden_dim,
-        mlp_dim=config.mask_decoder_mlp_dim,
-        num_attention_heads=config.mask_decoder_num_heads,
-        iou_head_hidden_dim=config.iou_head_hidden_dim,
-        num_multimask_outputs=3,
-        dynamic_multimask_via_stability=config.dynamic_multimask_via_stability,
-    )
-    return Sam2VideoConfig(
-        vision_config=vision,
-        prompt_encoder_config=prompts,
-        mask_decoder_config=decoder,
-        image_size=config.image_size,
-        num_maskmem=config.num_maskmem,
-        max_object_pointers_in_encoder=config.max_object_pointers,
-        enable_occlusion_spatial_embedding=False,
-        enable_temporal_pos_encoding_for_object_pointers=False,
-        memory_attention_hidden_size=config.hidden_dim,
-        memory_attention_num_layers=config.memory_attention_layers,
-        memory_attention_feed_forward_hidden_size=config.memory_attention_ffn,
-        memory_attention_dropout=0.0,
-        memory_attention_rope_dropout=0.0,
-        memory_attention_rope_feat_sizes=[config.top_side, config.top_side],
-        memory_encoder_hidden_size=config.hidden_dim,
-        memory_encoder_output_channels=config.mem_dim,
-        mask_downsampler_embed_dim=config.hidden_dim,
-        memory_fuser_embed_dim=config.hidden_dim,
-        memory_fuser_intermediate_dim=config.memory_fuser_hidden_dim or 4 * config.hidden_dim,
-        memory_fuser_num_layers=config.memory_fuser_layers,
-    )

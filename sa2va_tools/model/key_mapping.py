@@ -26,20 +26,39 @@ _PLACEHOLDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`move` one to one; `split` one upstream tensor into equal parts along rows; `stack` several
-    upstream tensors into the rows of one; `copy` one upstream tensor to several places."""
+    """`move` one to one; `split` one upstream tensor along its rows; `stack` several upstream tensors into
+    the rows of one; `copy` one upstream tensor to several places.
+
+    A split's rows come in `groups`, and of each group the native tensors take `shares` of equal blocks.
+    """
 
     kind: Literal["move", "split", "stack", "copy"]
     upstream: tuple[str, ...]
     native: tuple[str, ...]
+    groups: int = 1
+    shares: tuple[int, ...] = ()
+
+    def cut(self, tensor: Tensor) -> list[Tensor]:
+        """The native tensors of a split."""
+        blocks = tensor.view(self.groups, sum(self.shares), -1, *tensor.shape[1:])
+        return [part.reshape(-1, *tensor.shape[1:]) for part in blocks.split(self.shares, dim=1)]
+
+    def joined(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The upstream tensor of a split: undoes `cut`."""
+        rest = tensors[0].shape[1:]
+        parts = [
+            tensor.view(self.groups, share, -1, *rest)
+            for tensor, share in zip(tensors, self.shares, strict=True)
+        ]
+        return cat(parts, 1).reshape(-1, *rest)
 
 
 def renamed(upstream: str, native: str) -> Rule:
     return Rule("move", (upstream,), (native,))
 
 
-def split(upstream: str, *native: str) -> Rule:
-    return Rule("split", (upstream,), native)
+def split(upstream: str, *native: str, groups: int = 1, shares: tuple[int, ...] = ()) -> Rule:
+    return Rule("split", (upstream,), native, groups, shares or (1,) * len(native))
 
 
 def stacked(upstream: Sequence[str], native: str) -> Rule:
@@ -54,15 +73,31 @@ def copied(upstream: str, *native: str) -> Rule:
 class Placement:
     """Where one upstream tensor goes: native names, and how."""
 
-    kind: Literal["move", "split", "stack", "copy"]
+    rule: Rule
     native: tuple[str, ...]
     part: int = 0
-    parts: int = 1
+
+    @property
+    def parts(self) -> int:
+        """How many upstream tensors make the native one."""
+        return len(self.rule.upstream)
+
+    def shapes(self, upstream: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """The native tensors' shapes for an upstream one of shape `upstream` (`stack`: its block of rows)."""
+        if self.rule.kind != "split":
+            return dict.fromkeys(self.native, upstream)
+        block, left = divmod(upstream[0], self.rule.groups * sum(self.rule.shares))
+        if left:
+            return dict.fromkeys(self.native, upstream)  # cannot be cut, and fits none
+        return {
+            name: (self.rule.groups * share * block, *upstream[1:])
+            for name, share in zip(self.native, self.rule.shares, strict=True)
+        }
 
     def pieces(self, tensor: Tensor) -> dict[str, Tensor]:
         """The native tensors made of `tensor` alone (`stack` gives one row block)."""
-        if self.kind == "split":
-            return dict(zip(self.native, tensor.chunk(len(self.native), dim=0), strict=True))
+        if self.rule.kind == "split":
+            return dict(zip(self.native, self.rule.cut(tensor), strict=True))
         return dict.fromkeys(self.native, tensor)
 
 
@@ -84,7 +119,7 @@ class KeyMap:
             match = pattern.fullmatch(upstream)
             if match:
                 names = tuple(_filled(name, match) for name in rule.native)
-                return Placement(rule.kind, names, part, len(rule.upstream))
+                return Placement(rule, names, part)
         return None
 
     def to_upstream(self, native: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -103,7 +138,7 @@ def _upstream_tensors(rule: Rule, match: re.Match[str], native: Mapping[str, Ten
     tensors = [native[_filled(name, match)] for name in rule.native]
     names = [_filled(name, match) for name in rule.upstream]
     if rule.kind == "split":
-        return {names[0]: cat(tensors)}
+        return {names[0]: rule.joined(tensors)}
     if rule.kind == "stack":
         return dict(zip(names, tensors[0].chunk(len(names), dim=0), strict=True))
     return {names[0]: tensors[0]}

@@ -1,32 +1,42 @@
 """A checkpoint's folder → modules on a device, and back. No remote code, no pickles.
 
-Builds the modules without storage, then streams each safetensors file straight into the wanted
-dtype and device. Every key must be known and every parameter filled.
+Builds the modules without storage, sees that names and shapes fit, then streams each safetensors file
+straight into the wanted dtype and device.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sa2va_tools.errors import CheckpointError, CheckpointMismatchError, UnsupportedCheckpointError
-from sa2va_tools.model.config import Sa2vaConfig, read_config, with_second_decoder
+from sa2va_tools.errors import RequestError
+from sa2va_tools.model.chat import Chat, load_chat
+from sa2va_tools.model.config import (
+    Sa2vaConfig,
+    has_second_decoder,
+    read_config,
+    two_decoders,
+    with_implementation,
+    with_second_decoder,
+)
+from sa2va_tools.model.fitting import build_empty, fit
 from sa2va_tools.model.key_mapping import KeyMap, Placement
+from sa2va_tools.model.memory import require_room
+from sa2va_tools.model.quantised import Quantisation, filled, quantise
 from sa2va_tools.model.sa2va import Sa2VA, key_map
+from sa2va_tools.model.spread import Spread
+from sa2va_tools.model.stock_decoder import stock_decoder
 from sa2va_tools.model.tokenizer import Tokenizer, load_tokenizer
+from sa2va_tools.model.weight_files import read_heads, read_tensors, weight_files
 from sa2va_tools.progress import CancelToken
-
-_AGAIN = "Download the checkpoint again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,7 @@ class Loaded:
     config: Sa2vaConfig
     modules: Sa2VA
     tokenizer: Tokenizer
+    chat: Chat
     revision: str
     """First 12 hex digits of a hash over the config and the sizes and heads of the weight files."""
 
@@ -45,28 +56,46 @@ def load_checkpoint(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    others: Sequence[torch.device] = (),
+    quantize: Quantisation | None = None,
+    sam2_decoder: Path | None = None,
+    grounding: str = "transformers",
     cancel: CancelToken | None = None,
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
-    """Load `folder`. Raises CheckpointError and its kinds; names the file and the keys."""
+    """Load `folder` onto `device`; the language model's layers also onto `others`, where it is too large for
+    one, and with their weights in few bits where `quantize` says so. `sam2_decoder` holds SAM-2's own mask
+    decoder, for mode `sa2va-i` where the checkpoint has only the fine-tuned one. Raises CheckpointError and
+    its kinds, which name the file and the keys, and OutOfMemoryError where the weights alone do not fit."""
     config = read_config(folder)
     files = weight_files(folder)
-    tokenizer = load_tokenizer(folder)
-    config = with_second_decoder(config, _keys(files))
+    tokenizer = load_tokenizer(folder, config.image_token)
+    chat = load_chat(folder, config)
+    heads = read_heads(files)
+    borrows = sam2_decoder is not None and not has_second_decoder(heads)
+    if sam2_decoder is not None and grounding != "transformers":
+        raise RequestError(
+            "A borrowed SAM-2 decoder goes with the grounding 'transformers' only.",
+            hint="Leave out --sam2-decoder, or SA2VA_GROUNDING.",
+        )
+    config = two_decoders(config) if borrows else with_second_decoder(config, heads)
+    config = with_implementation(config, grounding)
     modules = build_empty(config)
+    fit(config, heads, modules, stock_decoder=borrows).require()
     modules.mllm.image_token_id = tokenizer.image_id
-    filler = _Filler(modules, key_map(config), dtype, device, cancel)
+    require_room(config, modules, dtype, (device, *others), quantize)
+    spread = Spread.over(modules, (device, *others), dtype.itemsize)
+    if quantize is not None:
+        quantise(modules.mllm.layers, quantize, dtype, device)
+    filler = _Filler(modules, key_map(config, stock_decoder=borrows), dtype, spread, cancel)
+    if borrows and sam2_decoder is not None:
+        for name, tensor in stock_decoder(sam2_decoder, modules).items():
+            filler.put(name, tensor)
     for number, file in enumerate(files):
         filler.read(file)
         on_file(number + 1, len(files))
-    filler.finish(config)
-    return Loaded(config, modules.eval(), tokenizer, _revision(folder, files))
-
-
-def build_empty(config: Sa2vaConfig) -> Sa2VA:
-    """The modules on the meta device: names and shapes, no storage."""
-    with torch.device("meta"):
-        return Sa2VA(config)
+    filler.finish()
+    return Loaded(config, modules.eval(), tokenizer, chat, _revision(folder, files))
 
 
 def save_checkpoint(
@@ -77,7 +106,7 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     state = modules.state_dict()
     if modules.config.tie_word_embeddings:
-        state.pop("mllm.language_model.lm_head.weight", None)
+        state.pop(modules.mllm.head_name, None)
     upstream = key_map(modules.config).to_upstream(state)
     tensors = {name: tensor.to(dtype).contiguous().cpu().clone() for name, tensor in upstream.items()}
     part = folder / "model.safetensors.part"
@@ -88,62 +117,35 @@ def save_checkpoint(
     text.replace(folder / "config.json")
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, from its index where there is one.
-
-    Raises UnsupportedCheckpointError for pickles, CheckpointError for missing files.
-    """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index} is not a safetensors index: {error}.", hint=_AGAIN) from error
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise CheckpointError(f"{folder} lacks {', '.join(missing)}, named in its index.", hint=_AGAIN)
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        return files
-    if list(folder.glob("*.bin")) or list(folder.glob("*.pt*")):
-        raise UnsupportedCheckpointError(
-            f"{folder} holds pickled weights, which can run code when they are read.",
-            hint="Use a checkpoint with *.safetensors files, or convert it in a place you trust.",
-        )
-    raise CheckpointError(f"There are no *.safetensors files in {folder}.", hint=_AGAIN)
-
-
 class _Filler:
-    """Puts tensors into modules by name, and keeps account."""
+    """Puts tensors, which fit, into modules by name."""
 
     def __init__(
         self,
-        modules: nn.Module,
+        modules: Sa2VA,
         keys: KeyMap,
         dtype: torch.dtype,
-        device: torch.device,
+        spread: Spread,
         cancel: CancelToken | None,
     ) -> None:
-        self.modules, self.keys, self.dtype, self.device = modules, keys, dtype, device
+        self.modules, self.keys, self.dtype, self.spread = modules, keys, dtype, spread
         self.cancel = cancel
-        self.expected = {name: tensor.shape for name, tensor in modules.state_dict().items()}
-        self.filled: set[str] = set()
-        self.unknown: list[str] = []
         self.stacks: dict[str, dict[int, Tensor]] = {}
 
     def read(self, file: Path) -> None:
-        for key, tensor in _tensors(file):
+        for key, tensor in read_tensors(file):
             if self.cancel is not None:
                 self.cancel.raise_if_cancelled()
             placement = self.keys.place(key)
-            if placement is None or not all(name in self.expected for name in placement.native):
-                self.unknown.append(key)
-                continue
-            self._put(file, key, placement, tensor.to(device=self.device, dtype=self.dtype))
+            if placement is not None:
+                self._place(placement, tensor.to(self.dtype))
 
-    def _put(self, file: Path, key: str, placement: Placement, tensor: Tensor) -> None:
-        if placement.kind == "stack":
+    def put(self, name: str, tensor: Tensor) -> None:
+        """`tensor` is the parameter or buffer `name` of the modules."""
+        _assign(self.modules, name, tensor.to(device=self.spread.place_of(name), dtype=self.dtype))
+
+    def _place(self, placement: Placement, tensor: Tensor) -> None:
+        if placement.parts > 1:
             rows = self.stacks.setdefault(placement.native[0], {})
             rows[placement.part] = tensor
             if len(rows) < placement.parts:
@@ -152,62 +154,22 @@ class _Filler:
         else:
             pieces = placement.pieces(tensor)
         for name, piece in pieces.items():
-            if piece.shape != self.expected[name]:
-                raise CheckpointMismatchError(
-                    f"{file.name}: {key} has the shape {list(tensor.shape)}; "
-                    f"the config promises {list(self.expected[name])} for {name}.",
-                    hint="config.json and weights are not of the same checkpoint.",
-                )
-            _assign(self.modules, name, piece.contiguous())
-            self.filled.add(name)
+            self.put(name, piece.contiguous())
 
-    def finish(self, config: Sa2vaConfig) -> None:
-        missing = sorted(set(self.expected) - self.filled)
-        head = "mllm.language_model.lm_head.weight"
-        tied = config.tie_word_embeddings and head in missing
-        if tied:
-            missing.remove(head)
-        if missing or self.unknown:
-            raise CheckpointMismatchError(
-                f"The weights do not fit the config: {len(missing)} missing ({_some(missing)}), "
-                f"{len(self.unknown)} unknown ({_some(sorted(self.unknown))}).",
-                hint="config.json and weights are not of the same checkpoint, or of a family not supported.",
-            )
-        if tied:  # a head that the files do hold is used as it is, whatever the config says
-            language: Any = self.modules.get_submodule("mllm.language_model")
-            language.lm_head.weight = language.get_input_embeddings().weight
-        _recompute_buffers(self.modules, self.device)
-
-
-def _keys(files: list[Path]) -> list[str]:
-    """Names from the headers alone."""
-    names: list[str] = []
-    for file in files:
-        with _opened(file) as opened:
-            names += opened.keys()
-    return names
-
-
-def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    with _opened(file) as opened:
-        for key in opened.keys():  # noqa: SIM118  (safe_open is no mapping)
-            yield key, opened.get_tensor(key)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            yield opened
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is truncated or no safetensors file: {error}.", hint=_AGAIN) from error
+    def finish(self) -> None:
+        """A head that no file held shares the embeddings' weights; one that is there is used as it is,
+        whatever the config says."""
+        if self.modules.get_parameter(self.modules.mllm.head_name).is_meta:
+            self.modules.mllm.tie_head()
+        _recompute_buffers(self.modules, self.spread.home)
+        self.spread.connect(self.modules)
 
 
 def _assign(modules: nn.Module, name: str, tensor: Tensor) -> None:
     owner_name, _, leaf = name.rpartition(".")
     owner = modules.get_submodule(owner_name)
     if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        owner._parameters[leaf] = filled(owner._parameters[leaf], tensor)
     else:
         owner._buffers[leaf] = tensor
 
@@ -222,10 +184,6 @@ def _recompute_buffers(modules: nn.Module, device: torch.device) -> None:
         made: Any = type(module)(config=module.config)
         for name in lacking:
             module._buffers[name] = made._buffers[name].to(device)
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "") if names else "none"
 
 
 def _revision(folder: Path, files: list[Path]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,15 @@ class ModelAnswer:
     """(n, C)"""
     truncated: bool
     """True when max_new_tokens ended it before a stop word."""
+
+
+class RegionAnswer(NamedTuple):
+    """What was said of a region, and how it was shown: by the region prompt that the checkpoint was trained
+    with, by that prompt on a crop (the region was too small for the grid), or, where the checkpoint has no
+    such prompt, as a crop with an outline around the region, which is an approximation."""
+
+    answer: ModelAnswer
+    shown: Literal["prompt", "crop", "outline"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from sa2va_tools.errors import UnsupportedCheckpointError
 
 SEG = "[SEG]"
 IMG_START, IMG_END, IMG_CONTEXT = "<img>", "</img>", "<IMG_CONTEXT>"
+VISION_START, VISION_END, IMAGE_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"
+"""The same for the Qwen-VL families."""
 PHRASE_START, PHRASE_END = "<p>", "</p>"
 REGION_START, REGION_END = "<vp>", "</vp>"
 IMAGE = "<image>"

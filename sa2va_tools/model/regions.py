@@ -1,19 +1,22 @@
-"""Region masks → the grid cells whose visual tokens a region prompt repeats.
+"""Region masks → the grid cells whose visual tokens a region prompt repeats, or a crop with an outline.
 
-Numpy only. Nearest sampling on the grid, as the published code does; a region too small to meet a
-sample point is rescued by cropping in around it.
+No torch. Nearest sampling on the grid, as the published code does; a region too small to meet a
+sample point is rescued by cropping in around it. For checkpoints without region prompts the region is
+outlined on a crop, and the question speaks of the outline.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.preprocess import Picture
 
+_OUTLINE, _OUTLINE_RGB, _LINE_SHARE = "the red outline", (255, 0, 0), 0.01
 _RESCUE_SHARE = 0.5
 """Share of the crop's side that the rescued region's longer side takes up."""
 
@@ -35,16 +38,29 @@ def region_cells(mask: NDArray[np.bool_], grid: int) -> NDArray[np.int64]:
     return np.flatnonzero(mask[np.ix_(rows, columns)]).astype(np.int64)
 
 
+def outlined_region(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
+    """A crop around the region, with a red line just outside of it. RequestError for an empty region."""
+    _require_pixels(mask)
+    top, bottom, left, right = _crop_around(mask)
+    crop, inside = picture[top:bottom, left:right].copy(), mask[top:bottom, left:right].astype(np.uint8)
+    width = max(2, round(max(crop.shape[:2]) * _LINE_SHARE))
+    around = cv2.dilate(inside, np.ones((2 * width + 1,) * 2, np.uint8)) > inside
+    crop[around] = _OUTLINE_RGB
+    return crop
+
+
+def outlined_question(question: str) -> str:
+    """A question about region1 as one about what is outlined."""
+    of_mark = question.replace("marked by region1", f"marked by {_OUTLINE}")
+    return of_mark.replace("region1", f"the region inside {_OUTLINE}")
+
+
 def region_input(picture: Picture, mask: NDArray[np.bool_], grid: int) -> RegionInput:
     """The picture as it is, or cropped around a region that vanishes on the grid.
 
     Raises RequestError for a region without a pixel.
     """
-    if not mask.any():
-        raise RequestError(
-            "The region is empty: it covers no pixel of the picture.",
-            hint="Give a box, point or mask inside the picture; coordinates are [x, y] in pixels.",
-        )
+    _require_pixels(mask)
     cells = region_cells(mask, grid)
     if len(cells):
         return RegionInput(picture, cells, cropped=False)
@@ -57,6 +73,14 @@ def region_input(picture: Picture, mask: NDArray[np.bool_], grid: int) -> Region
         middle = int(ys.mean() * grid / cropped.shape[0]) * grid + int(xs.mean() * grid / cropped.shape[1])
         cells = np.asarray([middle], np.int64)
     return RegionInput(np.ascontiguousarray(picture[top:bottom, left:right]), cells, cropped=True)
+
+
+def _require_pixels(mask: NDArray[np.bool_]) -> None:
+    if not mask.any():
+        raise RequestError(
+            "The region is empty: it covers no pixel of the picture.",
+            hint="Give a box, point or mask inside the picture; coordinates are [x, y] in pixels.",
+        )
 
 
 def _sample_points(side: int, grid: int) -> NDArray[np.int64]:

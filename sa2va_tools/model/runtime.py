@@ -17,15 +17,23 @@ from numpy.typing import NDArray
 from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model import prompt as words
 from sa2va_tools.model.config import Capabilities
-from sa2va_tools.model.device import choose_device, choose_dtype, choose_threads, cpu_threads
+from sa2va_tools.model.device import choose_devices, choose_dtype, choose_threads, cpu_threads
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
-from sa2va_tools.model.output import DeviceFacts, FrameMasks, FrameSource, ModelAnswer, PointPrompt
+from sa2va_tools.model.output import (
+    DeviceFacts,
+    FrameMasks,
+    FrameSource,
+    ModelAnswer,
+    PointPrompt,
+    RegionAnswer,
+)
 from sa2va_tools.model.preprocess import Picture
 from sa2va_tools.model.prompt import Turn
 from sa2va_tools.model.propagation import Propagator
-from sa2va_tools.model.regions import region_input
+from sa2va_tools.model.quantised import Quantisation
+from sa2va_tools.model.regions import outlined_question, outlined_region, region_input
 from sa2va_tools.progress import CancelToken
 
 _SMALL_PARAMETERS = 50_000_000
@@ -41,12 +49,15 @@ class Sa2vaRuntime:
         *,
         threads: int | None = None,
         memory_dtype: torch.dtype = torch.bfloat16,
+        quantize: Quantisation | None = None,
+        devices: Sequence[torch.device] = (),
     ) -> None:
         self._loaded, self.name = loaded, name
+        self._quantize, self._devices = quantize, devices
         self._threads = threads
         self.config, self.revision = loaded.config, loaded.revision
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
-        self._template = words.template_named(loaded.config.template)
+        self._chat = loaded.chat
         self._memory_dtype = memory_dtype
 
     @classmethod
@@ -57,23 +68,36 @@ class Sa2vaRuntime:
         name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        quantize: Quantisation | None = None,
         threads: int | None = None,
+        sam2_decoder: Path | None = None,
+        grounding: str = "transformers",
         cancel: CancelToken | None = None,
         on_file: Callable[[int, int], None] = lambda done, total: None,
     ) -> Sa2vaRuntime:
         """Load a checkpoint's folder; raises CheckpointError and its kinds, RequestError for a device
         that is not there, OutOfMemoryError where it does not fit."""
-        place = choose_device(device)
+        place, *others = choose_devices(device)
         small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2 * _SMALL_PARAMETERS
         with _memory_guard(f"The checkpoint {folder.name}"):
             loaded = load_checkpoint(
                 folder,
                 device=place,
                 dtype=choose_dtype(dtype, place, small=small),
+                others=others,
+                quantize=quantize,
+                sam2_decoder=sam2_decoder,
+                grounding=grounding,
                 cancel=cancel,
                 on_file=on_file,
             )
-        return cls(loaded, name or folder.name, threads=choose_threads(threads, place, small=small))
+        return cls(
+            loaded,
+            name or folder.name,
+            threads=choose_threads(threads, place, small=small),
+            quantize=quantize,
+            devices=(place, *others),
+        )
 
     def at_work(self) -> AbstractContextManager[None]:
         """Around everything that is asked of the model: its number of CPU threads, only meanwhile."""
@@ -87,10 +111,19 @@ class Sa2vaRuntime:
 
     @property
     def facts(self) -> DeviceFacts:
-        parameter = next(self._modules.parameters())
-        device = parameter.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return DeviceFacts(str(device), str(parameter.dtype).removeprefix("torch."), name)
+        home = self._home
+        name = torch.cuda.get_device_name(home.device) if home.is_cuda else home.device.type
+        dtype = str(home.dtype).removeprefix("torch.")
+        return DeviceFacts(
+            ",".join(map(str, self._devices)) or str(home.device),
+            dtype if self._quantize is None else f"{dtype}, layers {self._quantize}",
+            name,
+        )
+
+    @property
+    def _home(self) -> torch.Tensor:
+        """A parameter that lies where the model's inputs go, in the dtype that they have."""
+        return self._modules.grounding.no_object_pointer
 
     # ---- words --------------------------------------------------------------------------------
 
@@ -119,15 +152,15 @@ class Sa2vaRuntime:
         pictures = "" if visual is None else family.placeholders(visual)
         if cells:
             pictures += words.region_tokens([len(region) for region in cells])
-        text = words.chat_text(self._template, question, pictures, history)
+        text = self._chat.text(question, pictures, history)
         prompt_ids = self._tokenizer.encode(text)
         with _memory_guard("The answer"):
-            ids = torch.tensor([prompt_ids], device=next(self._modules.parameters()).device)
+            ids = torch.tensor([prompt_ids], device=self._home.device)
             made = generate(
                 family,
                 self._tokenizer,
                 family.embed(ids, visual, cells),
-                stop_words=self._template.stop_words,
+                stop_words=self._chat.stop_words,
                 max_new_tokens=max_new_tokens,
                 next_token=next_token,
                 cancel=cancel,
@@ -152,9 +185,18 @@ class Sa2vaRuntime:
         max_new_tokens: int = 2048,
         cancel: CancelToken | None = None,
         on_token: Callable[[int], None] = lambda count: None,
-    ) -> tuple[ModelAnswer, bool]:
-        """What is inside `mask` (height, width) of the picture, whose visual tokens may be given; True
-        beside it where it was cropped in on, because the region vanished on the model's grid."""
+    ) -> RegionAnswer:
+        """What is inside `mask` (height, width) of the picture, whose visual tokens may be given."""
+        if not self.capabilities.caption_region:
+            seen = self.look([outlined_region(picture, mask)], video=False)
+            answer = self.answer(
+                f"{words.IMAGE}{outlined_question(question.strip())}",
+                seen,
+                max_new_tokens=max_new_tokens,
+                cancel=cancel,
+                on_token=on_token,
+            )
+            return RegionAnswer(answer, "outline")
         region = region_input(picture, mask, self.config.region_grid)
         if region.cropped or visual is None:
             visual = self.look([region.picture], video=False)
@@ -166,7 +208,7 @@ class Sa2vaRuntime:
             cancel=cancel,
             on_token=on_token,
         )
-        return answer, region.cropped
+        return RegionAnswer(answer, "crop" if region.cropped else "prompt")
 
     # ---- masks --------------------------------------------------------------------------------
 
@@ -205,8 +247,7 @@ class Sa2vaRuntime:
     ) -> Iterator[FrameMasks]:
         """Track (N, height, width) masks given on one frame, both ways."""
         propagator = self.propagator(gate=gate, cancel=cancel)
-        device = next(self._modules.parameters()).device
-        return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(device)))
+        return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(self._home.device)))
 
     @torch.inference_mode()
     def masks_from_points(
@@ -245,8 +286,7 @@ class Sa2vaRuntime:
         )
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
-        parameter = next(self._modules.parameters())
-        return torch.from_numpy(np.ascontiguousarray(array)).to(parameter.device, parameter.dtype)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._home.device, self._home.dtype)
 
 
 class _memory_guard:  # noqa: N801  used like a function

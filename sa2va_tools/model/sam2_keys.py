@@ -102,11 +102,22 @@ _LOOSE = (
     ("mask_downsample.{p}", "mask_downsample.{p}"),
 )
 
-SAM2_KEY_RULES: tuple[Rule, ...] = (
-    *_table("image_encoder.trunk.", "vision_encoder.backbone.", _TRUNK),
-    *_table("image_encoder.neck.", "vision_encoder.neck.", (("convs.{i}.conv.{p}", "convs.{i}.{p}"),)),
+_DECODERS = (
     *_table("sam_mask_decoder.", "mask_decoder.", _DECODER),
     *_table("sam_mask_decoder_modified.", "language_mask_decoder.", _DECODER),
+)
+# A checkpoint's only decoder is the fine-tuned one: beside a stock decoder it is the language's.
+_DECODER_BESIDE_STOCK = _table("sam_mask_decoder.", "language_mask_decoder.", _DECODER)
+STOCK_DECODER_RULES = tuple(
+    renamed(f"{prefix}sam_mask_decoder.{theirs}", f"{_NATIVE}mask_decoder.{ours}")
+    for prefix in ("model.", "")
+    for theirs, ours in _DECODER
+)
+"""facebookresearch/sam2's names of the mask decoder alone."""
+
+_COMMON_RULES: tuple[Rule, ...] = (
+    *_table("image_encoder.trunk.", "vision_encoder.backbone.", _TRUNK),
+    *_table("image_encoder.neck.", "vision_encoder.neck.", (("convs.{i}.conv.{p}", "convs.{i}.{p}"),)),
     *_table("sam_prompt_encoder.", "prompt_encoder.", _PROMPTS),
     *_table("memory_attention.", "memory_attention.", _MEMORY_ATTENTION),
     *_table("memory_encoder.", "memory_encoder.", _MEMORY_ENCODER),
@@ -121,3 +132,21 @@ SAM2_KEY_RULES: tuple[Rule, ...] = (
         f"{_NATIVE}prompt_encoder.shared_embedding.positional_embedding",
     ),
 )
+
+
+PACKAGE_RULES: tuple[Rule, ...] = (
+    renamed(
+        f"{_UPSTREAM}memory_encoder.fuser.layers.{{i}}.g_weight",
+        f"{_NATIVE}model.memory_encoder.fuser.layers.{{i}}.gamma",
+    ),
+    renamed(f"{_UPSTREAM}{{rest}}", f"{_NATIVE}model.{{rest}}"),
+)
+"""For the modules of the `sam2` package, whose names upstream's checkpoints hold."""
+
+
+def sam2_rules(*, stock_decoder: bool = False) -> tuple[Rule, ...]:
+    """The whole table; `stock_decoder` where SAM-2's own mask decoder comes from another file."""
+    return (*_COMMON_RULES, *(_DECODER_BESIDE_STOCK if stock_decoder else _DECODERS))
+
+
+SAM2_KEY_RULES = sam2_rules()

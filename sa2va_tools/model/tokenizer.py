@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AddedToken, PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from sa2va_tools.errors import CheckpointError, CheckpointMismatchError, UnsupportedCheckpointError
+from sa2va_tools.errors import CheckpointError, CheckpointMismatchError
 from sa2va_tools.model.prompt import IMG_CONTEXT, SEG
 
 _AGAIN = "Download the checkpoint again."
@@ -34,15 +34,16 @@ class Tokenizer:
         return text
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Read tokenizer.json, or else Qwen2's vocab.json and merges.txt with their added tokens.
+def load_tokenizer(folder: Path, image_token: str = IMG_CONTEXT) -> Tokenizer:
+    """Read tokenizer.json, or else Qwen2's vocab.json and merges.txt, or SentencePiece's tokenizer.model,
+    with their added tokens.
 
     Raises CheckpointError where files are missing or broken, CheckpointMismatchError where the
-    tokens that Sa2VA needs are not there, UnsupportedCheckpointError for SentencePiece.
+    tokens that Sa2VA needs are not there.
     """
     backend = _fast(folder) if (folder / "tokenizer.json").is_file() else _from_vocabulary(folder)
     return Tokenizer(
-        backend, _id_of(backend, IMG_CONTEXT, folder), _id_of(backend, SEG, folder), backend.eos_token_id
+        backend, _id_of(backend, image_token, folder), _id_of(backend, SEG, folder), backend.eos_token_id
     )
 
 
@@ -58,12 +59,10 @@ def _from_vocabulary(folder: Path) -> Any:
     """Byte-level BPE as Qwen2 ships it, its added tokens put at the ids that the files give them."""
     if not ((folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()):
         if (folder / "tokenizer.model").is_file():
-            raise UnsupportedCheckpointError(
-                f"{folder} has a SentencePiece tokenizer.model, which is not supported yet.",
-                hint="Use an InternVL + Qwen2 checkpoint.",
-            )
+            return _from_sentencepiece(folder)
         raise CheckpointError(
-            f"There is neither a tokenizer.json nor vocab.json with merges.txt in {folder}.", hint=_AGAIN
+            f"There is no tokenizer.json, no vocab.json with merges.txt and no tokenizer.model in {folder}.",
+            hint=_AGAIN,
         )
     try:
         backend = Qwen2Tokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
@@ -80,6 +79,14 @@ def _from_vocabulary(folder: Path) -> Any:
     for name, token in _special_tokens(folder).items():  # only now that each has its own id
         setattr(backend, name, token)
     return backend
+
+
+def _from_sentencepiece(folder: Path) -> Any:
+    from sa2va_tools.model.sentencepiece_tokenizer import SentencePieceTokenizer
+
+    add_bos = bool(_read_json(folder / "tokenizer_config.json").get("add_bos_token", True))
+    special = _special_tokens(folder)
+    return SentencePieceTokenizer(folder / "tokenizer.model", _added_tokens(folder), special, add_bos=add_bos)
 
 
 def _added_tokens(folder: Path) -> dict[str, int]:

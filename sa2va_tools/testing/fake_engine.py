@@ -69,6 +69,7 @@ class FakeEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         max_new_tokens: int | None = None,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
@@ -90,6 +91,7 @@ class FakeEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
@@ -114,6 +116,7 @@ class FakeEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:

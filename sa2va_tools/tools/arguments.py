@@ -67,6 +67,10 @@ KeyFrames = Annotated[
     int | None,
     Field(ge=1, le=64, description="Video: how many frames the language model sees."),
 ]
+After = Annotated[
+    str | None,
+    Field(description='An answer: handle: go on from it, so that "and the other one?" is understood.'),
+]
 GateArgument = Annotated[bool, Field(description="False: keep doubtful masks.")]
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import KeyFrames, Media, RangeArguments
+from sa2va_tools.tools.arguments import After, KeyFrames, Media, RangeArguments
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, DescribeResult
 from sa2va_tools.tools.reporting import (
@@ -25,6 +25,7 @@ class DescribeArguments(RangeArguments):
         None, max_length=4000, description='E.g. "What is the man holding?" Default: describe everything.'
     )
     key_frames: KeyFrames = None
+    after: After = None
     max_new_tokens: int | None = Field(None, ge=1, le=4096, description="Bound on the answer's length.")
 
 
@@ -39,6 +40,7 @@ def _run(
         stride=arguments.stride,
         key_frames=arguments.key_frames,
         max_new_tokens=arguments.max_new_tokens,
+        after=arguments.after,
         on_progress=on_progress,
         cancel=cancel,
     )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import GroundingArguments, Media
+from sa2va_tools.tools.arguments import After, GroundingArguments, Media
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, GroundResult, PhraseMaskOut
 from sa2va_tools.tools.reporting import (
@@ -26,6 +26,7 @@ class GroundArguments(GroundingArguments):
     question: str | None = Field(
         None, max_length=4000, description='E.g. "Who is holding the cup?" Default: describe everything.'
     )
+    after: After = None
 
 
 def _run(
@@ -40,6 +41,7 @@ def _run(
         stride=arguments.stride,
         key_frames=arguments.key_frames,
         gate_by_object_score=arguments.gate_by_object_score,
+        after=arguments.after,
         on_progress=on_progress,
         cancel=cancel,
     )

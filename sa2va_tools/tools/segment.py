@@ -10,7 +10,7 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import SegmentResult
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import GroundingArguments, Media, Texts
+from sa2va_tools.tools.arguments import After, GroundingArguments, Media, Texts
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import MasksResult
 from sa2va_tools.tools.reporting import (
@@ -34,6 +34,7 @@ class SegmentArguments(GroundingArguments):
             f'What to find: a phrase, or up to {MAX_EXPRESSIONS}: ["the red car", "the dog on the left"].'
         )
     )
+    after: After = None
 
 
 def checked_expressions(given: Sequence[str]) -> list[str]:
@@ -100,6 +101,7 @@ def _run(
         stride=arguments.stride,
         key_frames=arguments.key_frames,
         gate_by_object_score=arguments.gate_by_object_score,
+        after=arguments.after,
         on_progress=on_progress,
         cancel=cancel,
     )

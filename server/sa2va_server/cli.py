@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from sa2va_server.cli_groups import eval_app, models_app, train_app
 from sa2va_server.cli_session import Session, with_session
 from sa2va_server.cli_usage import Commands
 from sa2va_tools import __version__
@@ -26,10 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-train_app = typer.Typer(help="Train a model.", no_args_is_help=True)
-eval_app = typer.Typer(help="Measure a model.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+app.add_typer(models_app, name="models")
 
 Media = Annotated[
     str, typer.Argument(metavar="MEDIA", help="Image, video, folder of frames, or a media: handle.")
@@ -49,6 +49,10 @@ KeyFrames = Annotated[
 Frame = Annotated[int | None, typer.Option("--frame", min=0, metavar="N", help="Video: frame, from 0.")]
 KeepDoubtful = Annotated[
     bool, typer.Option("--keep-doubtful", help="Keep masks whose object score says that nothing is there.")
+]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="HANDLE", help="An answer: handle: go on with that conversation."),
 ]
 OutDir = Annotated[
     Path | None,
@@ -99,12 +103,15 @@ def segment(
     key_frames: KeyFrames = None,
     keep_doubtful: KeepDoubtful = False,
     out: OutDir = None,
+    after: After = None,
 ) -> None:
     """Find things by words: a mask per expression, tracked through every frame of a video."""
     from sa2va_server.cli_commands import masks_command
 
     raw = _grounding(mode, start, end, stride, key_frames, keep_doubtful)
-    masks_command(session, "segment_by_text", {"media": media, "expressions": expressions} | raw, out)
+    masks_command(
+        session, "segment_by_text", {"media": media, "expressions": expressions, "after": after} | raw, out
+    )
 
 
 @app.command()
@@ -118,11 +125,13 @@ def describe(
     stride: Stride = 1,
     key_frames: KeyFrames = None,
     max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", min=1, max=4096)] = None,
+    after: After = None,
 ) -> None:
     """Describe an image or video, or answer a question about it, in words."""
     from sa2va_server.cli_commands import describe_command
 
     raw = _range(start, end, stride) | {"key_frames": key_frames, "max_new_tokens": max_new_tokens}
+    raw |= {"after": after}
     describe_command(session, {"media": media, "question": question} | raw)
 
 
@@ -139,12 +148,13 @@ def ground(
     key_frames: KeyFrames = None,
     keep_doubtful: KeepDoubtful = False,
     out: OutDir = None,
+    after: After = None,
 ) -> None:
     """Describe it, with a mask for each phrase that names something."""
     from sa2va_server.cli_commands import ground_command
 
     raw = _grounding(mode, start, end, stride, key_frames, keep_doubtful)
-    ground_command(session, {"media": media, "question": question} | raw, out)
+    ground_command(session, {"media": media, "question": question, "after": after} | raw, out)
 
 
 @app.command()
@@ -253,59 +263,18 @@ def mcp(
     mcp_command(session, root or [])
 
 
-@train_app.command("nano")
+@app.command()
 @with_session
-def train_nano(
+def pull(
     session: Session,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write the checkpoint.")] = Path(
-        "runs/nano"
-    ),
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="Every stage for a moment only, to see that it learns.")
-    ] = False,
-    share: Annotated[
-        float | None,
-        typer.Option("--share", metavar="PART", help="The part of the recipe's steps to take, e.g. 0.1."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=1, help="Processes of the last two stages: two on a CPU, one on a GPU."
-        ),
-    ] = None,
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="ID[@REVISION]", help="A hub id, e.g. ByteDance/Sa2VA-4B.")
+    ],
 ) -> None:
-    """Train the nano model on its world of shapes, on the CPU or with --device cuda on a GPU.
+    """Download a checkpoint from the hub; called again, it goes on where it was."""
+    from sa2va_server.cli_models import pull_command
 
-    Stopped and called again, it goes on where it was.
-    """
-    from sa2va_server.cli_commands import train_command
-
-    train_command(session, out, smoke=smoke, share=share, seed=seed, workers=workers)
-
-
-@eval_app.command("nano")
-@with_session
-def eval_nano(
-    session: Session,
-    n: Annotated[int, typer.Option("--n", min=1, help="Held-out questions per row.")] = 300,
-    foreign: Annotated[
-        int, typer.Option("--foreign", min=0, help="Files of another renderer, beside them.")
-    ] = 120,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes, one core each. Default: all cores.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Another exam than the published one, to tune on.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the scores there, as JSON.")
-    ] = None,
-) -> None:
-    """Score the nano model on scenes that it never saw (on the CPU)."""
-    from sa2va_server.cli_commands import eval_command
-
-    eval_command(session, n=n, foreign=foreign, workers=workers, seed=seed, out=out)
+    pull_command(session, checkpoint)
 
 
 def _range(start: float | None, end: float | None, stride: int) -> dict[str, Any]:

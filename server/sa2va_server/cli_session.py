@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import json
+import re
 import signal
 import sys
 import threading
@@ -33,8 +34,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 _DEAF_STAGES = frozenset({"load"})
 """Stages of the engine whose work (imports, mapping files) does not look at the cancel token."""
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["int8", "nf4"]
 OpenEngine = Callable[["Settings"], "Engine"]
 """What opens an engine; tests hand in their own as the `obj` of the app's context."""
 
@@ -47,6 +48,10 @@ _EXTRA_OF_PACKAGE = {
     "huggingface_hub": "engine",
     "mcp": "server",
     "anyio": "server",
+    "bitsandbytes": "quantize",
+    "sam2": "sam2",
+    "hydra": "sam2",
+    "iopath": "sam2",
     "matplotlib": "train",
 }
 
@@ -54,11 +59,46 @@ _PANEL = "Common options"
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="nano|DIR", help="Checkpoint: nano, or a folder.", rich_help_panel=_PANEL
+        "--model",
+        metavar="nano|ID|DIR",
+        help="Checkpoint: nano, a hub id that was pulled, or a folder.",
+        rich_help_panel=_PANEL,
     ),
 ]
-DeviceOption = Annotated[Device | None, typer.Option("--device", rich_help_panel=_PANEL)]
+
+
+def _device(wish: str | None) -> str | None:
+    from sa2va_tools.settings import DEVICE_PATTERN
+
+    if wish is not None and not re.match(DEVICE_PATTERN, wish):
+        raise typer.BadParameter(f"{wish!r} is none of auto, cpu, cuda, mps, cuda:1, cuda:0,cuda:1.")
+    return wish
+
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        callback=_device,
+        metavar="auto|cpu|cuda|mps",
+        help="Where the model runs; cuda:0,cuda:1 spreads it over GPUs.",
+        rich_help_panel=_PANEL,
+    ),
+]
 DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", rich_help_panel=_PANEL)]
+QuantizeOption = Annotated[
+    Quantize | None,
+    typer.Option("--quantize", help="The language model's layers in 8 or 4 bits.", rich_help_panel=_PANEL),
+]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sam2-decoder",
+        metavar="ID|FILE",
+        help="Stock SAM-2 weights, for mode sa2va-i with a plain Sa2VA checkpoint.",
+        rich_help_panel=_PANEL,
+    ),
+]
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where handles are kept.", rich_help_panel=_PANEL),
@@ -77,8 +117,10 @@ class Session:
     """The common options of one call of a command, and what is made of them."""
 
     model: str | None = None
-    device: Device | None = None
+    device: str | None = None
     dtype: Dtype | None = None
+    quantize: Quantize | None = None
+    sam2_decoder: str | None = None
     store: Path | None = None
     as_json: bool = False
     quiet: bool = False
@@ -86,6 +128,8 @@ class Session:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     """The real stdout: during the work `sys.stdout` points to stderr."""
     opener: OpenEngine | None = None
+    subcommand: str | None = None
+    """Of a group's own call: the command of it that comes next."""
     cancel: CancelToken = field(default_factory=CancelToken)
     """Set by Ctrl-C: whatever goes wrong afterwards, the user has stopped it."""
 
@@ -99,6 +143,8 @@ class Session:
             "model": self.model,
             "device": self.device,
             "dtype": self.dtype,
+            "quantize": self.quantize,
+            "sam2_decoder": self.sam2_decoder,
             "store_dir": self.store,
         }
         try:
@@ -196,7 +242,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(context: typer.Context, **values: Any) -> None:
         common = {name: values.pop(name) for name in _COMMON}
-        session = Session(**common, out=sys.stdout, opener=context.obj)
+        session = Session(**common, out=sys.stdout, opener=context.obj, subcommand=context.invoked_subcommand)
         code = run_guarded(session, lambda: command(session, **values))
         if code:
             raise typer.Exit(code)
@@ -220,6 +266,8 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "model": (ModelOption, None),
     "device": (DeviceOption, None),
     "dtype": (DtypeOption, None),
+    "quantize": (QuantizeOption, None),
+    "sam2_decoder": (DecoderOption, None),
     "store": (StoreOption, None),
     "as_json": (JsonOption, False),
     "quiet": (QuietOption, False),

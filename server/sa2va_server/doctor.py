@@ -9,32 +9,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import typer
 
 from sa2va_server.cli_commands import say
 from sa2va_server.cli_output import printable
 from sa2va_server.cli_session import EXIT_FAILED, Session
+from sa2va_server.doctor_machine import disk, gpu, hub, memory, roots
+from sa2va_server.findings import Finding
 from sa2va_tools import __version__
 from sa2va_tools.errors import Sa2vaError
 
-State = Literal["ok", "warn", "fail"]
 _ENGINE_REMEDY = 'pip install "sa2va-tools[engine]"'
 _OLDEST_PYTHON = (3, 11)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check came to."""
-
-    name: str
-    state: State
-    detail: str
-    remedy: str = ""
 
 
 Check = Callable[[Session], Finding]
@@ -43,7 +33,9 @@ Check = Callable[[Session], Finding]
 def run_doctor(session: Session) -> None:
     """Show every finding; exit code 1 when one of them is `fail`."""
     findings = []
-    for check in (_python, _torch, _video, _store, _weights, _round_trip, _mcp):
+    for check in (
+        _python, _torch, gpu, memory, disk, _video, _store, roots, _weights, _round_trip, _mcp, hub,
+    ):  # fmt: skip
         finding = check(session)
         findings.append(finding)
         if not session.as_json:
@@ -116,19 +108,21 @@ def _store(session: Session) -> Finding:
 
 
 def _weights(session: Session) -> Finding:
-    from sa2va_tools.model.checkpoints import checkpoint_folder
-
     model = session.settings().model
     try:
+        from sa2va_tools.model.checking import check_folder
+        from sa2va_tools.model.checkpoints import checkpoint_folder
+
         folder = checkpoint_folder(model)
+    except ModuleNotFoundError as error:
+        return Finding("weights", "fail", f"{error.name} is not installed", _ENGINE_REMEDY)
     except Sa2vaError as error:
         return Finding("weights", "fail", error.message, error.hint)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
-        remedy = "Install the package again, or give --model a whole checkpoint folder."
-        return Finding("weights", "fail", f"{model}: no config.json with *.safetensors in {folder}", remedy)
-    size_mb = sum(file.stat().st_size for file in files) / 1e6
-    return Finding("weights", "ok", f"{model}: {size_mb:.1f} MB in {folder}")
+    bad = [point for point in check_folder(folder).points if not point.ok]
+    if bad:
+        return Finding("weights", "fail", f"{model}: {bad[0].detail}", bad[0].remedy)
+    size_mb = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
+    return Finding("weights", "ok", f"{model}: whole, {size_mb:,.1f} MB in {folder}")
 
 
 def _round_trip(session: Session) -> Finding:
@@ -137,7 +131,9 @@ def _round_trip(session: Session) -> Finding:
     began_s = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="sa2va-doctor-") as folder:
-            settings = session.settings().model_copy(update={"store_dir": Path(folder) / "store"})
+            settings = session.settings().model_copy(
+                update={"model": "nano", "sam2_decoder": None, "store_dir": Path(folder) / "store"}
+            )
             clip = write_demo_clip(Path(folder) / "clip.mp4", frames=12, size_wh=(256, 192))
             with session.open_engine(settings) as engine, session.working() as (on_progress, cancel):
                 result = engine.segment(clip, list(EXPRESSIONS), on_progress=on_progress, cancel=cancel)
@@ -146,10 +142,11 @@ def _round_trip(session: Session) -> Finding:
     except Sa2vaError as error:
         return Finding("round trip", "fail", error.message, error.hint)
     found = sum(item.found for item in result.objects)
-    detail = f"found {found} of {len(EXPRESSIONS)} shapes in 12 frames, {time.monotonic() - began_s:.1f} s"
+    passed_s = time.monotonic() - began_s
+    detail = f"the nano found {found} of {len(EXPRESSIONS)} shapes in 12 frames, {passed_s:.1f} s"
     if found < len(EXPRESSIONS):
         return Finding(
-            "round trip", "warn", detail, "It runs; this model does not know the demo's shapes well."
+            "round trip", "warn", detail, "It runs, but not as it should: install the package again."
         )
     return Finding("round trip", "ok", detail)
 

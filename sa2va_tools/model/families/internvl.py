@@ -1,4 +1,4 @@
-"""InternVL: InternViT, pixel shuffle, a two-layer projector, and a Qwen2 language model.
+"""InternVL: InternViT, pixel shuffle, a two-layer projector, and one of several language models.
 
 Follows bytedance/Sa2VA `projects/sa2va/hf/models/modeling_sa2va_chat.py` on transformers modules.
 """
@@ -12,22 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import (
-    DynamicCache,
-    InternVLVisionConfig,
-    InternVLVisionModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import DynamicCache, InternVLVisionConfig, InternVLVisionModel
 
 from sa2va_tools.errors import CheckpointMismatchError, UnsupportedCheckpointError
 from sa2va_tools.model.config import Sa2vaConfig
-from sa2va_tools.model.families.base import StepOutput, VisualInput
+from sa2va_tools.model.families.base import Embedded, StepOutput, VisualInput
+from sa2va_tools.model.families.languages import language_model, language_rules
 from sa2va_tools.model.key_mapping import Rule, renamed, split
 from sa2va_tools.model.preprocess import Picture, tile_pictures, vision_pixels
 from sa2va_tools.model.prompt import picture_tokens
 
-KEY_RULES: tuple[Rule, ...] = (
+_VISION_RULES: tuple[Rule, ...] = (
     renamed("vision_model.embeddings.class_embedding", "mllm.vision_model.embeddings.cls_token"),
     renamed("vision_model.embeddings.position_embedding", "mllm.vision_model.embeddings.position_embeddings"),
     renamed(
@@ -54,13 +49,19 @@ KEY_RULES: tuple[Rule, ...] = (
         )
     ),
     renamed("mlp1.{i}.{p}", "mllm.mlp1.{i}.{p}"),
-    renamed("language_model.{rest}", "mllm.language_model.{rest}"),
 )
 """Upstream key → key in `Sa2VA`; the fused qkv is cut in three along its rows."""
 
 
+def internvl_rules(config: Sa2vaConfig) -> tuple[Rule, ...]:
+    """Upstream's parameter names → ours, of both encoders."""
+    return (*_VISION_RULES, *language_rules(config))
+
+
 class InternVL(nn.Module):
     """The family's modules; see `Family` for the methods."""
+
+    head_name = "mllm.language_model.lm_head.weight"
 
     def __init__(self, config: Sa2vaConfig) -> None:
         super().__init__()
@@ -76,13 +77,21 @@ class InternVL(nn.Module):
         self.mlp1 = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
-        self.language_model = Qwen2ForCausalLM(_qwen2_config(config))
+        self.language_model: Any = language_model(config)
         self.image_token_id = -1
         """Set by the loader from the tokenizer."""
 
     @property
     def hidden_size(self) -> int:
         return int(self.config.language["hidden_size"])
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        layers: nn.ModuleList = self.language_model.model.layers
+        return layers
+
+    def tie_head(self) -> None:
+        self.language_model.lm_head.weight = self.language_model.get_input_embeddings().weight
 
     # ---- pictures -----------------------------------------------------------------------------
 
@@ -121,14 +130,15 @@ class InternVL(nn.Module):
     # ---- language -----------------------------------------------------------------------------
 
     def token_embeddings(self, input_ids: Tensor) -> Tensor:
-        return self.language_model.get_input_embeddings()(input_ids)
+        embeddings: Tensor = self.language_model.get_input_embeddings()(input_ids)
+        return embeddings
 
     def embed(
         self, input_ids: Tensor, visual: VisualInput | None, cells: Sequence[NDArray[np.int64]]
-    ) -> Tensor:
+    ) -> Embedded:
         embeddings = self.token_embeddings(input_ids)
         if visual is None:
-            return embeddings
+            return Embedded(embeddings)
         flat = visual.tokens.flatten(0, 1)
         if cells:
             # A region repeats the tokens of the last tile: the thumbnail, which sees it all.
@@ -140,13 +150,13 @@ class InternVL(nn.Module):
                 f"The prompt has {int(places.sum())} places for {len(flat)} visual tokens.",
                 hint="The tokenizer does not fit this checkpoint; download it again.",
             )
-        return embeddings.masked_scatter(places[..., None], flat.to(embeddings.dtype))
+        return Embedded(embeddings.masked_scatter(places[..., None], flat.to(embeddings.dtype)))
 
     def new_cache(self) -> DynamicCache:
         return DynamicCache(config=self.language_model.config)
 
-    def step(self, embeddings: Tensor, cache: Any) -> StepOutput:
-        output = self.language_model.model(inputs_embeds=embeddings, past_key_values=cache, use_cache=True)
+    def step(self, read: Embedded, cache: Any) -> StepOutput:
+        output = self.language_model.model(inputs_embeds=read.tokens, past_key_values=cache, use_cache=True)
         hidden = output.last_hidden_state[0]
         return StepOutput(hidden, self.language_model.lm_head(hidden[-1]))
 
@@ -175,26 +185,4 @@ def _vision_config(config: Sa2vaConfig) -> InternVLVisionConfig:
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
         use_mean_pooling=True,
-    )
-
-
-def _qwen2_config(config: Sa2vaConfig) -> Qwen2Config:
-    language = config.language
-    scaling = dict(language.get("rope_scaling") or {"rope_type": "default"})
-    scaling.setdefault("rope_type", scaling.pop("type", "default"))
-    scaling["rope_theta"] = language.get("rope_theta", 1_000_000.0)
-    return Qwen2Config(
-        vocab_size=language["vocab_size"],
-        hidden_size=language["hidden_size"],
-        intermediate_size=language["intermediate_size"],
-        num_hidden_layers=language["num_hidden_layers"],
-        num_attention_heads=language["num_attention_heads"],
-        num_key_value_heads=language["num_key_value_heads"],
-        hidden_act=language.get("hidden_act", "silu"),
-        max_position_embeddings=language.get("max_position_embeddings", 32768),
-        rms_norm_eps=language.get("rms_norm_eps", 1e-6),
-        rope_parameters=scaling,
-        tie_word_embeddings=config.tie_word_embeddings,
-        use_sliding_window=False,
-        pad_token_id=None,
     )

@@ -1,0 +1,179 @@
+"""How much memory a checkpoint wants for a piece of work, told before it is loaded.
+
+An estimate from sizes, not a measurement: weights exactly, caches from their shapes, and working memory by
+the largest tensors that are alive together. Real use may be a fifth more: allocators round up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import nn
+
+from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.model.config import Sa2vaConfig
+from sa2va_tools.model.device import free_bytes
+from sa2va_tools.model.fitting import build_empty
+from sa2va_tools.model.quantised import BITS, Quantisation
+from sa2va_tools.model.sa2va import Sa2VA
+from sa2va_tools.model.zoo import BYTES
+
+_TEXT_TOKENS = 600  # a question, and an answer of some length
+_RUNTIME_BYTES = {"cpu": 350 * 2**20, "cuda": 600 * 2**20, "mps": 400 * 2**20}
+_TYPICAL_TILES, _TYPICAL_QWEN_TOKENS = 7, 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done: an image or a video, how many frames the language model sees, how many objects are
+    followed. The length of the video does not matter: masks leave the device frame by frame."""
+
+    objects: int = 1
+    video: bool = True
+    chat_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes by what they are for."""
+
+    weights: int
+    language: int
+    """Key-value cache, and the widest layer while the prompt is read."""
+    vision: int
+    """The language model's own picture encoder at work."""
+    grounding: int
+    """SAM-2 at work on one frame, and the memories of all objects."""
+    runtime: int
+    """The libraries, and the device's context."""
+
+    @property
+    def total(self) -> int:
+        """The three kinds of work come one after the other; the largest counts."""
+        return self.weights + self.runtime + max(self.language, self.vision, self.grounding)
+
+
+def weight_bytes(modules: Sa2VA, width: int, quantize: Quantisation | None = None) -> int:
+    """Of all weights, at `width` bytes each; of `modules` without storage, before they are quantised."""
+    values = sum(prod(value.shape) for value in modules.state_dict().values())
+    if quantize is None:
+        return width * values
+    packed = sum(each.weight.numel() for each in modules.mllm.layers.modules() if isinstance(each, nn.Linear))
+    return round(width * (values - packed) + packed * BITS[quantize] / 8)
+
+
+def estimate(
+    config: Sa2vaConfig,
+    dtype: str,
+    work: Work,
+    *,
+    device: str = "cuda",
+    quantize: Quantisation | None = None,
+) -> MemoryEstimate:
+    """For `dtype` (float32, bfloat16 or float16) on `device` (cuda, mps or cpu)."""
+    width = BYTES[dtype]
+    pictures = (work.chat_frames or config.chat_frames) if work.video else 1
+    visual = _visual_tokens(config, pictures, video=work.video)
+    tokens = visual + _TEXT_TOKENS
+    language = config.language
+    heads = int(language["num_attention_heads"])
+    head_dim = int(language.get("head_dim") or int(language["hidden_size"]) // heads)
+    kept = 2 * int(language["num_hidden_layers"]) * int(language.get("num_key_value_heads", heads)) * head_dim
+    alive = 3 * int(language["intermediate_size"]) + 4 * int(language["hidden_size"])
+    return MemoryEstimate(
+        weights=weight_bytes(build_empty(config), width, quantize),
+        language=round(tokens * (kept + alive) * width),
+        vision=round(_vision_values(config, visual) * width),
+        grounding=round(_grounding_values(config, work.objects) * width),
+        runtime=_RUNTIME_BYTES[device],
+    )
+
+
+def advice(
+    config: Sa2vaConfig,
+    dtype: str,
+    work: Work,
+    free: int,
+    *,
+    device: str = "cuda",
+    quantize: Quantisation | None = None,
+) -> str:
+    """What fits into `free` bytes, or what to do where this does not."""
+    wanted = estimate(config, dtype, work, device=device, quantize=quantize).total
+    if wanted <= free:
+        return f"It fits: {_gib(wanted)} of {_gib(free)} GiB."
+    for options, smaller, how in _smaller(dtype, device, quantize):
+        less = estimate(config, smaller, work, device=device, quantize=how).total
+        if less <= free:
+            return (
+                f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB); "
+                f"with {options} it does ({_gib(less)})."
+            )
+    return (
+        f"It does not fit ({_gib(wanted)} of {_gib(free)} GiB) in any way that this device has; "
+        "take a smaller checkpoint."
+    )
+
+
+def require_room(
+    config: Sa2vaConfig,
+    modules: Sa2VA,
+    dtype: torch.dtype,
+    devices: Sequence[torch.device],
+    quantize: Quantisation | None,
+) -> None:
+    """OutOfMemoryError, with advice, when the weights alone are larger than what is free on the GPUs;
+    nothing where torch cannot tell what is free."""
+    free = [free_bytes(device) for device in devices]
+    wanted, room = weight_bytes(modules, dtype.itemsize, quantize), sum(each or 0 for each in free)
+    if None in free or wanted <= room:
+        return
+    name = str(dtype).removeprefix("torch.")
+    raise OutOfMemoryError(
+        f"The weights take {_gib(wanted)} GiB; {_gib(room)} GiB of the GPU are free.",
+        hint=advice(config, name, Work(), room, device=devices[0].type, quantize=quantize),
+    )
+
+
+def _smaller(
+    dtype: str, device: str, quantize: Quantisation | None
+) -> Iterator[tuple[str, str, Quantisation | None]]:
+    """Command-line options, dtype and quantisation, from what loses least to what loses most."""
+    half = "float16" if device == "mps" else "bfloat16"
+    if quantize is None and BYTES[half] < BYTES[dtype]:
+        yield f"--dtype {half}", half, None
+    if device != "mps":
+        smaller = [how for how in BITS if quantize is None or BITS[how] < BITS[quantize]]
+        for how in smaller:
+            yield f"--dtype {half} --quantize {how}", half, how
+
+
+def _visual_tokens(config: Sa2vaConfig, pictures: int, *, video: bool) -> int:
+    if config.family != "internvl":
+        return pictures * (512 if video else _TYPICAL_QWEN_TOKENS)
+    tiles = 1 if video or not config.dynamic_tiles else min(_TYPICAL_TILES, config.max_tiles + 1)
+    return pictures * tiles * config.tokens_per_tile
+
+
+def _vision_values(config: Sa2vaConfig, visual: int) -> int:
+    """Values alive in one layer: the widest perceptron, and what attention holds."""
+    patches = visual * round(1 / config.downsample_ratio) ** 2
+    return patches * (2 * int(config.vision["intermediate_size"]) + 6 * int(config.vision["hidden_size"]))
+
+
+def _grounding_values(config: Sa2vaConfig, objects: int) -> int:
+    """The image encoder's widest stage and the feature pyramid; per object the memories that a frame attends
+    to, once stored and once as keys and values of one layer, and the decoder's upscaled maps."""
+    sizes = config.grounding
+    finest = (sizes.image_size // sizes.patch_stride) ** 2
+    encoder = finest * sizes.stage_dims[0] * 12 + finest * sizes.hidden_dim * 3
+    memories = (config.key_frames + sizes.num_maskmem - 1) * sizes.top_side**2
+    per_object = memories * (sizes.mem_dim + 3 * sizes.hidden_dim) + 6 * finest * sizes.hidden_dim // 4
+    return encoder + objects * per_object
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.1f}"

@@ -1,0 +1,79 @@
+"""A later call goes on from an earlier answer, on the embedded model."""
+
+from __future__ import annotations
+
+import pytest
+
+from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.engine.regions import Region
+from sa2va_tools.errors import RequestError, UnknownHandleError
+from sa2va_tools.settings import Settings
+from sa2va_tools.testing import synthetic_clip
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    with Engine.load(settings=Settings(store_dir=tmp_path_factory.mktemp("store"), threads=1)) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def first(engine, clip):
+    return engine.segment(clip, "the red square")
+
+
+@pytest.fixture
+def heard(engine, monkeypatch):
+    """What the runtime was asked: (question, history, pictures seen)."""
+    calls = []
+    with engine.host.use(lambda _: None, None) as runtime:
+        real, look = runtime.answer, runtime.look
+    seen = []
+
+    def answer(question, visual=None, **more):
+        calls.append((question, more.get("history", ()), seen[-1]))
+        return real(question, visual, **more)
+
+    def looked(pictures, *, video):
+        seen.append(len(pictures))
+        return look(pictures, video=video)
+
+    monkeypatch.setattr(runtime, "answer", answer)
+    monkeypatch.setattr(runtime, "look", looked)
+    return calls
+
+
+def test_the_first_turn_reaches_the_model_again(engine, clip, first, heard):
+    second = engine.segment(clip, "the other one", after=first.handle)
+    third = engine.describe(clip, "And what is it?", after=second.handle)
+    (asked, history, pictures), (again, longer, pictures_again) = heard
+    assert asked == "<image>\nPlease segment the other one."
+    assert [turn.question for turn in history] == ["<image>\nPlease segment the red square."]
+    assert "[SEG]" in history[0].answer
+    assert [turn.question for turn in longer] == [history[0].question, asked]
+    assert again == "<image>\nAnd what is it?"
+    assert pictures == pictures_again == len(first.provenance.key_frames)
+    assert third.provenance.key_frames == second.provenance.key_frames == first.provenance.key_frames
+
+
+def test_the_same_question_alone_and_in_a_conversation_are_two_answers(engine, clip, first):
+    alone = engine.describe(clip, "Is there a red square?")
+    after = engine.describe(clip, "Is there a red square?", after=first.handle)
+    assert alone.handle != after.handle
+
+
+def test_the_frames_of_the_first_turn_must_be_in_the_range(engine, clip, first):
+    last = first.objects[0].times_s[-1]
+    with pytest.raises(RequestError, match="about frames 0"):
+        engine.segment(clip, "the other one", after=first.handle, start_s=last)
+
+
+def test_what_cannot_be_gone_on_from_is_said(engine, clip, first, tmp_path):
+    other = synthetic_clip(tmp_path / "other.mp4", frames=3)
+    with pytest.raises(RequestError, match="not about"):
+        engine.describe(other, "And here?", after=first.handle)
+    caption = engine.caption_region(clip, Region(points_xy=((20, 20),)))
+    with pytest.raises(RequestError, match="no turn of a conversation"):
+        engine.describe(clip, "And here?", after=caption.handle)
+    with pytest.raises(UnknownHandleError):
+        engine.describe(clip, "And here?", after="answer:aaaaaaaaaa")
