@@ -70,6 +70,9 @@ class Clip:
     def __len__(self):
         return len(self.pictures)
 
+    def key_of(self, position):
+        return None
+
     def frames(self, positions):
         return (self.pictures[position] for position in positions)
 
@@ -79,8 +82,7 @@ def test_features_of_the_first_frame(grounding, recipe, expected):
     pixels = grounding_pixels(Clip(recipe).pictures, 1024)
     np.testing.assert_array_equal(pixels[:, :, ::16, ::16], expected["grounding_pixels_stride16"])
     features = grounding.encode(torch.from_numpy(pixels[:1]))
-    decoder = grounding.mask_decoder
-    maps = (decoder.conv_s0(features.fine), decoder.conv_s1(features.middle), features.top)
+    maps = (*features.skips[0], features.top)
     names = ("fpn0_frame0_stride32", "fpn1_frame0_stride16", "fpn2_frame0_stride8")
     for found, name, stride in zip(maps, names, (32, 16, 8), strict=True):
         ours = found[0].permute(1, 2, 0)[::stride, ::stride].numpy()

@@ -54,6 +54,9 @@ class Clip:
     def __len__(self):
         return len(self.pictures)
 
+    def key_of(self, position):
+        return None
+
     def frames(self, positions):
         return (self.pictures[position] for position in positions)
 

@@ -60,6 +60,9 @@ class Frames:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def key_of(self, position):
+        return None
+
     def frames(self, positions):
         return (self.pictures[k] for k in positions)
 

@@ -70,6 +70,9 @@ def test_mode_sa2va_i_runs_with_a_borrowed_decoder(tmp_path, prefix):
         def __len__(self):
             return len(pictures)
 
+        def key_of(self, position):
+            return None
+
         def frames(self, positions):
             return (pictures[position] for position in positions)
 

@@ -45,6 +45,10 @@ class Clip:
         wanted = [self.frame_indices[position] for position in positions]
         return read_frames(self.media, wanted, cancel=self.cancel)
 
+    def key_of(self, position: int) -> tuple[str, int]:
+        """By content: another name of the same bytes has the same keys."""
+        return self.media.content_hash, self.frame_indices[position]
+
     def sources(self, positions: Sequence[int]) -> tuple[int, ...]:
         """Source frame numbers of positions."""
         return tuple(self.frame_indices[position] for position in positions)

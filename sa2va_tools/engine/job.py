@@ -45,7 +45,11 @@ class Job:
         """Visual tokens of the frames at `positions`, computed once for all questions."""
         with self._stage("look"):
             self.on_progress(Progress("look", 0, len(positions), "looking at the key frames"))
-            visual = self.runtime.look(self.clip.pictures(positions), video=self.clip.is_video)
+            key = ("frames", self.clip.is_video, *(self.clip.key_of(position) for position in positions))
+            visual = self.runtime.recall(key)
+            if visual is None:
+                pictures = self.clip.pictures(positions)
+                visual = self.runtime.look(pictures, video=self.clip.is_video, key=key, cancel=self.cancel)
             self.on_progress(Progress("look", len(positions), len(positions)))
             return visual
 

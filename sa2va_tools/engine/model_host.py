@@ -71,6 +71,7 @@ class ModelHost:
             threads=self.settings.threads,
             sam2_decoder=None if stock is None else weights_place(stock),
             grounding=self.settings.grounding,
+            cache_bytes=self.settings.cache_bytes,
             cancel=cancel,
             on_file=lambda done, total: on_progress(Progress("load", done, total, f"loading {self.model}")),
         )

@@ -119,5 +119,8 @@ class ClipFrames:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def key_of(self, position: int) -> None:
+        return None
+
     def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         return (self._frames[position] for position in positions)

@@ -82,6 +82,12 @@ def choose_threads(wanted: int | None, device: torch.device, *, small: bool) -> 
     return wanted
 
 
+def choose_batch(device: torch.device, *, small: bool) -> int:
+    """Frames that go through SAM-2's image encoder together: several where a single one leaves the device
+    idle, one where a frame fills it."""
+    return 8 if small or device.type == "cuda" else 1
+
+
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """That many threads in this block; torch's number before is restored. None changes nothing."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sa2va_tools.model.families.base import Embedded, Family
+from sa2va_tools.model.reading import Read, read_prompt
 from sa2va_tools.model.tokenizer import Tokenizer
 from sa2va_tools.progress import CancelToken
 
@@ -35,25 +36,28 @@ class Generation:
     token_ids: list[int]
     seg_hidden: Tensor
     truncated: bool
+    read: Read
+    """The prompt and all that was fed after it."""
 
 
 def generate(
     family: Family,
     tokenizer: Tokenizer,
     prompt: Embedded,
+    prompt_ids: Sequence[int],
     *,
+    before: Read | None = None,
     stop_words: Sequence[str],
     max_new_tokens: int,
     next_token: NextToken = greedy,
     cancel: CancelToken | None = None,
     on_token: Callable[[int], None] = lambda count: None,
 ) -> Generation:
-    """Continue the prompt until a stop word or `max_new_tokens`.
+    """Continue the prompt until a stop word or `max_new_tokens`; `before` as in `read_prompt`.
 
     Raises CancelledError between tokens.
     """
-    cache = family.new_cache()
-    output = family.step(prompt, cache)
+    output, cache = read_prompt(family, prompt, prompt_ids, before=before, cancel=cancel)
     written: list[int] = []
     states: list[Tensor] = []
     ended = False
@@ -71,7 +75,8 @@ def generate(
         if token == tokenizer.seg_id:
             states.append(output.hidden[-1])
     hidden = torch.stack(states) if states else prompt.tokens.new_zeros((0, prompt.tokens.shape[-1]))
-    return Generation(written, hidden, truncated=not ended)
+    read = Read((*prompt_ids, *written[:-1]), cache)
+    return Generation(written, hidden, truncated=not ended, read=read)
 
 
 def _ends(tokenizer: Tokenizer, written: list[int], stop_words: Sequence[str]) -> bool:

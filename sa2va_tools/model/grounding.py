@@ -30,30 +30,36 @@ MASK_LOGIT_SCALE, MASK_LOGIT_BIAS = 20.0, -10.0
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What the image encoder made of B frames; `fine` and `middle` before any decoder's 1×1 skip.
+    """What the image encoder made of B frames.
 
     `rows` says whose the N rows of `top` are, where several belong to one frame; None: row i is frame i.
     """
 
-    fine: Tensor
-    """(B, C, 4s, 4s)"""
-    middle: Tensor
-    """(B, C, 2s, 2s)"""
+    skips: tuple[tuple[Tensor, Tensor], ...]
+    """For each mask decoder the finer maps as it takes them, after its 1×1 convolutions:
+    (B, C/8, 4s, 4s) and (B, C/4, 2s, 2s). An eighth and a quarter of what the encoder gave."""
     top: Tensor
     """(B, C, s, s), or (N, C, s, s)"""
     rows: Tensor | None = None
 
     def take(self, index: Tensor) -> FrameFeatures:
-        """(N,) numbers of rows → features of N rows, one for each object. The fine maps stay those of the B
+        """(N,) numbers of rows → features of N rows, one for each object. The finer maps stay those of the B
         frames: what is computed of them is computed once a frame, not once an object."""
         rows = index if self.rows is None else self.rows[index]
-        return FrameFeatures(self.fine, self.middle, self.top[index], rows)
+        return FrameFeatures(self.skips, self.top[index], rows)
 
     def frames(self, index: slice) -> FrameFeatures:
         """Some of the frames; ValueError when rows are taken already."""
         if self.rows is not None:
             raise ValueError("frames are chosen before the rows of objects are taken")
-        return FrameFeatures(self.fine[index], self.middle[index], self.top[index])
+        return FrameFeatures(
+            tuple((fine[index], middle[index]) for fine, middle in self.skips), self.top[index]
+        )
+
+    def copied(self) -> FrameFeatures:
+        """With storage of its own: a frame of a batch lets go of the others."""
+        skips = tuple((fine.clone(), middle.clone()) for fine, middle in self.skips)
+        return FrameFeatures(skips, self.top.clone(), self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +143,10 @@ class Sam2Grounding(nn.Module):
 
     def encode(self, pixels: Tensor) -> FrameFeatures:
         """(B, 3, S, S) normalised pixels → features. The only call that runs the image encoder."""
-        fine, middle, top = self.vision_encoder(pixels, return_dict=True).fpn_hidden_states
-        return FrameFeatures(fine, middle, top)
+        fine, middle, top = self._maps(pixels)
+        decoders = [self.mask_decoder, self.language_mask_decoder]
+        skips = tuple((each.conv_s0(fine), each.conv_s1(middle)) for each in decoders if each is not None)
+        return FrameFeatures(skips, top)
 
     def without_memory(self, features: FrameFeatures) -> Tensor:
         """(B, C, s, s): the top features of frames that attend to nothing."""
@@ -185,12 +193,10 @@ class Sam2Grounding(nn.Module):
         """Candidate masks of N objects. `features` holds one frame (shared by all objects) or N rows;
         `image_embedding` is (N, C, s, s) or (1, C, s, s). `language` picks Sa2VA-i's second
         decoder where there is one."""
-        decoder = self._decoder(language)
+        second = language and self.language_mask_decoder is not None
+        decoder: Any = self.language_mask_decoder if second else self.mask_decoder
         count = len(prompt.sparse)
-        skips = [
-            _rows(decoder.conv_s0(features.fine), features.rows, count),
-            _rows(decoder.conv_s1(features.middle), features.rows, count),
-        ]
+        skips = [_rows(maps, features.rows, count) for maps in features.skips[int(second)]]
         return self._decoded(decoder, image_embedding.expand(count, -1, -1, -1), prompt, skips)
 
     def choose(self, decoded: Decoded, *, gate: bool) -> Chosen:
@@ -273,6 +279,11 @@ class Sam2Grounding(nn.Module):
 
     # ---- leaves -------------------------------------------------------------------------------
 
+    def _maps(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, 4s, 4s), (B, C, 2s, 2s), (B, C, s, s)"""
+        fine, middle, top = self.vision_encoder(pixels, return_dict=True).fpn_hidden_states
+        return fine, middle, top
+
     def _mask_embedding(self, masks: Tensor) -> Tensor:
         """(N, 1, 4s, 4s) → (N, C, s, s)"""
         return self.prompt_encoder.mask_embed(masks)
@@ -305,11 +316,6 @@ class Sam2Grounding(nn.Module):
         return output[0]
 
     # ---- constants ----------------------------------------------------------------------------
-
-    def _decoder(self, language: bool) -> Any:
-        if language and self.language_mask_decoder is not None:
-            return self.language_mask_decoder
-        return self.mask_decoder
 
     def _image_positions(self) -> Tensor:
         side = self.config.top_side

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -17,6 +17,10 @@ class FrameSource(Protocol):
 
     def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """RGB pictures (height, width, 3) at strictly increasing positions, streamed."""
+        ...
+
+    def key_of(self, position: int) -> Hashable | None:
+        """The same for the same pixels, for ever; None where that is not known."""
         ...
 
 

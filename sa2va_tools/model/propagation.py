@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sa2va_tools.model.cache import ByteCache
+from sa2va_tools.model.feature_stream import FeatureStream, SeenFrame
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
 from sa2va_tools.model.output import FrameMasks, FrameSource
-from sa2va_tools.model.preprocess import grounding_pixels, grounding_square
+from sa2va_tools.model.preprocess import grounding_pixels
 from sa2va_tools.progress import CancelToken
-
-_BACKWARD_BYTES = 256 * 2**20
-"""What may be held of a stretch that is read forwards to be tracked backwards: frames at SAM-2's own
-size (85 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
 
 
 @dataclass
@@ -74,8 +72,7 @@ class KeyFrame:
     """Its scores are those of the prompt's own decoding, also where `chosen` is a mask prompt."""
 
 
-_Condition = Callable[[FrameFeatures, NDArray[np.uint8]], KeyFrame]
-"""(features, picture) → the conditioning of that frame."""
+_Condition = Callable[[SeenFrame], KeyFrame]
 
 
 class Propagator:
@@ -88,11 +85,14 @@ class Propagator:
         gate: bool,
         gate_key_frames: bool = False,
         memory_dtype: torch.dtype = torch.bfloat16,
+        batch: int = 1,
+        cache: ByteCache | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
         """`gate` empties tracked masks of negative object score, `gate_key_frames` those of key
         frames (no published model does); `memory_dtype` is that of stored memories (SAM-2 stores
-        bfloat16)."""
+        bfloat16); `batch` frames are encoded together, and their features kept in `cache`."""
+        self.batch, self.cache = batch, cache
         self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
         self.gate, self.gate_key_frames = gate, gate_key_frames
         self.encoder_passes = 0
@@ -106,8 +106,8 @@ class Propagator:
     ) -> Iterator[FrameMasks]:
         """Mode `sa2va`: the (N, C) embeddings prompt every key frame, without memory."""
 
-        def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
-            chosen = self.from_language(features, embeddings, gate=self.gate_key_frames)
+        def condition(seen: SeenFrame) -> KeyFrame:
+            chosen = self.from_language(seen.features, embeddings, gate=self.gate_key_frames)
             return KeyFrame(chosen, chosen)
 
         return self._clip(source, key_positions, condition)
@@ -118,11 +118,11 @@ class Propagator:
         """Mode `sa2va-i`: the embeddings' masks on the key frames, binarised at the video's size,
         are mask prompts for plain SAM-2."""
 
-        def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
-            first = self.from_language(features, embeddings, gate=self.gate_key_frames)
+        def condition(seen: SeenFrame) -> KeyFrame:
+            first = self.from_language(seen.features, embeddings, gate=self.gate_key_frames)
             # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
-            masks = _resized(first.logits, picture.shape[:2]) > 0
-            chosen = self.from_masks(features, masks)
+            masks = _resized(first.logits, seen.size_hw) > 0
+            chosen = self.from_masks(seen.features, masks)
             shown = Chosen(chosen.logits, chosen.pointer, first.object_logits)
             return KeyFrame(chosen, shown)
 
@@ -131,8 +131,8 @@ class Propagator:
     def masks(self, source: FrameSource, position: int, masks: Tensor) -> Iterator[FrameMasks]:
         """Track (N, height, width) boolean masks given on one frame, both ways."""
 
-        def condition(features: FrameFeatures, picture: NDArray[np.uint8]) -> KeyFrame:
-            chosen = self.from_masks(features, masks)
+        def condition(seen: SeenFrame) -> KeyFrame:
+            chosen = self.from_masks(seen.features, masks)
             return KeyFrame(chosen, chosen)
 
         return self._clip(source, [position], condition)
@@ -141,11 +141,8 @@ class Propagator:
 
     def encode(self, picture: NDArray[np.uint8]) -> FrameFeatures:
         """One frame through the image encoder."""
-        if self.cancel is not None:
-            self.cancel.raise_if_cancelled()
         parameter = self.grounding.no_object_pointer
         pixels = torch.from_numpy(grounding_pixels([picture], self.grounding.config.image_size))
-        self.encoder_passes += 1
         return self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
 
     def from_language(self, features: FrameFeatures, embeddings: Tensor, *, gate: bool) -> Chosen:
@@ -188,56 +185,39 @@ class Propagator:
         self, source: FrameSource, key_positions: Sequence[int], condition: _Condition
     ) -> Iterator[FrameMasks]:
         keys = sorted(set(key_positions))
+        stream = FeatureStream(self.grounding, source, batch=self.batch, cache=self.cache, cancel=self.cancel)
+        try:
+            yield from self._walk(stream, keys, len(source), condition)
+        finally:
+            self.encoder_passes += stream.encoded
+
+    def _walk(
+        self, stream: FeatureStream, keys: list[int], length: int, condition: _Condition
+    ) -> Iterator[FrameMasks]:
         conditioning: dict[int, Memory] = {}
-        for position, picture in zip(keys, source.frames(keys), strict=True):
-            features = self.encode(picture)
-            key = condition(features, picture)
-            yield self.result(position, key.shown, picture.shape[:2])
-            if len(keys) < len(source):
-                conditioning[position] = self.grounding.encode_memory(features, key.chosen, self.memory_dtype)
-        yield from self._forward(source, keys, conditioning)
-        yield from self._backward(source, keys, conditioning)
-
-    def _forward(
-        self, source: FrameSource, keys: list[int], conditioning: dict[int, Memory]
-    ) -> Iterator[FrameMasks]:
-        positions = [at for at in range(keys[0] + 1, len(source)) if at not in keys]
-        if positions:
+        for seen in stream.read(keys):
+            key = condition(seen)
+            yield self.result(seen.position, key.shown, seen.size_hw)
+            if len(keys) < length:
+                memory = self.grounding.encode_memory(seen.features, key.chosen, self.memory_dtype)
+                conditioning[seen.position] = memory
+        forward = [at for at in range(keys[0] + 1, length) if at not in keys]
+        for step, positions in ((1, forward), (-1, list(range(keys[0] - 1, -1, -1)))):
             bank = self._bank(conditioning)
-            for position, picture in zip(positions, source.frames(positions), strict=True):
-                yield self._tracked(bank, position, picture, picture.shape[:2], step=1)
+            for seen in stream.read(positions):
+                yield self._tracked(bank, seen, step)
 
-    def _backward(
-        self, source: FrameSource, keys: list[int], conditioning: dict[int, Memory]
-    ) -> Iterator[FrameMasks]:
-        bank, side = self._bank(conditioning), self.grounding.config.image_size
-        chunk = max(1, _BACKWARD_BYTES // (3 * side * side))
-        for end in range(keys[0], 0, -chunk):
-            positions = list(range(max(0, end - chunk), end))
-            squares, size_hw = [], (0, 0)
-            for picture in source.frames(positions):
-                size_hw = picture.shape[0], picture.shape[1]
-                squares.append(grounding_square(picture, side))
-            while positions:
-                yield self._tracked(bank, positions.pop(), squares.pop(), size_hw, step=-1)
-
-    def _tracked(
-        self,
-        bank: MemoryBank,
-        position: int,
-        picture: NDArray[np.uint8],
-        size_hw: tuple[int, int],
-        *,
-        step: int,
-    ) -> FrameMasks:
-        features = self.encode(picture)
+    def _tracked(self, bank: MemoryBank, seen: SeenFrame, step: int) -> FrameMasks:
+        if self.cancel is not None:
+            self.cancel.raise_if_cancelled()
+        position, features = seen.position, seen.features
         attended = self.grounding.attend(
             features, bank.memories(position, step), bank.pointers(position, step)
         )
         prompt = self.grounding.empty_prompt(len(attended))
         chosen = self.grounding.choose(self.grounding.decode(features, attended, prompt), gate=self.gate)
         bank.remember(position, self.grounding.encode_memory(features, chosen, self.memory_dtype))
-        return self.result(position, chosen, size_hw)
+        return self.result(position, chosen, seen.size_hw)
 
     def _bank(self, conditioning: dict[int, Memory]) -> MemoryBank:
         config = self.grounding.config

@@ -6,8 +6,9 @@ files, handles or ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model import prompt as words
+from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.config import Capabilities
-from sa2va_tools.model.device import choose_devices, choose_dtype, choose_threads, cpu_threads
+from sa2va_tools.model.device import choose_batch, choose_devices, choose_dtype, choose_threads, cpu_threads
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
@@ -51,7 +53,11 @@ class Sa2vaRuntime:
         memory_dtype: torch.dtype = torch.bfloat16,
         quantize: Quantisation | None = None,
         devices: Sequence[torch.device] = (),
+        batch: int = 1,
+        cache_bytes: int = 0,
     ) -> None:
+        """`batch` frames are encoded together; what was seen and read is kept within `cache_bytes`."""
+        self._batch, self.cache = batch, ByteCache(cache_bytes)
         self._loaded, self.name = loaded, name
         self._quantize, self._devices = quantize, devices
         self._threads = threads
@@ -72,6 +78,7 @@ class Sa2vaRuntime:
         threads: int | None = None,
         sam2_decoder: Path | None = None,
         grounding: str = "transformers",
+        cache_bytes: int = 0,
         cancel: CancelToken | None = None,
         on_file: Callable[[int, int], None] = lambda done, total: None,
     ) -> Sa2vaRuntime:
@@ -97,6 +104,8 @@ class Sa2vaRuntime:
             threads=choose_threads(threads, place, small=small),
             quantize=quantize,
             devices=(place, *others),
+            batch=choose_batch(place, small=small),
+            cache_bytes=cache_bytes,
         )
 
     def at_work(self) -> AbstractContextManager[None]:
@@ -127,11 +136,27 @@ class Sa2vaRuntime:
 
     # ---- words --------------------------------------------------------------------------------
 
+    def recall(self, key: Hashable) -> VisualInput | None:
+        """What `look` saw under that key, where it is still there."""
+        return self.cache.get("visual tokens", key)
+
     @torch.inference_mode()
-    def look(self, pictures: Sequence[Picture], *, video: bool) -> VisualInput:
-        """Visual tokens of an image or of key frames, to be used in several `answer`s."""
+    def look(
+        self,
+        pictures: Sequence[Picture],
+        *,
+        video: bool,
+        key: Hashable | None = None,
+        cancel: CancelToken | None = None,
+    ) -> VisualInput:
+        """Visual tokens of an image or of key frames, to be used in several `answer`s; `key` stands for the
+        pictures and the way they are shown."""
         with _memory_guard("Looking at the pictures"):
-            return self._modules.mllm.look(pictures, video=video)
+            seen = self._modules.mllm.look(pictures, video=video, cancel=cancel)
+        if key is not None:
+            seen = replace(seen, key=key)
+            self.cache.put("visual tokens", key, seen, tensor_bytes(seen))
+        return seen
 
     @torch.inference_mode()
     def answer(
@@ -156,10 +181,13 @@ class Sa2vaRuntime:
         prompt_ids = self._tokenizer.encode(text)
         with _memory_guard("The answer"):
             ids = torch.tensor([prompt_ids], device=self._home.device)
+            place = self._reading_place(visual, cells)
             made = generate(
                 family,
                 self._tokenizer,
                 family.embed(ids, visual, cells),
+                prompt_ids,
+                before=None if place is None else self.cache.get("readings", place),
                 stop_words=self._chat.stop_words,
                 max_new_tokens=max_new_tokens,
                 next_token=next_token,
@@ -167,6 +195,8 @@ class Sa2vaRuntime:
                 on_token=on_token,
             )
             prompts = self._modules.prompt_embeddings(made.seg_hidden)
+        if place is not None:
+            self.cache.put("readings", place, made.read, family.cache_bytes(made.read.states))
         return ModelAnswer(
             self._tokenizer.decode(made.token_ids),
             tuple(prompt_ids),
@@ -174,6 +204,13 @@ class Sa2vaRuntime:
             prompts.float().cpu().numpy(),
             made.truncated,
         )
+
+    @staticmethod
+    def _reading_place(visual: VisualInput | None, cells: Sequence[NDArray[np.int64]]) -> Hashable | None:
+        """Prompts of equal pictures and regions begin alike; None where that is not known of the pictures."""
+        if visual is None or visual.key is None:
+            return None
+        return visual.key, tuple(region.tobytes() for region in cells)
 
     def caption(
         self,
@@ -282,6 +319,8 @@ class Sa2vaRuntime:
             gate=gate,
             gate_key_frames=gate_key_frames,
             memory_dtype=self._memory_dtype,
+            batch=self._batch,
+            cache=self.cache,
             cancel=cancel,
         )
 

@@ -17,7 +17,6 @@ from sa2va_tools.model.grounding import (
     MASK_LOGIT_BIAS,
     MASK_LOGIT_SCALE,
     Decoded,
-    FrameFeatures,
     Prompt,
     Sam2Grounding,
 )
@@ -66,10 +65,9 @@ class PackageSam2(Sam2Grounding):
 
     # ---- leaves -------------------------------------------------------------------------------
 
-    def encode(self, pixels: Tensor) -> FrameFeatures:
-        """See `Sam2Grounding.encode`."""
+    def _maps(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fine, middle, top = self.model.image_encoder(pixels)["backbone_fpn"]
-        return FrameFeatures(fine, middle, top)
+        return fine, middle, top
 
     def point_prompt(self, points_xy: Tensor, labels: Tensor, *, multimask: bool) -> Prompt:
         """See `Sam2Grounding.point_prompt`."""

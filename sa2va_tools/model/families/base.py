@@ -6,7 +6,7 @@ after the `[SEG]` hidden states (projection, SAM-2, masks) is the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sa2va_tools.model.preprocess import Picture
+from sa2va_tools.progress import CancelToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class VisualInput:
     """Rows and columns of each picture's tokens, where pictures keep their shape."""
     deep: tuple[Tensor, ...] = ()
     """(all tokens, hidden) each, for families whose first layers read the pictures anew."""
+    key: Hashable | None = None
+    """The same for the same pictures shown the same way; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,24 @@ class Embedded:
     tokens: Tensor
     """(1, tokens, hidden)"""
     positions: Tensor | None = None
-    """(3, 1, tokens), time, row and column of each token, for families whose text is not a line."""
+    """(3, 1, tokens), time, row and column of each token counted from the prompt's start, for families whose
+    text is not a line; None: on from where the cache stands."""
     pictured: Tensor | None = None
     """(1, tokens) bool: the visual ones, for families with `deep` features."""
     deep: tuple[Tensor, ...] = ()
+
+    def part(self, start: int, stop: int) -> Embedded:
+        """Some of the tokens, with what belongs to them."""
+        positions = None if self.positions is None else self.positions[..., start:stop]
+        if self.pictured is None or not bool(self.pictured[:, start:stop].any()):
+            return Embedded(self.tokens[:, start:stop], positions)
+        first, last = (int(self.pictured[:, :at].sum()) for at in (start, stop))
+        return Embedded(
+            self.tokens[:, start:stop],
+            positions,
+            self.pictured[:, start:stop],
+            tuple(features[first:last] for features in self.deep),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +85,10 @@ class Family(Protocol):
         """Let the head share the weights of the token embeddings."""
         ...
 
-    def look(self, pictures: Sequence[Picture], *, video: bool) -> VisualInput:
-        """Run the vision encoder once over an image (`video` False, tiled) or frames."""
+    def look(
+        self, pictures: Sequence[Picture], *, video: bool, cancel: CancelToken | None = None
+    ) -> VisualInput:
+        """Run the vision encoder once over an image (`video` False, tiled) or frames, a few at a time."""
         ...
 
     def placeholders(self, visual: VisualInput) -> str:
@@ -85,6 +104,14 @@ class Family(Protocol):
 
     def new_cache(self) -> Any:
         """An empty key-value cache."""
+        ...
+
+    def copied(self, cache: Any, length: int) -> Any:
+        """A cache of its own that holds the first `length` tokens of `cache`."""
+        ...
+
+    def cache_bytes(self, cache: Any) -> int:
+        """What the keys and values of `cache` take."""
         ...
 
     def step(self, read: Embedded, cache: Any) -> StepOutput:

@@ -17,10 +17,12 @@ from transformers import DynamicCache, InternVLVisionConfig, InternVLVisionModel
 from sa2va_tools.errors import CheckpointMismatchError, UnsupportedCheckpointError
 from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.model.families.base import Embedded, StepOutput, VisualInput
+from sa2va_tools.model.families.key_values import copied_states, states_bytes
 from sa2va_tools.model.families.languages import language_model, language_rules
 from sa2va_tools.model.key_mapping import Rule, renamed, split
 from sa2va_tools.model.preprocess import Picture, tile_pictures, vision_pixels
 from sa2va_tools.model.prompt import picture_tokens
+from sa2va_tools.progress import CancelToken
 
 _VISION_RULES: tuple[Rule, ...] = (
     renamed("vision_model.embeddings.class_embedding", "mllm.vision_model.embeddings.cls_token"),
@@ -51,6 +53,10 @@ _VISION_RULES: tuple[Rule, ...] = (
     renamed("mlp1.{i}.{p}", "mllm.mlp1.{i}.{p}"),
 )
 """Upstream key → key in `Sa2VA`; the fused qkv is cut in three along its rows."""
+
+
+TILES_AT_ONCE = 8
+"""Tiles or frames that go through the vision encoder together."""
 
 
 def internvl_rules(config: Sa2vaConfig) -> tuple[Rule, ...]:
@@ -95,7 +101,9 @@ class InternVL(nn.Module):
 
     # ---- pictures -----------------------------------------------------------------------------
 
-    def look(self, pictures: Sequence[Picture], *, video: bool) -> VisualInput:
+    def look(
+        self, pictures: Sequence[Picture], *, video: bool, cancel: CancelToken | None = None
+    ) -> VisualInput:
         """See `Family.look`. Upstream reads its bfloat16 checkpoints in this module's dtype."""
         if video or not self.config.dynamic_tiles:
             tiles, counts = list(pictures), [1] * len(pictures)
@@ -103,8 +111,12 @@ class InternVL(nn.Module):
             tiles, counts = self._tiles(pictures)
         pixels = vision_pixels(tiles, self.config.tile_size)
         weight = self.language_model.get_input_embeddings().weight
-        tokens = self.visual_tokens(torch.from_numpy(pixels).to(weight.device, weight.dtype))
-        return VisualInput(tokens, tuple(counts))
+        parts = []
+        for part in torch.from_numpy(pixels).split(TILES_AT_ONCE):
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            parts.append(self.visual_tokens(part.to(weight.device, weight.dtype)))
+        return VisualInput(torch.cat(parts), tuple(counts))
 
     def _tiles(self, pictures: Sequence[Picture]) -> tuple[list[Picture], list[int]]:
         groups = [
@@ -154,6 +166,12 @@ class InternVL(nn.Module):
 
     def new_cache(self) -> DynamicCache:
         return DynamicCache(config=self.language_model.config)
+
+    def copied(self, cache: DynamicCache, length: int) -> DynamicCache:
+        return copied_states(cache, length)
+
+    def cache_bytes(self, cache: DynamicCache) -> int:
+        return states_bytes(cache)
 
     def step(self, read: Embedded, cache: Any) -> StepOutput:
         output = self.language_model.model(inputs_embeds=read.tokens, past_key_values=cache, use_cache=True)

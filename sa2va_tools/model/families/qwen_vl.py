@@ -19,10 +19,12 @@ from transformers import DynamicCache
 from sa2va_tools.errors import CheckpointMismatchError, RequestError
 from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.model.families.base import Embedded, StepOutput, VisualInput
+from sa2va_tools.model.families.key_values import copied_states, states_bytes
 from sa2va_tools.model.key_mapping import Rule, renamed
 from sa2va_tools.model.patches import Patches, picture_patches
 from sa2va_tools.model.preprocess import Picture
 from sa2va_tools.model.prompt import IMAGE_PAD, VISION_END, VISION_START
+from sa2va_tools.progress import CancelToken
 
 KEY_RULES: tuple[Rule, ...] = (
     renamed("model.model.visual.{rest}", "mllm.visual.{rest}"),
@@ -79,16 +81,28 @@ class QwenVL(nn.Module):
 
     # ---- pictures -----------------------------------------------------------------------------
 
-    def look(self, pictures: Sequence[Picture], *, video: bool) -> VisualInput:
-        """See `Family.look`. Each picture at a size near its own, whatever `video` says."""
-        patches = picture_patches(
-            pictures,
-            patch=int(self.config.vision["patch_size"]),
-            merge=self._merge,
-            mean=self.config.pixel_mean,
-            std=self.config.pixel_std,
+    def look(
+        self, pictures: Sequence[Picture], *, video: bool, cancel: CancelToken | None = None
+    ) -> VisualInput:
+        """See `Family.look`. Each picture by itself, at a size near its own, whatever `video` says."""
+        seen = []
+        for picture in pictures:
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            patches = picture_patches(
+                [picture],
+                patch=int(self.config.vision["patch_size"]),
+                merge=self._merge,
+                mean=self.config.pixel_mean,
+                std=self.config.pixel_std,
+            )
+            seen.append(self.visual_tokens(patches))
+        return VisualInput(
+            torch.cat([each.tokens for each in seen], 1),
+            (1,) * len(seen),
+            tuple(grid for each in seen for grid in each.grids),
+            tuple(torch.cat(maps) for maps in zip(*(each.deep for each in seen), strict=True)),
         )
-        return self.visual_tokens(patches)
 
     def visual_tokens(self, patches: Patches) -> VisualInput:
         weight = self.lm_head.weight
@@ -144,12 +158,18 @@ class QwenVL(nn.Module):
     def new_cache(self) -> QwenCache:
         return QwenCache(DynamicCache(config=self.language_model.config))
 
+    def copied(self, cache: QwenCache, length: int) -> QwenCache:
+        """What is read next must bring its positions along, as a prompt with pictures does."""
+        return QwenCache(copied_states(cache.states, length))
+
+    def cache_bytes(self, cache: QwenCache) -> int:
+        return states_bytes(cache.states)
+
     def step(self, read: Embedded, cache: QwenCache) -> StepOutput:
         positions = read.positions
         if positions is None:
             line = torch.arange(read.tokens.shape[1], device=read.tokens.device)
-            positions = line.expand(3, 1, -1)
-        positions = positions + cache.next_position
+            positions = line.expand(3, 1, -1) + cache.next_position
         output = self.language_model(
             inputs_embeds=read.tokens,
             position_ids=positions,

@@ -1,0 +1,155 @@
+"""A clip's frames as SAM-2 features: decoded and resized ahead, encoded in batches, remembered.
+
+The only way from frames to features in a propagation: each frame is encoded once, whatever the number of
+objects, and not at all while the cache holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sa2va_tools.model.cache import ByteCache, tensor_bytes
+from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
+from sa2va_tools.model.output import FrameSource
+from sa2va_tools.model.prefetch import prefetched
+from sa2va_tools.model.preprocess import grounding_pixels, grounding_square
+from sa2va_tools.progress import CancelToken
+
+KIND = "features"
+_BACKWARD_BYTES = 256 * 2**20
+"""What may be held of a stretch that is read forwards to be tracked backwards: frames at SAM-2's own
+size (85 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
+_CACHE_SHARE = 0.5
+"""A clip whose features take more of the cache's budget than this is not kept: reading it once more would
+push out each frame just before it is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFrame:
+    """A frame's features, and its own height and width."""
+
+    position: int
+    features: FrameFeatures
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Square:
+    position: int
+    pixels: NDArray[np.uint8]
+    size_hw: tuple[int, int]
+
+
+class FeatureStream:
+    """Reads one clip."""
+
+    def __init__(
+        self,
+        grounding: Sam2Grounding,
+        source: FrameSource,
+        *,
+        batch: int = 1,
+        cache: ByteCache | None = None,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        """`batch` frames go through the image encoder together."""
+        self.grounding, self.source, self.batch = grounding, source, batch
+        self.cache, self.cancel = cache or ByteCache(0), cancel or CancelToken()
+        self.encoded = 0
+        """Frames that went through the image encoder."""
+
+    def read(self, positions: Sequence[int]) -> Iterator[SeenFrame]:
+        """Features of frames at increasing or at decreasing positions, in that order."""
+        keeps = self._fits(len(positions))
+        if len(positions) < 2 or positions[0] < positions[-1]:
+            yield from self._forward(list(positions), keeps)
+            return
+        stretch = max(1, _BACKWARD_BYTES // (3 * self._side**2))
+        for start in range(0, len(positions), stretch):
+            yield from self._backward(list(positions[start : start + stretch]), keeps)
+
+    def _forward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
+        lacking = [position for position in positions if not self._is_kept(position)]
+        absent = set(lacking)
+        with prefetched(self._squares(lacking), ahead=2 * self.batch) as squares:
+            waiting: list[_Square] = []
+            for position in positions:
+                if position in absent:
+                    waiting.append(next(squares))
+                    if len(waiting) < self.batch and position != lacking[-1]:
+                        continue
+                yield from self._encode(waiting, keeps)
+                waiting = []
+                if position not in absent:
+                    yield self._recall(position, keeps)
+
+    def _backward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
+        lacking = [position for position in reversed(positions) if not self._is_kept(position)]
+        held = {square.position: square for square in self._squares(lacking)}
+        for start in range(0, len(positions), self.batch):
+            part = positions[start : start + self.batch]
+            squares = [held.pop(position) for position in part if position in held]
+            made = {seen.position: seen for seen in self._encode(squares, keeps)}
+            for position in part:
+                yield made.get(position) or self._recall(position, keeps)
+
+    def _squares(self, positions: Sequence[int]) -> Iterator[_Square]:
+        for position, picture in zip(positions, self.source.frames(positions), strict=True):
+            yield _Square(position, grounding_square(picture, self._side), picture.shape[:2])
+
+    def _encode(self, squares: list[_Square], keeps: bool) -> Iterator[SeenFrame]:
+        """One batch through the image encoder."""
+        if not squares:
+            return
+        self.cancel.raise_if_cancelled()
+        parameter = self.grounding.no_object_pointer
+        pixels = torch.from_numpy(grounding_pixels([square.pixels for square in squares], self._side))
+        features = self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
+        self.encoded += len(squares)
+        for number, square in enumerate(squares):
+            seen = SeenFrame(square.position, features.frames(slice(number, number + 1)), square.size_hw)
+            if keeps:
+                self._keep(seen)
+            yield seen
+
+    # ---- memory of frames ---------------------------------------------------------------------
+
+    def _is_kept(self, position: int) -> bool:
+        key = self.source.key_of(position)
+        return key is not None and (KIND, key) in self.cache
+
+    def _keep(self, seen: SeenFrame) -> None:
+        key = self.source.key_of(seen.position)
+        if key is not None:
+            own = SeenFrame(seen.position, seen.features.copied(), seen.size_hw)
+            self.cache.put(KIND, key, own, tensor_bytes(own.features))
+
+    def _recall(self, position: int, keeps: bool) -> SeenFrame:
+        """From the cache; from the clip where something else has pushed it out in the meantime."""
+        kept: SeenFrame | None = self.cache.get(KIND, self.source.key_of(position))
+        if kept is None:
+            return next(self._encode(list(self._squares([position])), keeps))
+        # Another range of the same media may have counted its frames otherwise.
+        return SeenFrame(position, kept.features, kept.size_hw)
+
+    def _fits(self, count: int) -> bool:
+        return count * self._frame_bytes <= _CACHE_SHARE * self.cache.budget
+
+    @property
+    def _side(self) -> int:
+        return self.grounding.config.image_size
+
+    @property
+    def _frame_bytes(self) -> int:
+        """Of one frame's features: the coarsest map, and the two finer ones as each decoder takes them."""
+        config, width = self.grounding.config, self.grounding.no_object_pointer.element_size()
+        skips = (4 * config.top_side) ** 2 * config.hidden_dim // 8 + (
+            2 * config.top_side
+        ) ** 2 * config.hidden_dim // 4
+        decoders = 1 + int(config.separate_language_mask_decoder)
+        return width * (decoders * skips + config.top_side**2 * config.hidden_dim)
