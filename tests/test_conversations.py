@@ -135,3 +135,23 @@ def test_a_broken_template_file_and_an_unknown_name_are_named(tmp_path):
     object.__setattr__(config, "template", "vicuna")
     with pytest.raises(UnsupportedCheckpointError, match="vicuna"):
         load_chat(NANO_FOLDER, config)
+
+
+@pytest.mark.parametrize("folder", _checkpoints())
+def test_a_second_turn_reads_on_where_the_first_ended(folder):
+    """With a cache the answers are those without, and the first turn is not read again."""
+    plain = _runtime(folder)
+    keeping = Sa2vaRuntime(plain._loaded, "keeping", cache_bytes=2**30)
+    said = []
+    for runtime in (keeping, plain):
+        visual = runtime.look([_picture()], video=False, key="picture")
+        question = "<image>\nSegment the ball."
+        first = runtime.answer(question, visual, max_new_tokens=6)
+        history = [Turn(question, first.text)]
+        second = runtime.answer("And the other one?", visual, history=history, max_new_tokens=6)
+        said.append((first.token_ids, second.token_ids))
+        assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
+    assert said[0] == said[1]
+    counts = keeping.cache.counts()["readings"]
+    assert (counts.hits, counts.misses, counts.entries) == (1, 1, 1)
+    assert plain.cache.counts()["readings"].hits == 0

@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from sa2va_tools.errors import MediaError, RequestError
+from sa2va_tools.model import reading
 from sa2va_tools.model.config import parse_config
 from sa2va_tools.model.families import build_family, family_rules
 from sa2va_tools.model.families.base import Embedded
@@ -167,3 +168,30 @@ def test_sizes_are_multiples_within_the_limits(size, factor, limits, expected):
 def test_a_ribbon_is_refused():
     with pytest.raises(MediaError, match="200 times"):
         fitting_size(10, 2010, 28, (4 * 784, 16384 * 784))
+
+
+@pytest.mark.parametrize("piece", [7, 1024])
+@torch.inference_mode()
+def test_what_was_read_before_need_not_be_read_again(pair, piece, monkeypatch):
+    """Also where the shared beginning ends inside a picture, and where the prompt comes in pieces."""
+    ours, _ = pair
+    monkeypatch.setattr(reading, "_PIECE", piece)
+    visual = ours.look(_pictures(2), video=False)
+    ids = _prompt(visual)[0].tolist()
+    prompt = ours.embed(torch.tensor([ids]), visual, [])
+    whole = ours.step(prompt, ours.new_cache())
+    for shared in (0, 1, 20, len(ids) - 2, len(ids)):
+        other = torch.tensor([[*ids[:shared], 9, 9, 9]])
+        earlier = ours.new_cache()
+        ours.step(prompt.part(0, shared), earlier) if shared else None
+        ours.step(Embedded(ours.token_embeddings(other[:, shared:])), earlier)
+        before = reading.Read(tuple(other[0].tolist()), earlier)
+        output, cache = reading.read_prompt(ours, prompt, ids, before=before)
+        torch.testing.assert_close(output.next_logits, whole.next_logits, atol=1e-4, rtol=1e-4)
+        fed = Embedded(ours.token_embeddings(torch.tensor([[11]])))
+        plain = ours.new_cache()
+        ours.step(prompt, plain)
+        torch.testing.assert_close(
+            ours.step(fed, cache).next_logits, ours.step(fed, plain).next_logits, atol=1e-4, rtol=1e-4
+        )
+        assert ours.cache_bytes(cache) == ours.cache_bytes(plain)
