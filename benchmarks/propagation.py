@@ -1,0 +1,158 @@
+"""The engine's propagation beside the published procedure, and beside the sum of its own parts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from benchmarks.models import Frames, embeddings_of, grounding_of
+from benchmarks.reference import KEY_FRAMES, Reference, passes
+from sa2va_tools.model.cache import ByteCache
+from sa2va_tools.model.device import choose_batch
+from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
+from sa2va_tools.model.preprocess import grounding_pixels
+from sa2va_tools.model.propagation import Propagator
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+class Ours:
+    """The engine's way through the same frames."""
+
+    def __init__(self, grounding: Sam2Grounding, *, batch: int, cache: ByteCache | None = None) -> None:
+        self.walker = Propagator(grounding, gate=False, batch=batch, cache=cache)
+        self.walker.logits_of = {}
+
+    @torch.inference_mode()
+    def masks(self, frames: Frames, embeddings: torch.Tensor) -> int:
+        keys = range(min(KEY_FRAMES, len(frames)))
+        return sum(1 for _ in self.walker.language(frames, keys, embeddings))
+
+    def logits(self) -> torch.Tensor:
+        kept = self.walker.logits_of or {}
+        return torch.stack([kept[position] for position in sorted(kept)], 1)
+
+
+def compare(grounding: Sam2Grounding, frames: Frames, objects: int, *, batch: int) -> dict[str, float]:
+    """Ratio of the reference's time to ours; of several objects one is measured and the passes are counted,
+    for the published procedure treats each by itself."""
+    device = grounding.no_object_pointer.device
+    embeddings = embeddings_of(grounding, objects)
+    reference, ours = Reference(grounding), Ours(grounding, batch=batch)
+    measured = objects if device.type == "cuda" or len(frames) == 1 else 1
+    theirs_s = timed(lambda: reference.masks(frames.pictures, embeddings[:measured]), device)
+    assert reference.encoder_passes == passes(len(frames), measured)
+    ours_s = timed(lambda: ours.masks(frames, embeddings), device)
+    assert ours.walker.encoder_passes == len(frames)
+    one, other = ours.logits()[:measured], torch.stack(reference.logits).cpu()
+    same = ((one > 0) == (other > 0)).float().mean()
+    return {
+        "frames": len(frames),
+        "objects": objects,
+        "reference_s": round(theirs_s * objects / measured, 3),
+        "reference_measured_objects": measured,
+        "ours_s": round(ours_s, 3),
+        "ratio": round(theirs_s * objects / measured / ours_s, 3),
+        "reference_passes": passes(len(frames), objects),
+        "our_passes": ours.walker.encoder_passes,
+        "equal_pixels": round(float(same), 6),
+        "logit_difference": round(float((one - other).abs().max()), 6),
+    }
+
+
+@torch.inference_mode()
+def parts(grounding: Sam2Grounding, frames: Frames, objects: int, *, batch: int) -> dict[str, float]:
+    """The wall time of a propagation over the sum of what it consists of, each timed alone."""
+    parameter = grounding.no_object_pointer
+    device, config = parameter.device, grounding.config
+    embeddings, ours = embeddings_of(grounding, objects), Ours(grounding, batch=batch)
+    wall_s = timed(lambda: ours.masks(frames, embeddings), device)
+    pixels = torch.from_numpy(grounding_pixels(frames.pictures[:batch], config.image_size))
+    pixels = pixels.to(device, parameter.dtype)
+    encode_s = timed(lambda: grounding.encode(pixels), device) / len(pixels)
+    features = grounding.encode(pixels[:1])
+    language = grounding.language_prompt(embeddings)
+    chosen = grounding.choose(
+        grounding.decode(features, grounding.without_memory(features), language), gate=False
+    )
+    memory: Memory = grounding.encode_memory(features, chosen, torch.bfloat16)
+    remember_s = timed(lambda: grounding.encode_memory(features, chosen, torch.bfloat16), device)
+    total, tracked = encode_s * len(frames), len(frames) - KEY_FRAMES
+    for step in range(tracked):
+        recent = min(step, config.num_maskmem - 1)
+        memories = [(0, memory.features)] * KEY_FRAMES + [(k + 1, memory.features) for k in range(recent)]
+        pointers = [memory.pointer] * min(config.max_object_pointers, KEY_FRAMES + step)
+
+        total += timed(partial(_follow, grounding, features, memories, pointers, objects), device)
+    total += remember_s * len(frames)
+    return {
+        "frames": len(frames),
+        "objects": objects,
+        "wall_s": round(wall_s, 3),
+        "parts_s": round(total, 3),
+        "overhead": round(wall_s / total, 3),
+        "encode_s": round(encode_s, 4),
+    }
+
+
+def _follow(
+    grounding: Sam2Grounding,
+    features: FrameFeatures,
+    memories: list[tuple[int, torch.Tensor]],
+    pointers: list[torch.Tensor],
+    objects: int,
+) -> None:
+    """What a tracked frame costs beside its encoding and remembering."""
+    attended = grounding.attend(features, memories, pointers)
+    grounding.choose(grounding.decode(features, attended, grounding.empty_prompt(objects)), gate=False)
+
+
+def main() -> None:
+    """`python -m benchmarks.propagation --size hiera-l`: one JSON document on stdout."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=("nano", "hiera-l"), default="nano")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--batch", type=int)
+    wish = parser.parse_args()
+    device = torch.device(wish.device)
+    grounding = grounding_of(wish.size, device, getattr(torch, wish.dtype))
+    batch = wish.batch or choose_batch(device, small=wish.size == "nano")
+    Ours(grounding, batch=batch).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
+    cases = [(wish.frames, 1), (wish.frames, 5), (1, 3)]
+    cpu = f"CPU, {torch.get_num_threads()} threads"
+    report = {
+        "size": wish.size,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
+        "dtype": wish.dtype,
+        "batch": batch,
+        "torch": torch.__version__,
+        "against_the_published_procedure": [
+            compare(grounding, Frames(frames), objects, batch=batch) for frames, objects in cases
+        ],
+        "against_the_sum_of_parts": [
+            parts(grounding, Frames(wish.frames), objects, batch=batch) for objects in (1, 3)
+        ],
+    }
+    json.dump(report, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

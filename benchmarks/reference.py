@@ -1,0 +1,82 @@
+"""The published procedure, step by step, on our modules and weights.
+
+bytedance/Sa2VA `predict_forward` and its `language_embd_inference`: for every `[SEG]` anew, each key frame is
+encoded and prompted, then the video is propagated, each frame encoded again; all frames, all states and all masks
+at the video's size stay on the device until the end. No batching, no cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
+from sa2va_tools.model.preprocess import grounding_pixels
+from sa2va_tools.model.propagation import MemoryBank, full_size
+
+KEY_FRAMES = 5
+
+
+@dataclass
+class Reference:
+    """One answer's masks, as the published code makes them."""
+
+    grounding: Sam2Grounding
+    encoder_passes: int = 0
+    logits: list[Tensor] = field(default_factory=list)
+    """Per object (frames, 4s, 4s), for comparison."""
+
+    @torch.inference_mode()
+    def masks(self, pictures: Sequence, embeddings: Tensor) -> Tensor:
+        """(objects, frames, height, width) booleans, on the device."""
+        config, parameter = self.grounding.config, self.grounding.no_object_pointer
+        pixels = torch.from_numpy(grounding_pixels(list(pictures), config.image_size))
+        resident = pixels.to(parameter.device, parameter.dtype)
+        found = [self._one(resident, embedding[None]) for embedding in embeddings]
+        self.logits = found
+        size = pictures[0].shape[:2]
+        return torch.stack([full_size(logits, config.image_size, size) > 0 for logits in found])
+
+    def _one(self, pixels: Tensor, embedding: Tensor) -> Tensor:
+        config = self.grounding.config
+        keys = range(min(KEY_FRAMES, len(pixels)))
+        conditioning: dict[int, Memory] = {}
+        shown: dict[int, Tensor] = {}
+        for position in keys:
+            features = self._encode(pixels[position])
+            decoded = self.grounding.decode(
+                features,
+                self.grounding.without_memory(features),
+                self.grounding.language_prompt(embedding),
+                language=True,
+            )
+            chosen = self.grounding.choose(decoded, gate=False)
+            shown[position] = chosen.logits
+            # Also where no frame follows that could attend to it.
+            conditioning[position] = self.grounding.encode_memory(features, chosen, torch.bfloat16)
+        bank = MemoryBank(config.num_maskmem, config.max_object_pointers, conditioning)
+        for position in range(len(pixels)) if len(pixels) > 1 else ():
+            features = self._encode(pixels[position])
+            if position in conditioning:
+                continue
+            attended = self.grounding.attend(features, bank.memories(position, 1), bank.pointers(position, 1))
+            decoded = self.grounding.decode(features, attended, self.grounding.empty_prompt(1))
+            chosen = self.grounding.choose(decoded, gate=False)
+            bank.remember(position, self.grounding.encode_memory(features, chosen, torch.bfloat16))
+            shown[position] = chosen.logits
+        return torch.cat([shown[position] for position in range(len(pixels))]).float()
+
+    def _encode(self, pixels: Tensor) -> FrameFeatures:
+        self.encoder_passes += 1
+        return self.grounding.encode(pixels[None])
+
+
+def passes(frames: int, objects: int) -> int:
+    """Encoder passes of the published procedure. Counted in upstream's code for (frames, objects): (1, 3) 3,
+    (3, 1) 6, (6, 1) 11, (6, 3) 33, (10, 3) 45."""
+    if frames == 1:
+        return objects
+    return objects * (frames + min(frames, KEY_FRAMES))
