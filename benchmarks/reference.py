@@ -1,8 +1,8 @@
 """The published procedure, step by step, on our modules and weights.
 
 bytedance/Sa2VA `predict_forward` and its `language_embd_inference`: for every `[SEG]` anew, each key frame is
-encoded and prompted, then the video is propagated, each frame encoded again; all frames, all states and all masks
-at the video's size stay on the device until the end. No batching, no cache.
+encoded and prompted, then the video is propagated, each frame encoded again; all frames, states and masks
+stay on the device at full size until the end. No batching, no cache.
 """
 
 from __future__ import annotations

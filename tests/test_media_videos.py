@@ -261,8 +261,19 @@ def test_a_video_cut_off_at_its_start_says_just_that(tmp_path):
     data = path.read_bytes()
     after_first_frame = data.find(b"mdat") + 3500
     path.write_bytes(data[:after_first_frame])
-    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: only 1 of its frames can be"):
+    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: its very first frames do not decode"):
         open_media(path)
+
+
+def test_a_video_with_a_hole_is_used_up_to_it(tmp_path):
+    path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
+    data = bytearray(path.read_bytes())
+    begin, end = len(data) // 2, len(data) * 9 // 10
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    media = open_media(path)
+    assert 10 < media.frame_count < 30 and not media.complete and "breaks off at" in media.warnings[0]
+    assert len(list(iter_frames(media))) == media.frame_count == len(media.timestamps_s)
 
 
 def test_a_video_of_which_no_frame_decodes_says_just_that(tmp_path):

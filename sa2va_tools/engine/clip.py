@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.media import Media
 from sa2va_tools.progress import CancelToken
@@ -29,16 +30,18 @@ class Clip:
     def is_video(self) -> bool:
         return self.media.kind == "video"
 
-    @property
-    def times_s(self) -> tuple[float, ...]:
-        """Seconds of each frame; empty for an image."""
+    def times_of(self, frame_indices: Sequence[int]) -> tuple[float, ...]:
+        """Seconds of source frames; empty for an image."""
         stamps = self.media.timestamps_s
-        return tuple(stamps[index] for index in self.frame_indices) if self.is_video else ()
+        return tuple(stamps[index] for index in frame_indices) if self.is_video else ()
 
     def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Streamed; `positions` strictly increasing."""
+        """Streamed; `positions` strictly increasing. Ends early where the media's decoding breaks off, which
+        opening it need not have met."""
         wanted = [self.frame_indices[position] for position in positions]
-        return (picture for _, picture in iter_frames(self.media, wanted, cancel=self.cancel))
+        with suppress(MediaUnreadableError):
+            for _, picture in iter_frames(self.media, wanted, cancel=self.cancel):
+                yield picture
 
     def pictures(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
         """A few frames at once."""

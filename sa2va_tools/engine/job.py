@@ -19,7 +19,7 @@ from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.model.output import ModelAnswer, PointPrompt, RegionAnswer
+from sa2va_tools.model.output import FrameMasks, ModelAnswer, PointPrompt, RegionAnswer
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Job:
     cancel: CancelToken | None
     max_new_tokens: int
     seconds: dict[str, float] = field(default_factory=dict)
+    followed: int | None = None
+    """Frames that got masks; None before there were any."""
 
     def look(self, positions: Sequence[int]) -> VisualInput:
         """Visual tokens of the frames at `positions`, computed once for all questions."""
@@ -110,16 +112,25 @@ class Job:
                 gate=gate,
                 cancel=self.cancel,
             )
-            return collect_tracks(self.clip, walk, len(seg_prompts), self.on_progress)
+            return self._collected(walk, len(seg_prompts))
 
     def propagate_masks(self, masks: NDArray[np.bool_], position: int, *, gate: bool) -> list[MaskTrack]:
         """One track per mask given at `position`, both ways."""
         with self._stage("propagate"):
             walk = self.runtime.masks_from_masks(self.clip, masks, position, gate=gate, cancel=self.cancel)
-            return collect_tracks(self.clip, walk, len(masks), self.on_progress)
+            return self._collected(walk, len(masks))
 
-    def provenance(self, mode: str, seen: Sequence[int], *, frames: int) -> Provenance:
-        """`seen` are positions that the language model saw; `frames` is how many were propagated."""
+    def _collected(self, walk: Iterator[FrameMasks], objects: int) -> list[MaskTrack]:
+        tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
+        self.followed = len(tracks[0].frame_indices)
+        return tracks
+
+    @property
+    def _breaks_off(self) -> bool:
+        return self.followed is not None and self.followed < len(self.clip)
+
+    def provenance(self, mode: str, seen: Sequence[int]) -> Provenance:
+        """`seen` are positions that the language model saw."""
         facts = self.runtime.facts
         return Provenance(
             checkpoint=self.runtime.name,
@@ -127,17 +138,23 @@ class Job:
             family=self.runtime.config.family_name,
             mode=mode,
             key_frames=self.clip.sources(tuple(seen)),
-            frames=frames,
+            frames=self.followed or 0,
             size_wh=self.clip.media.size_wh,
             device=facts.device,
             dtype=facts.dtype,
             version=__version__,
             timings_s={name: round(seconds, 4) for name, seconds in self.seconds.items()},
+            complete=self.clip.media.complete and not self._breaks_off,
         )
 
     def warnings(self, answers: Sequence[ModelAnswer] = (), asked: Sequence[str] = ()) -> list[str]:
         """What is to be said of the media, the checkpoint, the user's own words `asked` and the answers."""
         said = [*self.clip.media.warnings, *self._warnings_of_world(asked)]
+        if self._breaks_off:
+            said.append(
+                f"{self.clip.media.name} breaks off while it is decoded: {self.followed} of {len(self.clip)} "
+                "frames got masks."
+            )
         if any(answer.truncated for answer in answers):
             said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
         return said

@@ -95,7 +95,7 @@ class LocalEngine(StoreBackedEngine):
         with self._job(clip, on_progress, cancel, max_new_tokens) as job:
             plan = talk.plan(plan_chat(job.runtime.config, clip, key_frames), clip)
             answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
-            recorder = self._recorder(job, opened, plan, frames=0)
+            recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         text = clean_answer(answer.text).text
         extra = talk.extended([prompt], [answer])
@@ -132,7 +132,7 @@ class LocalEngine(StoreBackedEngine):
                 np.concatenate([answer.seg_prompts for answer in answers]),
                 gate=gate_by_object_score,
             )
-            recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
+            recorder = self._recorder(job, opened, plan)
             repeated = questions.said_once(expressions, wanted)
             warnings = [*repeated, *plan.warnings, *job.warnings(answers, wanted)]
         objects = objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
@@ -162,7 +162,7 @@ class LocalEngine(StoreBackedEngine):
             plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
             answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
             tracks = job.propagate_words(plan, answer.seg_prompts, gate=gate_by_object_score)
-            recorder = self._recorder(job, opened, plan, frames=len(clip) if tracks else 0)
+            recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         objects = phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
         text = clean_answer(answer.text).text
@@ -188,7 +188,7 @@ class LocalEngine(StoreBackedEngine):
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
             answers = job.caption(picture, masks, asked)
-            recorder = self._recorder(job, opened, FramePlan("image", (0,), ()), frames=0)
+            recorder = self._recorder(job, opened, FramePlan("image", (0,), ()))
             warnings = job.warnings([answer for answer, _ in answers], [question or ""])
         warnings += questions.said_of_regions(answers)
         captions = tuple(
@@ -230,7 +230,7 @@ class LocalEngine(StoreBackedEngine):
             position = clip.frame_indices.index(frame)
             tracks = job.propagate_masks(np.stack(masks), position, gate=gate_by_object_score)
             mode = "track" if clip.is_video else "image"
-            recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()), frames=len(clip))
+            recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()))
             warnings = job.warnings()
         labels = [
             region_label(region, number, self._label_of) for number, region in enumerate(wanted, start=1)
@@ -274,8 +274,8 @@ class LocalEngine(StoreBackedEngine):
         with self.host.use(on_progress, cancel) as runtime:
             yield Job(runtime, clip, on_progress, cancel, most)
 
-    def _recorder(self, job: Job, opened: Opened, plan: FramePlan, *, frames: int) -> Recorder:
-        provenance = job.provenance(plan.mode, plan.seen, frames=frames)
+    def _recorder(self, job: Job, opened: Opened, plan: FramePlan) -> Recorder:
+        provenance = job.provenance(plan.mode, plan.seen)
         return Recorder(self.library.store, opened, job.clip, provenance)
 
     def _masks_of(

@@ -43,7 +43,7 @@ class Recorder:
             score=score,
             phrase_span=phrase_span,
             suspect_frames=suspect_frames(track),
-            times_s=self.clip.times_s,
+            times_s=self.clip.times_of(track.frame_indices),
         )
 
     def answer(

@@ -34,6 +34,8 @@ class Provenance:
     version: str
     """Version of sa2va-tools."""
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    complete: bool = True
+    """False where the media breaks off, or has lost frames: masks are of the frames that are there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class _Column:
 def collect_tracks(
     clip: Clip, walk: Iterator[FrameMasks], objects: int, on_progress: ProgressCallback
 ) -> list[MaskTrack]:
-    """Run the walk to its end; one track per object. Full masks live for one frame only."""
+    """Run the walk to its end; one track per object, shorter than the clip where that breaks off. Full masks
+    live for one frame only."""
     columns = [_Column() for _ in range(objects)]
     for done, frame in enumerate(walk, start=1):
         for number, column in enumerate(columns):
@@ -41,10 +42,10 @@ def collect_tracks(
 
 
 def _track(clip: Clip, column: _Column) -> MaskTrack:
-    order = range(len(clip))
+    order = sorted(column.rles)
     return MaskTrack(
         clip.media.size_wh,
-        clip.frame_indices,
+        clip.sources(order),
         tuple(column.rles[position] for position in order),
         tuple(column.object_scores[position] for position in order),
         tuple(column.mask_scores[position] for position in order),

@@ -54,6 +54,8 @@ class Media:
     rotation_deg: int
     """Clockwise turn that is applied to the stored pixels: 0, 90, 180 or 270."""
     warnings: tuple[str, ...] = ()
+    complete: bool = True
+    """False where frames of the file are lost or damaged."""
     last_frame_s: float = field(default=0.0, repr=False)
     orientation: Orientation = field(default=UPRIGHT, repr=False)
     pts: tuple[int, ...] = field(default=(), repr=False)
@@ -94,6 +96,7 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
         container=probe.container,
         rotation_deg=probe.orientation.rotation_deg,
         warnings=probe.warnings,
+        complete=probe.complete,
         last_frame_s=probe.last_frame_s,
         orientation=probe.orientation,
         pts=probe.pts,

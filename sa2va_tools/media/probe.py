@@ -27,3 +27,5 @@ class Probe:
     files: tuple[Path, ...] = ()
     """The frames of a folder, in order."""
     warnings: tuple[str, ...] = ()
+    complete: bool = True
+    """False where frames are lost or damaged."""

@@ -10,6 +10,7 @@ error of the frame that it hits.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -57,6 +58,8 @@ class _Decoded:
     """Frames that the decoder had to patch up."""
     faults: int = 0
     """Packets that it refused."""
+    sound: int = sys.maxsize
+    """Frames before the first one that is lost or damaged."""
     whole: bool = False
     """Whether it was let run to the end."""
     size_wh: tuple[int, int] = (0, 0)
@@ -81,7 +84,7 @@ def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], b
     stamped = sorted(packets.known_pts)
     if not decoded.whole and (decoded.pts != stamped[: len(decoded.pts)] or len(stamped) < len(packets.pts)):
         decoded = _decode(path, limits, on_frame, None)
-    warnings = _damage(path, packets, decoded)
+    decoded, warnings = _usable(path, packets, decoded, lambda: _decode(path, limits, on_frame, None))
     if sar not in (None, 0, 1):
         warnings.append(f"{path.name} has pixels that are not square ({sar}); they are read as square.")
     clock = _clock(decoded.pts if decoded.whole else stamped, rate, time_base, packets.last_duration)
@@ -98,6 +101,7 @@ def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], b
         orientation=decoded.orientation,
         pts=clock.pts,
         warnings=tuple(warnings),
+        complete=not (packets.broken or decoded.faults or decoded.corrupt),
     )
 
 
@@ -192,6 +196,7 @@ def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count
 
     def on_fault() -> None:
         found.faults += 1
+        found.sound = min(found.sound, len(found.pts))
 
     with opened_video(path) as (container, stream):
         for frame in decoded_frames(path, container, stream, on_fault):
@@ -202,6 +207,8 @@ def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count
                 found.size_wh = (frame.width, frame.height)
                 check_pixels(path.name, found.size_wh, limits)
                 found.orientation = frame_orientation(frame)
+            if frame.is_corrupt:
+                found.sound = min(found.sound, len(found.pts))
             found.pts.append(frame.pts)
             check_frames(path.name, len(found.pts), limits)
             found.corrupt += bool(frame.is_corrupt)
@@ -209,29 +216,37 @@ def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count
     return found
 
 
-def _damage(path: Path, packets: _Packets, decoded: _Decoded) -> list[str]:
-    """Warnings about frames that are lost; raises when too little is left to trust."""
+def _usable(
+    path: Path, packets: _Packets, decoded: _Decoded, decode_all: Callable[[], _Decoded]
+) -> tuple[_Decoded, list[str]]:
+    """What can be used, and warnings about what is lost: frames that do not decode are passed over while they
+    are few, else the video is used up to the first of them. Raises MediaUnreadableError when that leaves
+    nothing."""
     count = len(decoded.pts)
-    said = f"{decoded.faults} do not decode and {decoded.corrupt} decode with errors"
-    if not count or (decoded.faults + decoded.corrupt) > _MAX_DAMAGED_SHARE * (count + decoded.faults):
-        if not count:
-            said = "none of its frames can be decoded"
-        elif packets.broken:
-            # The header's count of frames is of a whole file, the packets' of what is left: neither helps.
-            said = f"only {count} of its frames can be decoded"
-        else:
-            said = f"of {len(packets.pts)} frames {said}"
+    if count and (decoded.faults + decoded.corrupt) <= _MAX_DAMAGED_SHARE * (count + decoded.faults):
+        return decoded, _damage(path, packets, decoded)
+    if not decoded.whole:
+        decoded = decode_all()
+    sound = min(decoded.sound, len(decoded.pts))
+    if not sound:
         raise MediaUnreadableError(
-            f"{path.name} is {'cut off' if packets.broken else 'corrupt'}: {said}.",
+            f"{path.name} is {'cut off' if packets.broken else 'corrupt'}: "
+            f"{'none of its frames can be decoded' if not count else 'its very first frames do not decode'}.",
             hint="Export or download it again.",
         )
-    warnings = []
+    decoded.pts = decoded.pts[:sound]
+    return decoded, [f"{path.name} breaks off at frame {sound}; the {sound} frames before it are used."]
+
+
+def _damage(path: Path, packets: _Packets, decoded: _Decoded) -> list[str]:
+    """Warnings about a few lost frames."""
     if packets.broken:
-        shown = count if decoded.whole else len(packets.pts)
-        warnings.append(f"{path.name} breaks off early; the {shown} frames that are there are used.")
-    elif decoded.faults or decoded.corrupt:
-        warnings.append(f"{path.name} is damaged: of {len(packets.pts)} frames {said}.")
-    return warnings
+        shown = len(decoded.pts) if decoded.whole else len(packets.pts)
+        return [f"{path.name} breaks off early; the {shown} frames that are there are used."]
+    if decoded.faults or decoded.corrupt:
+        said = f"{decoded.faults} do not decode and {decoded.corrupt} decode with errors"
+        return [f"{path.name} is damaged: of {len(packets.pts)} frames {said}."]
+    return []
 
 
 @dataclass(frozen=True, slots=True)

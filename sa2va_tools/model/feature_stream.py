@@ -64,7 +64,8 @@ class FeatureStream:
         """Frames that went through the image encoder."""
 
     def read(self, positions: Sequence[int]) -> Iterator[SeenFrame]:
-        """Features of frames at increasing or at decreasing positions, in that order."""
+        """Features of frames at increasing or at decreasing positions, in that order; fewer where the clip
+        breaks off."""
         keeps = self._fits(len(positions))
         if len(positions) < 2 or positions[0] < positions[-1]:
             yield from self._forward(list(positions), keeps)
@@ -80,26 +81,33 @@ class FeatureStream:
             waiting: list[_Square] = []
             for position in positions:
                 if position in absent:
-                    waiting.append(next(squares))
+                    square = next(squares, None)
+                    if square is None:
+                        break
+                    waiting.append(square)
                     if len(waiting) < self.batch and position != lacking[-1]:
                         continue
                 yield from self._encode(waiting, keeps)
                 waiting = []
                 if position not in absent:
                     yield self._recall(position, keeps)
+            yield from self._encode(waiting, keeps)
 
     def _backward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
         lacking = [position for position in reversed(positions) if not self._is_kept(position)]
+        absent = set(lacking)
         held = {square.position: square for square in self._squares(lacking)}
         for start in range(0, len(positions), self.batch):
             part = positions[start : start + self.batch]
             squares = [held.pop(position) for position in part if position in held]
             made = {seen.position: seen for seen in self._encode(squares, keeps)}
+            lost = absent - set(held) - set(made)
             for position in part:
-                yield made.get(position) or self._recall(position, keeps)
+                if position not in lost:
+                    yield made.get(position) or self._recall(position, keeps)
 
     def _squares(self, positions: Sequence[int]) -> Iterator[_Square]:
-        for position, picture in zip(positions, self.source.frames(positions), strict=True):
+        for position, picture in zip(positions, self.source.frames(positions), strict=False):
             yield _Square(position, grounding_square(picture, self._side), picture.shape[:2])
 
     def _encode(self, squares: list[_Square], keeps: bool) -> Iterator[SeenFrame]:

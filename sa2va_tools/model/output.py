@@ -16,7 +16,8 @@ class FrameSource(Protocol):
     def __len__(self) -> int: ...
 
     def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """RGB pictures (height, width, 3) at strictly increasing positions, streamed."""
+        """RGB pictures (height, width, 3) at strictly increasing positions, streamed; fewer where the clip
+        breaks off."""
         ...
 
     def key_of(self, position: int) -> Hashable | None:

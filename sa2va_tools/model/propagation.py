@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.feature_stream import FeatureStream, SeenFrame
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
@@ -201,6 +202,11 @@ class Propagator:
             if len(keys) < length:
                 memory = self.grounding.encode_memory(seen.features, key.chosen, self.memory_dtype)
                 conditioning[seen.position] = memory
+        if not conditioning and len(keys) < length:
+            raise MediaUnreadableError(
+                "The frames that the masks begin on cannot be decoded.",
+                hint="Choose another range, or repair the file.",
+            )
         forward = [at for at in range(keys[0] + 1, length) if at not in keys]
         for step, positions in ((1, forward), (-1, list(range(keys[0] - 1, -1, -1)))):
             bank = self._bank(conditioning)

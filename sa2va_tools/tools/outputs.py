@@ -54,6 +54,8 @@ class ProvenanceOut(BaseModel):
     """Source frames that the language model saw, the first MAX_FRAMES_LISTED."""
     frames: int
     """Frames that got masks."""
+    complete: bool
+    """False where the media breaks off or has lost frames."""
     device: str
     dtype: str
     seconds: float

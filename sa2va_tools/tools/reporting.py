@@ -53,6 +53,7 @@ def provenance_out(provenance: Provenance) -> ProvenanceOut:
         mode=provenance.mode,
         key_frames=list(provenance.key_frames[:MAX_FRAMES_LISTED]),
         frames=provenance.frames,
+        complete=provenance.complete,
         device=provenance.device,
         dtype=provenance.dtype,
         seconds=round(timings_s.get("total", sum(timings_s.values())), 3),
