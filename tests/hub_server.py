@@ -28,6 +28,10 @@ class Hub:
     """By file name: break the connection after so many bytes, once."""
     spoilt: set[str] = field(default_factory=set)
     """Files of which one byte is changed on the way."""
+    bare: bool = False
+    """Names only in the listing, as a simple mirror has it."""
+    fails: dict[str, list[int]] = field(default_factory=dict)
+    """By file name: statuses to answer its next downloads with."""
     pause_s: float = 0.0
     """After every megabyte."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -40,6 +44,9 @@ class Hub:
             if not path.is_file():
                 continue
             content = path.read_bytes()
+            if self.bare:
+                found.append({"rfilename": path.relative_to(self.folder).as_posix()})
+                continue
             entry = {
                 "rfilename": path.relative_to(self.folder).as_posix(),
                 "size": len(content),
@@ -105,11 +112,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(parts[1], with_body=with_body)
 
     def _file(self, name: str, *, with_body: bool) -> None:
+        if with_body and self.hub.fails.get(name):
+            self._error(self.hub.fails[name].pop(0), "")
+            return
         content = self.hub.content(name)
         start = 0
         asked = self.headers.get("Range")
         if asked and with_body:
             start = int(asked.removeprefix("bytes=").split("-")[0])
+            if start >= len(content):
+                self._error(416, "")
+                return
         headers = {"ETag": f'"{self.hub.etag(name)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"

@@ -69,6 +69,8 @@ def test_a_second_turn_holds_the_first_and_its_pictures(folder):
     assert _asked(runtime, question, visual) == begin + first
     second = _asked(runtime, "And the other one?", visual, [Turn(question, f"Sure, [SEG].{end}")])
     assert second == f"{begin}{first}Sure, [SEG].{end}\n" + turn.format("And the other one?")
+    for asked in ("<image>\nAnd the other one?", "<image>And the other one?"):
+        assert _asked(runtime, asked, visual, [Turn(question, f"Sure, [SEG].{end}")]) == second
     unended = _asked(runtime, "And the other one?", visual, [Turn(question, "Sure, [SEG].")])
     assert unended == second
 

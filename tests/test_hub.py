@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -174,3 +175,54 @@ def test_no_network_is_one_sentence(sa2va):
     assert failed.returncode == 1
     assert "could not be downloaded" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_mirror_that_lists_names_only_is_asked_file_by_file(tmp_path, hub, sa2va):
+    hub.bare = True
+    pulled = sa2va("pull", "test/tiny")
+    assert pulled.returncode == 0, pulled.stderr
+    assert (_snapshot(tmp_path) / WEIGHTS).read_bytes() == (hub.folder / WEIGHTS).read_bytes()
+
+
+def test_a_server_that_stumbles_is_asked_again(hub, sa2va):
+    hub.fails[WEIGHTS] = [503, 429]
+    pulled = sa2va("pull", "test/tiny")
+    assert pulled.returncode == 0, pulled.stderr
+    assert len(_starts(hub, WEIGHTS)) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_no_leave_to_read_a_file_is_about_tokens(hub, sa2va, status):
+    hub.fails[WEIGHTS] = [status] * 9
+    failed = sa2va("pull", "test/tiny")
+    assert failed.returncode == 1
+    assert "no leave" in failed.stderr or "gated" in failed.stderr
+    assert "HF_TOKEN" in failed.stderr
+
+
+def test_a_rest_of_another_file_is_thrown_away(tmp_path, hub, sa2va):
+    """What lies there is longer than the file: the server has nothing that follows it."""
+    blobs = _snapshot(tmp_path).parents[1] / "blobs"
+    blobs.mkdir(parents=True)
+    whole = (hub.folder / WEIGHTS).read_bytes()
+    (blobs / f"{hashlib.sha256(whole).hexdigest()}.part").write_bytes(whole + b"more")
+    pulled = sa2va("pull", "test/tiny")
+    assert pulled.returncode == 0 or "another hash" in pulled.stderr
+    assert sa2va("pull", "test/tiny").returncode == 0
+    assert (_snapshot(tmp_path) / WEIGHTS).read_bytes() == whole
+
+
+def test_offline_a_whole_checkpoint_is_there_and_a_part_is_not(tmp_path, hub, sa2va):
+    refused = sa2va("pull", "test/tiny", HF_HUB_OFFLINE="1")
+    assert refused.returncode == 1 and "HF_HUB_OFFLINE is set" in refused.stderr
+    assert sa2va("pull", "test/tiny").returncode == 0
+    hub.asked.clear()
+    assert sa2va("pull", "test/tiny", HF_HUB_OFFLINE="1").returncode == 0
+    assert not hub.asked
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path, sa2va):
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    failed = sa2va("pull", "test/tiny", HF_HOME=str(tmp_path / "file"))
+    assert failed.returncode == 1
+    assert "cannot be written" in failed.stderr and "HF_HOME" in failed.stderr

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from sa2va_tools.errors import CheckpointError
 from sa2va_tools.model.config import Sa2vaConfig
-from sa2va_tools.model.prompt import IMAGE, Template, Turn, chat_text, template_named
+from sa2va_tools.model.prompt import IMAGE, Template, Turn, chat_text, template_named, without_mark
 
 _AGAIN = "Download the checkpoint again."
 _QWEN_STOPS = ("<|im_end|>", "<|endoftext|>")
@@ -74,7 +74,8 @@ class JinjaChat:
 
         messages: list[dict[str, Any]] = []
         for number, turn in enumerate((*history, Turn(question, ""))):
-            asked = (pictures if number == 0 else "") + turn.question.replace(IMAGE, "")
+            first = pictures + turn.question.replace(IMAGE, "")
+            asked = first if number == 0 else without_mark(turn.question)
             messages.append({"role": "user", "content": [{"type": "text", "text": asked}]})
             if number < len(history):
                 messages.append({"role": "assistant", "content": _without_end(turn.answer)})
@@ -105,7 +106,7 @@ def load_chat(folder: Path, config: Sa2vaConfig) -> Chat:
             )
             if isinstance(template, str):
                 return JinjaChat(template, str(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"The chat template in {folder} cannot be read: {error}.", hint=_AGAIN
         ) from error

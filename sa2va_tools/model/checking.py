@@ -12,7 +12,7 @@ from sa2va_tools.model.chat import load_chat
 from sa2va_tools.model.config import Sa2vaConfig, read_config, with_second_decoder
 from sa2va_tools.model.fitting import fit
 from sa2va_tools.model.prompt import PHRASE_END, PHRASE_START, SEG
-from sa2va_tools.model.tokenizer import load_tokenizer
+from sa2va_tools.model.tokenizer import Tokenizer, load_tokenizer
 from sa2va_tools.model.weight_files import TensorHead, read_heads, weight_files
 
 
@@ -50,12 +50,12 @@ def check_folder(folder: Path) -> CheckReport:
         full = config = with_second_decoder(config, heads)
         look(
             "keys",
-            lambda: fit(full, heads).require(),
+            lambda: fit(full, heads).require(folder),
             lambda _: "every key is known, every parameter is there, every shape fits",
         )
     if config is not None:
         known = config
-        look("tokenizer", lambda: load_tokenizer(folder, known.image_token), _tokenizer_words)
+        look("tokenizer", lambda: _tokenizer(folder, known), _tokenizer_words)
         look("template", lambda: load_chat(folder, known), lambda chat: f"ends with {chat.stop_words[0]}")
     return CheckReport(tuple(look.points), config)
 
@@ -87,6 +87,12 @@ def _config_words(config: Sa2vaConfig) -> str:
 def _file_words(files: list[Path]) -> str:
     size = sum(file.stat().st_size for file in files)
     return f"{len(files)} safetensors file{'s' if len(files) > 1 else ''}, {size / 1e9:.2f} GB"
+
+
+def _tokenizer(folder: Path, config: Sa2vaConfig) -> Tokenizer:
+    tokenizer = load_tokenizer(folder, config.image_token)
+    tokenizer.require_room(int(config.language["vocab_size"]), folder)
+    return tokenizer
 
 
 def _tokenizer_words(tokenizer: Any) -> str:

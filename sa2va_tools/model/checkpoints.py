@@ -12,6 +12,7 @@ from sa2va_tools.model.hub import HubReference, cached_snapshot, hub_reference
 from sa2va_tools.model.zoo import published
 
 NANO = "nano"
+_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 NANO_FOLDER = Path(__file__).parent / "nano"
 
 
@@ -23,6 +24,10 @@ def checkpoint_folder(model: str | Path) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
+    if folder.exists():
+        raise CheckpointNotFoundError(
+            f"{folder} is a file; a checkpoint is a folder.", hint="Give the folder that holds config.json."
+        )
     reference = reference_of(str(model))
     if reference is None:
         raise CheckpointNotFoundError(
@@ -39,9 +44,14 @@ def checkpoint_folder(model: str | Path) -> Path:
 
 
 def weights_place(name: str) -> Path:
-    """A file or folder of other weights: a path, or a hub id that was pulled before."""
+    """A file or folder of other weights: a path, or a hub id that was pulled before. Raises
+    CheckpointNotFoundError."""
     path = Path(name).expanduser()
-    return path if path.is_file() else checkpoint_folder(name)
+    if path.exists():
+        return path
+    if path.suffix in _WEIGHT_SUFFIXES or path.is_absolute():
+        raise CheckpointNotFoundError(f"There are no weights at {path}.", hint="Correct the path.")
+    return checkpoint_folder(name)
 
 
 def reference_of(model: str) -> HubReference | None:

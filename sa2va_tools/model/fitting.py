@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-from sa2va_tools.errors import CheckpointMismatchError
+from sa2va_tools.errors import CheckpointError, CheckpointMismatchError, Sa2vaError
 from sa2va_tools.model.config import Sa2vaConfig
+from sa2va_tools.model.key_mapping import Placement
 from sa2va_tools.model.sa2va import Sa2VA, key_map
 from sa2va_tools.model.weight_files import TensorHead
 
@@ -36,8 +37,8 @@ class WrongShape:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What does not fit: parameters that no key fills, keys that no rule knows, and wrong shapes. A head that
-    the config ties is not missing."""
+    """What does not fit, all by upstream's names: keys that are missing, keys that no rule knows, and wrong
+    shapes. A head that the config ties is not missing."""
 
     missing: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -47,8 +48,8 @@ class Fit:
     def is_good(self) -> bool:
         return not (self.missing or self.unknown or self.wrong)
 
-    def require(self) -> None:
-        """CheckpointMismatchError, with files and keys, unless it is good."""
+    def require(self, folder: Path) -> None:
+        """CheckpointMismatchError, with folder, files and keys, unless it is good."""
         if self.is_good:
             return
         parts = []
@@ -60,15 +61,26 @@ class Fit:
                 f"{len(self.unknown)} unknown ({_some(self.unknown)})"
             )
         raise CheckpointMismatchError(
-            f"The weights do not fit the config: {'; '.join(parts)}.",
-            hint="config.json and weights are not of the same checkpoint, or of a family not supported.",
+            f"The weights in {folder} do not fit its config: {'; '.join(parts)}.",
+            hint=(
+                "A file of weights may be missing: download the checkpoint again. "
+                "Else config.json and weights are of different checkpoints."
+            ),
         )
 
 
 def build_empty(config: Sa2vaConfig) -> Sa2VA:
     """The modules on the meta device: names and shapes, no storage."""
-    with torch.device("meta"):
-        return Sa2VA(config)
+    try:
+        with torch.device("meta"):
+            return Sa2VA(config)
+    except Sa2vaError:
+        raise
+    except Exception as error:  # whatever transformers makes of values that it does not know
+        raise CheckpointError(
+            f"The values in config.json make no model: {type(error).__name__}: {error}.",
+            hint="Download config.json again.",
+        ) from error
 
 
 def fit(
@@ -96,18 +108,27 @@ def fit(
         if placement is None or not all(name in expected for name in placement.native):
             unknown.append(key)
             continue
-        shapes = placement.shapes(head.shape)
-        for name in placement.native:
-            if placement.parts > 1:
-                rows[name] = rows.get(name, 0) + shapes[name][0]
-                shapes[name] = (expected[name][0], *shapes[name][1:])
-            if shapes[name] != expected[name]:
-                wrong.append(WrongShape(head.file.name, key, head.shape, expected[name]))
-            filled.add(name)
+        shapes = placement.shapes(head.shape) if head.shape else {}
+        if placement.parts > 1 and shapes:
+            name = placement.native[0]
+            rows[name] = rows.get(name, 0) + shapes[name][0]
+            shapes[name] = (expected[name][0], *shapes[name][1:])
+        filled.update(placement.native)
+        if any(shapes.get(name) != expected[name] for name in placement.native):
+            wrong.append(WrongShape(head.file.name, key, head.shape, _promised(placement, expected)))
     missing = set(expected) - filled | {name for name, count in rows.items() if count != expected[name][0]}
     if config.tie_word_embeddings:
         missing.discard(modules.mllm.head_name)
-    return Fit(tuple(sorted(missing)), tuple(sorted(unknown)), tuple(wrong))
+    lacking = {key for name in missing for key in keys.upstream_names(name)} - set(heads)
+    return Fit(tuple(sorted(lacking)), tuple(sorted(unknown)), tuple(wrong))
+
+
+def _promised(placement: Placement, expected: Mapping[str, Shape]) -> Shape:
+    """The shape that the upstream tensor of `placement` should have."""
+    first, *rest = expected[placement.native[0]] or (1,)
+    if placement.rule.kind == "split":
+        first = sum(expected[name][0] for name in placement.native)
+    return (first // placement.parts, *rest)
 
 
 def heads_of(shapes: Mapping[str, Sequence[int]], file: str = "model.safetensors") -> dict[str, TensorHead]:

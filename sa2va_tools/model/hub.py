@@ -8,6 +8,7 @@ tokenizers are taken; code and pickles stay where they are.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,11 @@ from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore
 
 WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
 _SPARE_BYTES = 512 * 2**20
-_REFERENCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_SHA256_DIGITS = 64
+_NO_LEAVE = (401, 403)
+_ELSEWHERE = "Set HF_HOME to a folder that you can write."
+_NAME = r"\w(?:[\w.-]*\w)?"
+_REFERENCE = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,11 @@ def hub_reference(model: str) -> HubReference | None:
 def cached_snapshot(reference: HubReference) -> Path | None:
     """The folder in the hub's cache, whole or not; None where there is none. No network."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(reference.repo, revision=reference.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, FileNotFoundError):
+    except (LocalEntryNotFoundError, FileNotFoundError, HFValidationError):
         return None
 
 
@@ -84,18 +89,37 @@ def pull(
     Raises CheckpointNotFoundError (no such repository or revision, or no leave to read it), CheckpointError
     (hub out of reach, wrong hash, disk too small), UnsupportedCheckpointError, CancelledError.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
+    if constants.HF_HUB_OFFLINE:
+        return _whole_in_cache(reference)
     with _hub_errors(reference):
         info = HfApi().model_info(reference.repo, revision=reference.revision, files_metadata=True)
-    files = _wanted(reference, info.siblings or [])
-    _require_room(reference, files)
+        files = _wanted(reference, str(info.sha), info.siblings or [])
     work = _Pull(reference, str(info.sha), sum(file.size for file in files), on_progress, cancel)
+    work.require_room(files)
     for file in files:
         folder = work.fetch(file).parent
         if file.name == "config.json" and not _is_stock_sam2(folder):
             read_config(folder)
     return folder
+
+
+def _whole_in_cache(reference: HubReference) -> Path:
+    """What `HF_HUB_OFFLINE` leaves of a pull."""
+    from sa2va_tools.model.weight_files import weight_files
+
+    folder = cached_snapshot(reference)
+    try:
+        if folder is not None:
+            weight_files(folder)
+            return folder
+    except CheckpointError:
+        pass  # said below: part of it is not there
+    raise CheckpointError(
+        f"{reference} is not whole in the cache, and HF_HUB_OFFLINE is set.",
+        hint="Unset HF_HUB_OFFLINE, then run the command again.",
+    )
 
 
 def _is_stock_sam2(folder: Path) -> bool:
@@ -107,7 +131,7 @@ def _is_stock_sam2(folder: Path) -> bool:
     return str(model_type).startswith("sam2")
 
 
-def _wanted(reference: HubReference, siblings: Sequence[Any]) -> list[RemoteFile]:
+def _wanted(reference: HubReference, commit: str, siblings: Sequence[Any]) -> list[RemoteFile]:
     """What a checkpoint needs, configs first."""
     names = [sibling.rfilename for sibling in siblings]
     if "config.json" not in names:
@@ -121,34 +145,29 @@ def _wanted(reference: HubReference, siblings: Sequence[Any]) -> list[RemoteFile
             hint="Use a revision or a copy with safetensors, or convert it in a place you trust.",
         )
     files = [
-        RemoteFile(
-            sibling.rfilename,
-            int(sibling.size or 0),
-            sibling.lfs.sha256 if sibling.lfs else str(sibling.blob_id),
-            sibling.lfs is not None,
-        )
+        _remote(reference, commit, sibling)
         for sibling in siblings
         if "/" not in sibling.rfilename and any(fnmatch(sibling.rfilename, wanted) for wanted in WANTED)
     ]
     return sorted(files, key=lambda file: (file.name != "config.json", file.size))
 
 
-def _require_room(reference: HubReference, files: Sequence[RemoteFile]) -> None:
-    from huggingface_hub import constants, try_to_load_from_cache
+def _remote(reference: HubReference, commit: str, sibling: Any) -> RemoteFile:
+    """Size and hash from the listing; from the file's own address where a mirror leaves them out."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    missing = sum(
-        file.size
-        for file in files
-        if not isinstance(try_to_load_from_cache(reference.repo, file.name, revision=reference.revision), str)
-    )
-    cache = Path(constants.HF_HUB_CACHE)
-    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if missing and missing + _SPARE_BYTES > free:
+    name = str(sibling.rfilename)
+    if sibling.lfs:
+        return RemoteFile(name, int(sibling.lfs.size or sibling.size), sibling.lfs.sha256, True)
+    if sibling.blob_id and sibling.size is not None:
+        return RemoteFile(name, int(sibling.size), str(sibling.blob_id), False)
+    found = get_hf_file_metadata(hf_hub_url(reference.repo, name, revision=commit))
+    if not found.etag or found.size is None:
         raise CheckpointError(
-            f"{reference} needs {missing / 1e9:.1f} GB more in {cache}; {free / 1e9:.1f} GB are free.",
-            hint="Free some space, or set HF_HOME to a folder on a larger disk.",
+            f"The hub tells neither hash nor size of {name} in {reference}: it could not be verified.",
+            hint="Use another mirror (HF_ENDPOINT).",
         )
+    return RemoteFile(name, int(found.size), found.etag, len(found.etag) == _SHA256_DIGITS)
 
 
 class _Pull:
@@ -170,6 +189,28 @@ class _Pull:
         self.done = 0
         cache = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=reference.repo, repo_type="model")
         self.blobs = cache / "blobs"
+
+    def require_room(self, files: Sequence[RemoteFile]) -> None:
+        """CheckpointError when the disk cannot take what is not there yet, or the cache cannot be written."""
+        missing = sum(max(0, file.size - self._there(file)) for file in files)
+        cache = self.blobs.parents[1]
+        existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise CheckpointError(f"{cache} cannot be written: {existing} is in its way.", hint=_ELSEWHERE)
+        free = shutil.disk_usage(existing).free
+        if missing and missing + _SPARE_BYTES > free:
+            raise CheckpointError(
+                f"{self.reference} needs {missing / 1e9:.1f} GB more in {cache}; "
+                f"{free / 1e9:.1f} GB are free.",
+                hint="Free some space, or set HF_HOME to a folder on a larger disk.",
+            )
+
+    def _there(self, file: RemoteFile) -> int:
+        """Bytes that came before, of a whole file or of a broken-off one."""
+        for place in (self.blobs / file.digest, self.blobs / f"{file.digest}.part"):
+            if place.is_file():
+                return place.stat().st_size
+        return 0
 
     def fetch(self, file: RemoteFile) -> Path:
         """The file in its snapshot's folder. The cache finds the content by its hash, and links to it."""
@@ -243,7 +284,15 @@ def _hub_errors(reference: HubReference) -> Iterator[None]:
         ) from error
     except errors.HFValidationError as error:
         raise RequestError(f"{reference} is no name that the hub knows: {error}.") from error
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise CheckpointError(f"The cache cannot be written: {error}.", hint=_ELSEWHERE) from error
     except (errors.HfHubHTTPError, _transport_errors(), httpx.HTTPError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in _NO_LEAVE:
+            raise CheckpointNotFoundError(
+                f"The hub gives no leave to read {reference} (HTTP {status}).",
+                hint="It may be gated: accept its terms on the hub, then `hf auth login` or set HF_TOKEN.",
+            ) from error
         raise CheckpointError(
             f"{reference} could not be downloaded: {type(error).__name__}: {error}.",
             hint="Run the command again: what came is kept. A mirror is used when HF_ENDPOINT names it.",

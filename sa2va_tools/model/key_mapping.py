@@ -84,7 +84,7 @@ class Placement:
 
     def shapes(self, upstream: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """The native tensors' shapes for an upstream one of shape `upstream` (`stack`: its block of rows)."""
-        if self.rule.kind != "split":
+        if self.rule.kind != "split" or not upstream:
             return dict.fromkeys(self.native, upstream)
         block, left = divmod(upstream[0], self.rule.groups * sum(self.rule.shares))
         if left:
@@ -121,6 +121,15 @@ class KeyMap:
                 names = tuple(_filled(name, match) for name in rule.native)
                 return Placement(rule, names, part)
         return None
+
+    def upstream_names(self, native: str) -> list[str]:
+        """What checkpoints call the tensors that make `native`; its own name where no rule knows."""
+        for rule in self.rules:
+            for name in rule.native:
+                match = re.fullmatch(_pattern(name), native)
+                if match:
+                    return [_filled(name, match) for name in rule.upstream]
+        return [native]
 
     def to_upstream(self, native: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A native state dict under upstream's names: the inverse of loading."""

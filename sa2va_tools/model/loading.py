@@ -72,7 +72,12 @@ def load_checkpoint(
     tokenizer = load_tokenizer(folder, config.image_token)
     chat = load_chat(folder, config)
     heads = read_heads(files)
-    borrows = sam2_decoder is not None and not has_second_decoder(heads)
+    borrows = sam2_decoder is not None
+    if borrows and has_second_decoder(heads):
+        raise RequestError(
+            f"{folder.name} has both mask decoders already: there is nothing to borrow.",
+            hint="Leave out --sam2-decoder.",
+        )
     if sam2_decoder is not None and grounding != "transformers":
         raise RequestError(
             "A borrowed SAM-2 decoder goes with the grounding 'transformers' only.",
@@ -81,7 +86,8 @@ def load_checkpoint(
     config = two_decoders(config) if borrows else with_second_decoder(config, heads)
     config = with_implementation(config, grounding)
     modules = build_empty(config)
-    fit(config, heads, modules, stock_decoder=borrows).require()
+    fit(config, heads, modules, stock_decoder=borrows).require(folder)
+    tokenizer.require_room(int(config.language["vocab_size"]), folder)
     modules.mllm.image_token_id = tokenizer.image_id
     require_room(config, modules, dtype, (device, *others), quantize)
     spread = Spread.over(modules, (device, *others), dtype.itemsize)

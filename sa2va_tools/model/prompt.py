@@ -111,11 +111,16 @@ def chat_text(template: Template, question: str, pictures: str, history: Sequenc
     turns = [*((turn.question, turn.answer) for turn in history), (question, None)]
     text = ""
     for number, (asked, answered) in enumerate(turns):
-        asked = asked.replace(IMAGE, pictures if number == 0 else "")
+        asked = asked.replace(IMAGE, pictures) if number == 0 else without_mark(asked)
         text += template.turn(asked)
         if answered is not None:
             text += _ended(answered, template) + "\n"
     return text
+
+
+def without_mark(question: str) -> str:
+    """A question of a later turn: without the mark of the pictures and the space that stands after it."""
+    return re.sub(rf"{IMAGE}\s*", "", question)
 
 
 def _ended(answer: str, template: Template) -> str:

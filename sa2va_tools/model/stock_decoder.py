@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sa2va_tools.errors import CheckpointMismatchError, CheckpointNotFoundError
+from sa2va_tools.errors import CheckpointMismatchError, CheckpointNotFoundError, UnsupportedCheckpointError
 from sa2va_tools.model.fitting import STOCK_DECODER
 from sa2va_tools.model.key_mapping import KeyMap
 from sa2va_tools.model.sa2va import Sa2VA
@@ -18,6 +18,7 @@ from sa2va_tools.model.sam2_keys import STOCK_DECODER_RULES
 from sa2va_tools.model.weight_files import read_tensors, weight_files
 
 _HINT = "Give the safetensors of SAM 2 Hiera-L, e.g. facebook/sam2-hiera-large: the size that Sa2VA holds."
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 _TRANSFORMERS = "mask_decoder."
 
 
@@ -26,6 +27,11 @@ def stock_decoder(place: Path, modules: Sa2VA) -> dict[str, Tensor]:
     the decoder is not there or of another size, CheckpointError for broken files."""
     if not place.exists():
         raise CheckpointNotFoundError(f"There is no SAM-2 decoder at {place}.", hint=_HINT)
+    if place.suffix in _PICKLES:
+        raise UnsupportedCheckpointError(
+            f"{place} is a pickle, which can run code when it is read.",
+            hint="Give a *.safetensors file, such as model.safetensors of facebook/sam2-hiera-large.",
+        )
     keys, found = KeyMap(STOCK_DECODER_RULES), dict[str, Tensor]()
     for file in weight_files(place) if place.is_dir() else [place]:
         for key, tensor in read_tensors(file):

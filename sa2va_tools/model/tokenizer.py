@@ -33,6 +33,16 @@ class Tokenizer:
         text: str = self.backend.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
+    def require_room(self, vocabulary: int, folder: Path) -> None:
+        """CheckpointMismatchError when a token that matters has no row among `vocabulary` embeddings."""
+        highest = max(self.seg_id, self.image_id, self.eos_id or 0)
+        if highest >= vocabulary:
+            raise CheckpointMismatchError(
+                f"The tokenizer in {folder} has tokens up to {highest}; "
+                f"the config has embeddings for {vocabulary}.",
+                hint="Tokenizer and weights are of different checkpoints; download them again.",
+            )
+
 
 def load_tokenizer(folder: Path, image_token: str = IMG_CONTEXT) -> Tokenizer:
     """Read tokenizer.json, or else Qwen2's vocab.json and merges.txt, or SentencePiece's tokenizer.model,
@@ -113,6 +123,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.", hint=_AGAIN) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds no JSON object.", hint=_AGAIN)
     return found
 
 

@@ -46,9 +46,11 @@ def fetch(
     while (there := part.stat().st_size if part.exists() else 0) < size or not part.exists():
         try:
             _go_on(url, part, there, headers, cancel, on_bytes)
-            if part.stat().st_size == there:
+            if part.exists() and part.stat().st_size == there:
                 break  # the server has no more
-        except httpx.TransportError:
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            if isinstance(error, httpx.HTTPStatusError) and not _passes(error.response.status_code):
+                raise
             came = part.exists() and part.stat().st_size > there
             failures = 0 if came else failures + 1
             if failures >= _TRIES:
@@ -59,6 +61,11 @@ def fetch(
         part.unlink()
         raise WrongHashError(target.name)
     part.replace(target)
+
+
+def _passes(status: int) -> bool:
+    """Too many requests, and faults of the server, are worth another try."""
+    return status == httpx.codes.TOO_MANY_REQUESTS or httpx.codes.is_server_error(status)
 
 
 def _go_on(

@@ -6,6 +6,7 @@ Pickles are never opened.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sa2va_tools.errors import CheckpointError, UnsupportedCheckpointError
 
+_SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
 _AGAIN = "Download the checkpoint again."
 
 
@@ -39,12 +41,15 @@ def weight_files(folder: Path) -> list[Path]:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{index} is not a safetensors index: {error}.", hint=_AGAIN) from error
+        if not names or not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{index} names no files of weights.", hint=_AGAIN)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(f"{folder} lacks {', '.join(missing)}, named in its index.", hint=_AGAIN)
         return [folder / name for name in names]
     files = sorted(folder.glob("*.safetensors"))
     if files:
+        _require_all_shards(files)
         return files
     if list(folder.glob("*.bin")) or list(folder.glob("*.pt*")):
         raise UnsupportedCheckpointError(
@@ -52,6 +57,17 @@ def weight_files(folder: Path) -> list[Path]:
             hint="Use a checkpoint with *.safetensors files, or convert it in a place you trust.",
         )
     raise CheckpointError(f"There are no *.safetensors files in {folder}.", hint=_AGAIN)
+
+
+def _require_all_shards(files: Sequence[Path]) -> None:
+    """Files that call themselves number k of n must be n."""
+    for stem, total in {(match[1], match[3]) for file in files if (match := _SHARD.fullmatch(file.name))}:
+        wanted = [
+            f"{stem}-{number:0{len(total)}d}-of-{total}.safetensors" for number in range(1, int(total) + 1)
+        ]
+        missing = [name for name in wanted if name not in {file.name for file in files}]
+        if missing:
+            raise CheckpointError(f"{files[0].parent} lacks {', '.join(missing)}.", hint=_AGAIN)
 
 
 def read_heads(files: Sequence[Path]) -> dict[str, TensorHead]:

@@ -31,11 +31,14 @@ def models_info(
     checkpoint: Annotated[str, typer.Argument(metavar="ID|DIR", help="A hub id, a folder, or nano.")],
     objects: Annotated[int, typer.Option("--objects", min=1, help="Objects followed at once.")] = 1,
     image: Annotated[bool, typer.Option("--image", help="For an image instead of a video.")] = False,
+    key_frames: Annotated[
+        int | None, typer.Option("--key-frames", min=1, help="Frames that the language model sees.")
+    ] = None,
 ) -> None:
     """What a checkpoint is, what it can do, and how much memory it wants."""
     from sa2va_server.cli_models import info_command
 
-    info_command(session, checkpoint, objects, image)
+    info_command(session, checkpoint, objects, image, key_frames)
 
 
 @models_app.command("check")

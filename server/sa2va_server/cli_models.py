@@ -12,11 +12,12 @@ import typer
 from sa2va_server.cli_commands import say
 from sa2va_server.cli_output import printable
 from sa2va_server.cli_session import EXIT_FAILED, Session
-from sa2va_tools.errors import CheckpointNotFoundError, RequestError
+from sa2va_tools.errors import CheckpointError, CheckpointNotFoundError, RequestError
 from sa2va_tools.model.checkpoints import checkpoint_folder, reference_of
 from sa2va_tools.model.zoo import ZOO, Published, published
 
 if TYPE_CHECKING:
+    from sa2va_tools.model.config import Sa2vaConfig
     from sa2va_tools.model.quantised import Quantisation
 
 _DTYPES = ("float32", "bfloat16")
@@ -61,21 +62,24 @@ def list_command(session: Session) -> None:
     say(session, _table())
 
 
-def info_command(session: Session, model: str, objects: int, image: bool) -> None:
+def info_command(session: Session, model: str, objects: int, image: bool, key_frames: int | None) -> None:
     """What a checkpoint is, what it can do, and the memory that it wants."""
+    from sa2va_tools.model.zoo_sizes import sizes_of
+
     known = published(model)
     folder = _folder_or_none(model)
     if known is None and folder is None:
         checkpoint_folder(model)  # raises, with the reason
     document: dict[str, Any] = {"model": model}
+    work: dict[str, Any] = {"objects": objects, "image": image, "key_frames": key_frames}
     if known is not None:
-        document |= _document(known)
+        document |= _document(known) | _wants(sizes_of(known), **work)
     if folder is not None:
-        document |= _of_folder(folder, objects=objects, image=image)
+        document |= _of_folder(folder, whole=known is None, **work)
     if session.as_json:
         session.emit_json(document)
         return
-    say(session, _info_lines(document, downloaded=folder is not None))
+    say(session, _info_lines(document))
 
 
 def check_command(session: Session, model: str) -> None:
@@ -112,27 +116,44 @@ def _document(one: Published) -> dict[str, Any]:
     }
 
 
-def _of_folder(folder: Path, *, objects: int, image: bool) -> dict[str, Any]:
+def _of_folder(folder: Path, *, whole: bool, **work: Any) -> dict[str, Any]:
+    """What a folder's own files say. Unless it must be `whole`, one whose weights are not all there yet says
+    nothing: a pull was broken off."""
     from sa2va_tools.model.config import read_config, with_second_decoder
-    from sa2va_tools.model.device import choose_device, free_bytes
-    from sa2va_tools.model.memory import Work, advice, estimate
     from sa2va_tools.model.weight_files import read_heads, weight_files
 
-    config = with_second_decoder(read_config(folder), read_heads(weight_files(folder)))
-    work = Work(objects=objects, video=not image)
-    memory = {name: estimate(config, dtype, work, quantize=how) for name, dtype, how in _WAYS}
-    device = choose_device("auto")
-    free = free_bytes(device)
+    try:
+        config = with_second_decoder(read_config(folder), read_heads(weight_files(folder)))
+    except CheckpointError:
+        if whole:
+            raise
+        return {}
     return {
         "folder": str(folder),
         "family": config.family_name,
         "abilities": asdict(config.capabilities),
+        **_wants(config, **work),
+    }
+
+
+def _wants(config: Sa2vaConfig, *, objects: int, image: bool, key_frames: int | None) -> dict[str, Any]:
+    """Memory by dtype, and what this machine's GPU makes of it."""
+    from sa2va_tools.model.device import choose_device, free_bytes
+    from sa2va_tools.model.memory import Work, advice, estimate
+
+    work = Work(objects=objects, video=not image, chat_frames=key_frames)
+    memory = {name: estimate(config, dtype, work, quantize=how) for name, dtype, how in _WAYS}
+    device = choose_device("auto")
+    free = free_bytes(device)
+    frames = "" if image else f" ({key_frames or config.chat_frames} frames of it are seen)"
+    media = "an image" if image else "a video of any length"
+    return {
         "memory_gib": {
             name: {part: round(size / 2**30, 2) for part, size in asdict(found).items()}
             | {"total": round(found.total / 2**30, 2)}
             for name, found in memory.items()
         },
-        "memory_for": f"{'an image' if image else 'a video of any length'}, {objects} object(s), CUDA",
+        "memory_for": f"{media}{frames}, {objects} object(s), CUDA",
         "advice": None if free is None else advice(config, "bfloat16", work, free, device=device.type),
     }
 
@@ -152,7 +173,7 @@ def _table() -> Iterable[str]:
     yield "Next: sa2va models info ID, or sa2va pull ID"
 
 
-def _info_lines(document: dict[str, Any], *, downloaded: bool) -> Iterable[str]:
+def _info_lines(document: dict[str, Any]) -> Iterable[str]:
     yield f"{document.get('id', document['model'])}: {document['family']}"
     if "vision" in document:
         yield f"  {document['vision']} + {document['language']}"
@@ -166,17 +187,15 @@ def _info_lines(document: dict[str, Any], *, downloaded: bool) -> Iterable[str]:
         yield "  published: " + ", ".join(
             f"{name} {value}" for name, value in document["published_scores"].items()
         )
-    if downloaded:
+    if "folder" in document:
         yield f"  folder: {printable(document['folder'])}"
-        yield f"  memory, GiB ({document['memory_for']}):"
-        for way, parts in document["memory_gib"].items():
-            yield f"    {way:<14} {parts['total']:>6.2f}, of it {parts['weights']:.2f} weights"
-        if document["advice"]:
-            yield f"  on this machine's GPU: {document['advice']}"
-    else:
-        sizes = ", ".join(f"{dtype} {size}" for dtype, size in document["weights_gib"].items())
-        yield f"  weights once loaded, GiB: {sizes}"
-        yield f"  not on this machine: sa2va pull {document['id']}"
+    yield f"  memory, GiB ({document['memory_for']}):"
+    for way, parts in document["memory_gib"].items():
+        yield f"    {way:<14} {parts['total']:>6.2f}, of it {parts['weights']:.2f} weights"
+    if document["advice"]:
+        yield f"  on this machine's GPU: {document['advice']}"
+    if "folder" not in document:
+        yield f"  not (or not wholly) on this machine: sa2va pull {document['id']}"
 
 
 def _point_lines(points: Iterable[Any]) -> Iterable[str]:
