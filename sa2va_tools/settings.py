@@ -57,10 +57,11 @@ class Settings(BaseSettings):
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
     limits: MediaLimits = MediaLimits()
     max_new_tokens: int = Field(2048, gt=0, description="Upstream's own bound on an answer.")
-    cache_bytes: int = Field(
-        2 * 2**30,
+    cache_bytes: int | None = Field(
+        None,
         ge=0,
-        description="What was seen and read of media, kept for the next question; 0 keeps nothing.",
+        description="What was seen and read of media, kept for the next question; 0 keeps nothing. "
+        "None: 2 GiB, and 64 MiB for small models, which are quicker to ask again.",
     )
     threads: int | None = Field(
         None, gt=0, description="CPU threads for torch; None: one for small models, else torch's own."

@@ -88,6 +88,14 @@ def choose_batch(device: torch.device, *, small: bool) -> int:
     return 8 if small or device.type == "cuda" else 1
 
 
+def choose_cache_bytes(wanted: int | None, *, small: bool) -> int:
+    """What may be kept of media that was seen. Small models get little: they see quickly, and their memory is
+    to stay flat however long a video is."""
+    if wanted is None:
+        return 2**26 if small else 2**31
+    return wanted
+
+
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """That many threads in this block; torch's number before is restored. None changes nothing."""

@@ -19,7 +19,14 @@ from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model import prompt as words
 from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.config import Capabilities
-from sa2va_tools.model.device import choose_batch, choose_devices, choose_dtype, choose_threads, cpu_threads
+from sa2va_tools.model.device import (
+    choose_batch,
+    choose_cache_bytes,
+    choose_devices,
+    choose_dtype,
+    choose_threads,
+    cpu_threads,
+)
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
@@ -78,7 +85,7 @@ class Sa2vaRuntime:
         threads: int | None = None,
         sam2_decoder: Path | None = None,
         grounding: str = "transformers",
-        cache_bytes: int = 0,
+        cache_bytes: int | None = 0,
         cancel: CancelToken | None = None,
         on_file: Callable[[int, int], None] = lambda done, total: None,
     ) -> Sa2vaRuntime:
@@ -105,7 +112,7 @@ class Sa2vaRuntime:
             quantize=quantize,
             devices=(place, *others),
             batch=choose_batch(place, small=small),
-            cache_bytes=cache_bytes,
+            cache_bytes=choose_cache_bytes(cache_bytes, small=small),
         )
 
     def at_work(self) -> AbstractContextManager[None]:
