@@ -21,7 +21,7 @@ from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.orientation import Orientation
-from sa2va_tools.store.records import AnswerRecord, MaskRecord
+from sa2va_tools.store.records import AnswerRecord, MaskRecord, media_from_json, media_to_json
 from sa2va_tools.store.store import Store
 
 PROVENANCE = {"checkpoint": "nano", "key_frames": [0, 3], "timings_s": {"propagate": 0.5}}
@@ -87,6 +87,12 @@ def test_everything_comes_back_after_a_restart(store, media):
     assert again.get_answer(answer_handle) == answer
     assert set(again.handles()) == {media_handle, mask_handle, answer_handle}
     assert again.handles("mask") == (mask_handle,)
+
+
+def test_a_record_of_before_a_field_came_is_read(media):
+    data = media_to_json(media)
+    del data["complete"]
+    assert media_from_json(data) == media
 
 
 def test_a_folder_of_frames_comes_back(store, media, tmp_path):

@@ -62,6 +62,7 @@ def media_to_json(media: Media) -> Json:
 
 def media_from_json(data: Json) -> Media:
     """KeyError, TypeError or ValueError when a field is missing or wrong."""
+    data = {"complete": True, **data}  # records written before there was such a field
     values = {entry.name: data[entry.name] for entry in fields(Media)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values["path"] = Path(data["path"])
