@@ -26,6 +26,7 @@ FALLING = {
     "vision": ("loss", "place_error", "fine_loss", "centre_loss"),
     "language": ("loss", "text", "video_text", "place_error", "video_place_error"),
     "practice": ("loss", "text", "video_text"),
+    "review": ("loss", "text", "video_text"),
     "joint": ("loss", "text", "video_text", "place_error", "video_place_error"),
 }
 

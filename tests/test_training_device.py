@@ -23,6 +23,7 @@ TINY = NanoRecipe(
     vision_steps=2,
     language_steps=3,
     practice_steps=3,
+    review_steps=3,
     joint_steps=3,
     batch_share=0.01,
     workers=1,

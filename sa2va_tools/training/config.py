@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-StageName = Literal["grounding", "vision", "language", "practice", "joint"]
-STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "practice", "joint")
+StageName = Literal["grounding", "vision", "language", "practice", "review", "joint"]
+STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "practice", "review", "joint")
 _SMOKE_STEPS, _SMOKE_BATCHES = 18, 6  # three rounds; the joint stage has six kinds of step
 
 
 @dataclass(frozen=True, slots=True)
 class NanoRecipe:
-    """Steps per stage. The grounding stage runs beside vision and language; practice and joint follow.
+    """Steps per stage. The grounding stage runs beside vision and language; practice, review and joint
+    follow.
 
     `batch_share` scales the clips of every batch; after `repeats_after` batches a stage draws the same ones
-    again (None: always new ones). `workers` processes each draw a whole batch in every step of the last two
+    again (None: always new ones). `workers` processes each draw a whole batch in every step of the last three
     stages; they belong to the recipe, for the same seed with another number of them gives other weights.
     """
 
@@ -23,6 +24,7 @@ class NanoRecipe:
     vision_steps: int = 1100
     language_steps: int = 3300
     practice_steps: int = 2800
+    review_steps: int = 2400
     joint_steps: int = 500
     batch_share: float = 1.0
     repeats_after: int | None = None
@@ -53,5 +55,6 @@ class NanoRecipe:
             vision_steps=steps["vision"],
             language_steps=steps["language"],
             practice_steps=steps["practice"],
+            review_steps=steps["review"],
             joint_steps=steps["joint"],
         )

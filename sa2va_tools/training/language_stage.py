@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,27 @@ _EASY_IMAGE_TASKS = (
 _EASY_VIDEO_TASKS = (*("refer",) * 6, *("motion",) * 4, "attribute", "refuse", "ground")
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """How a course over the language tasks goes.
+
+    Turns are of `image_tasks` and `video_tasks`, each as often as it is named there. Every `vision_every`-th
+    step is the vision encoder's own, once it learns. `eases_in`: easy tasks first, vision resting.
+    """
+
+    image_tasks: tuple[str, ...] = IMAGE_TASKS
+    video_tasks: tuple[str, ...] = VIDEO_TASKS
+    vision_every: int = 12
+    eases_in: bool = False
+
+
+FIRST_LESSON = Lesson(vision_every=6, eases_in=True)
+PRACTICE = Lesson()
+_HARD_TASKS = (*("ground",) * 2, *("describe",) * 2, *("count",) * 2, "several", "refuse")
+REVIEW = Lesson(image_tasks=(*IMAGE_TASKS, *_HARD_TASKS), video_tasks=(*VIDEO_TASKS, *_HARD_TASKS))
+"""More of what is learnt last: lists of objects, counting, and telling that something is not there."""
+
+
 def language_modules(model: Sa2VA, heads: DenseHeads) -> dict[str, nn.Module]:
     """What the stage trains and saves."""
     return {
@@ -62,17 +84,14 @@ def train_language(
     packer: Packer,
     loss_of: LanguageLoss,
     run: StageRun,
-    *,
-    practice: bool = False,
+    lesson: Lesson = FIRST_LESSON,
 ) -> None:
-    """Easy tasks first, the vision encoder resting; then all tasks, all weights. Every second step is
-    video; once the vision encoder learns, every sixth is its own. `practice` is all tasks, all weights from
-    the start, and every twelfth step vision's own."""
+    """Train all of `language_modules`; every second step is video."""
     model.mllm.train()
-    every = 12 if practice else 6
+    every = lesson.vision_every
     for step in run:
         rng = step.rng
-        vision_learns = practice or step.progress >= VISION_RESTS_UNTIL
+        vision_learns = not lesson.eases_in or step.progress >= VISION_RESTS_UNTIL
         for part in (model.mllm.vision_model, model.mllm.mlp1):
             part.requires_grad_(vision_learns)
         if vision_learns and step.number % every == 1:
@@ -80,8 +99,9 @@ def train_language(
             vision_step(model.mllm, heads, run, rng, crowded=crowded, name="vision_loss")
             continue
         video = step.number % 2 == 0
-        easy = not practice and step.progress < EASY_UNTIL
-        tasks = (_EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS) if easy else None
+        tasks = lesson.video_tasks if video else lesson.image_tasks
+        if lesson.eases_in and step.progress < EASY_UNTIL:
+            tasks = _EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS
         clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
         batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)
         batch = batch.on(run.device)

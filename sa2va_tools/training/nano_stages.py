@@ -28,7 +28,14 @@ from sa2va_tools.training.device import CPU
 from sa2va_tools.training.grounding_stage import train_grounding
 from sa2va_tools.training.joint_stage import joint_optimizers, train_joint
 from sa2va_tools.training.language_losses import LanguageLoss
-from sa2va_tools.training.language_stage import language_modules, language_optimizers, train_language
+from sa2va_tools.training.language_stage import (
+    PRACTICE,
+    REVIEW,
+    Lesson,
+    language_modules,
+    language_optimizers,
+    train_language,
+)
 from sa2va_tools.training.loop import Schedule, StageRun, load_modules
 from sa2va_tools.training.nano_config import (
     LANGUAGE_WIDTH,
@@ -151,16 +158,16 @@ def run_language(job: Job) -> None:
 
 def run_practice(job: Job) -> None:
     """Stage 4, from stage 3."""
-    parts = build(job.recipe.seed, job.folder, job.device)
-    modules = language_modules(parts.model, parts.heads)
-    load_modules(job.state("language"), modules)
-    run = job.stage("practice", modules, language_optimizers(modules, rate=0.7), late_linear)
-    packer, loss_of = _language_tools(parts)
-    train_language(parts.model, parts.heads, packer, loss_of, run, practice=True)
+    _language_again(job, "practice", "language", PRACTICE, rate=0.7)
+
+
+def run_review(job: Job) -> None:
+    """Stage 5, from stage 4."""
+    _language_again(job, "review", "practice", REVIEW, rate=0.6)
 
 
 def run_joint(job: Job) -> None:
-    """Stage 5, from stages 1 and 4; writes the checkpoint."""
+    """Stage 6, from stages 1 and 5; writes the checkpoint."""
     parts = build(job.recipe.seed, job.folder, job.device)
     modules = {**language_modules(parts.model, parts.heads), "grounding": parts.model.grounding}
     load_stages(job, parts)
@@ -174,7 +181,7 @@ def run_joint(job: Job) -> None:
 def run_all(job: Job) -> None:
     """All stages, one after the other, in this process."""
     with one_core():
-        for stage in (run_grounding, run_vision, run_language, run_practice, run_joint):
+        for stage in (run_grounding, run_vision, run_language, run_practice, run_review, run_joint):
             stage(job)
 
 
@@ -185,7 +192,8 @@ def load_stages(job: Job, parts: Parts) -> None:
         load_modules(job.state("joint"), {**modules, "grounding": parts.model.grounding})
         return
     load_modules(job.state("grounding"), {"grounding": parts.model.grounding})
-    load_modules(job.state("practice" if job.state("practice").exists() else "language"), modules)
+    done: tuple[StageName, ...] = ("review", "practice", "language")
+    load_modules(job.state(next((stage for stage in done if job.state(stage).exists()), "language")), modules)
 
 
 def export(parts: Parts, folder: Path) -> None:
@@ -210,6 +218,16 @@ def one_core() -> Iterator[None]:
     finally:
         torch.set_num_threads(torch_threads)
         cv2.setNumThreads(cv2_threads)
+
+
+def _language_again(job: Job, name: StageName, before: StageName, lesson: Lesson, *, rate: float) -> None:
+    """Another course over the language tasks, from the weights of the stage `before`."""
+    parts = build(job.recipe.seed, job.folder, job.device)
+    modules = language_modules(parts.model, parts.heads)
+    load_modules(job.state(before), modules)
+    run = job.stage(name, modules, language_optimizers(modules, rate=rate), late_linear)
+    packer, loss_of = _language_tools(parts)
+    train_language(parts.model, parts.heads, packer, loss_of, run, lesson)
 
 
 def _language_tools(parts: Parts) -> tuple[Packer, LanguageLoss]:
