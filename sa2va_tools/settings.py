@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         description="auto, cpu, mps, cuda, cuda:1, or several GPUs: cuda:0,cuda:1.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    encoder_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="SAM-2's image encoder; auto: bfloat16 on a CPU that has instructions for it."
+    )
+    fast_tracking: bool = Field(
+        False, description="Follow objects over pooled memories: faster on large models, a little less exact."
+    )
     quantize: Literal["int8", "nf4"] | None = Field(
         None, description="Weights of the language model's layers in 8 or 4 bits; needs the extra [quantize]."
     )

@@ -137,7 +137,7 @@ def test_frames_come_in_order_whatever_the_batch(grounding, positions, batch):
     alone = features(FeatureStream(grounding, Clip()), list(range(6)))
     stream = FeatureStream(grounding, Clip(), batch=batch)
     together = features(stream, positions)
-    assert list(together) == positions and stream.encoded == len(positions)
+    assert list(together) == positions and stream.tally.encoder_passes == len(positions)
     for position, found in together.items():
         torch.testing.assert_close(found.top, alone[position].top, atol=1e-4, rtol=1e-4)
 
@@ -150,11 +150,11 @@ def test_what_is_kept_is_neither_read_nor_encoded_again(grounding, second):
     stream = FeatureStream(grounding, clip, batch=4, cache=cache)
     again = features(stream, second)
     assert list(again) == second
-    assert sorted(clip.read) == [2, 3, 5] and stream.encoded == 3
+    assert sorted(clip.read) == [2, 3, 5] and stream.tally.encoder_passes == 3
     assert torch.equal(again[4].top, first[4].top)
     other = FeatureStream(grounding, Clip(name="other"), cache=cache)
     features(other, [0])
-    assert other.encoded == 1
+    assert other.tally.encoder_passes == 1
 
 
 def test_a_frame_that_is_pushed_out_meanwhile_is_read_again(grounding):
@@ -166,7 +166,7 @@ def test_a_frame_that_is_pushed_out_meanwhile_is_read_again(grounding):
         next(walk)
         cache.clear()
         rest = [seen.position for seen in walk]
-    assert rest == [1, 2] and stream.encoded == 2
+    assert rest == [1, 2] and stream.tally.encoder_passes == 2
 
 
 def test_a_clip_too_long_for_the_budget_leaves_the_cache_alone(grounding):

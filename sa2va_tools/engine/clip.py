@@ -50,11 +50,16 @@ class Clip:
 
     def key_of(self, position: int) -> tuple[str, int]:
         """By content: another name of the same bytes has the same keys."""
-        return self.media.content_hash, self.frame_indices[position]
+        return frame_key(self.media, self.frame_indices[position])
 
     def sources(self, positions: Sequence[int]) -> tuple[int, ...]:
         """Source frame numbers of positions."""
         return tuple(self.frame_indices[position] for position in positions)
+
+
+def frame_key(media: Media, frame_index: int) -> tuple[str, int]:
+    """Under which a model remembers the frame."""
+    return media.content_hash, frame_index
 
 
 def check_frame(media: Media, frame_index: int) -> None:

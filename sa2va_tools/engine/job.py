@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools import __version__
-from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.clip import Clip, frame_key
 from sa2va_tools.engine.key_frames import FramePlan
 from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
+from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import FrameMasks, ModelAnswer, PointPrompt, RegionAnswer
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
@@ -47,13 +48,16 @@ class Job:
         """Visual tokens of the frames at `positions`, computed once for all questions."""
         with self._stage("look"):
             self.on_progress(Progress("look", 0, len(positions), "looking at the key frames"))
-            key = ("frames", self.clip.is_video, *(self.clip.key_of(position) for position in positions))
+            key = self._seen_key(positions, video=self.clip.is_video)
             visual = self.runtime.recall(key)
             if visual is None:
                 pictures = self.clip.pictures(positions)
                 visual = self.runtime.look(pictures, video=self.clip.is_video, key=key, cancel=self.cancel)
             self.on_progress(Progress("look", len(positions), len(positions)))
             return visual
+
+    def _seen_key(self, positions: Sequence[int], *, video: bool) -> Hashable:
+        return "frames", video, *(self.clip.key_of(position) for position in positions)
 
     def ask(
         self, question: str, visual: VisualInput, *, part: str = "", history: Sequence[Turn] = ()
@@ -71,12 +75,15 @@ class Job:
     def caption(
         self, picture: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], question: str
     ) -> list[RegionAnswer]:
-        """One answer per region of the picture, which is looked at once."""
+        """One answer per region of `picture`, the clip's only frame, which is looked at once."""
         visual = None
         if self.runtime.capabilities.caption_region:
             with self._stage("look"):
                 self.on_progress(Progress("look", 0, 1, "looking at the picture"))
-                visual = self.runtime.look([picture], video=False)
+                key = self._seen_key((0,), video=False)
+                visual = self.runtime.recall(key) or self.runtime.look(
+                    [picture], video=False, key=key, cancel=self.cancel
+                )
         with self._stage("answer"):
             return [
                 self.runtime.caption(
@@ -92,10 +99,12 @@ class Job:
             ]
 
     def masks_from_points(
-        self, picture: NDArray[np.uint8], prompts: Sequence[PointPrompt]
+        self, frame_index: int, picture: NDArray[np.uint8], prompts: Sequence[PointPrompt]
     ) -> NDArray[np.bool_]:
+        """`picture` is that source frame."""
         with self._stage("segment"):
-            return self.runtime.masks_from_points(picture, prompts, cancel=self.cancel).masks
+            key = frame_key(self.clip.media, frame_index)
+            return self.runtime.masks_from_points(picture, prompts, key=key, cancel=self.cancel).masks
 
     def propagate_words(
         self, plan: FramePlan, seg_prompts: NDArray[np.float32], *, gate: bool
@@ -112,17 +121,30 @@ class Job:
                 gate=gate,
                 cancel=self.cancel,
             )
-            return self._collected(walk, len(seg_prompts))
+            return self._followed(walk, len(seg_prompts))
 
     def propagate_masks(self, masks: NDArray[np.bool_], position: int, *, gate: bool) -> list[MaskTrack]:
         """One track per mask given at `position`, both ways."""
         with self._stage("propagate"):
             walk = self.runtime.masks_from_masks(self.clip, masks, position, gate=gate, cancel=self.cancel)
-            return self._collected(walk, len(masks))
+            return self._followed(walk, len(masks))
 
-    def _collected(self, walk: Iterator[FrameMasks], objects: int) -> list[MaskTrack]:
-        tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
+    def _followed(self, walk: Iterator[FrameMasks], objects: int) -> list[MaskTrack]:
+        """Told beforehand what it will come to, and learnt from afterwards."""
+        runtime, frames = self.runtime, len(self.clip)
+        before, began = runtime.tally.encoder_passes, time.perf_counter()
+        wanted = runtime.memory_estimate(objects, video=self.clip.is_video).total / 2**30
+        seconds = runtime.speed.seconds(frames - runtime.kept_frames(self.clip), frames * objects)
+        told = "" if seconds is None else f", about {seconds:.1f} s"
+        words = f"{frames} frame(s), {objects} object(s){told}, {wanted:.1f} GiB"
+        self.on_progress(Progress("propagate", 0, frames, words))
+        try:
+            tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{error.message} Wanted: {words}.", hint=error.hint) from error
         self.followed = len(tracks[0].frame_indices)
+        passes = runtime.tally.encoder_passes - before
+        runtime.speed.learn(passes, self.followed * objects, time.perf_counter() - began)
         return tracks
 
     @property
@@ -145,6 +167,8 @@ class Job:
             version=__version__,
             timings_s={name: round(seconds, 4) for name, seconds in self.seconds.items()},
             complete=self.clip.media.complete and not self._breaks_off,
+            encoder_passes=self.runtime.tally.encoder_passes,
+            relief=tuple(self.runtime.tally.relief),
         )
 
     def warnings(self, answers: Sequence[ModelAnswer] = (), asked: Sequence[str] = ()) -> list[str]:
@@ -155,6 +179,8 @@ class Job:
                 f"{self.clip.media.name} breaks off while it is decoded: {self.followed} of {len(self.clip)} "
                 "frames got masks."
             )
+        if self.runtime.tally.relief:
+            said.append(f"Memory ran short, so {'; '.join(self.runtime.tally.relief)}.")
         if any(answer.truncated for answer in answers):
             said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
         return said

@@ -291,7 +291,7 @@ class LocalEngine(StoreBackedEngine):
             frame_index,
             opened.media.size_wh,
             track_of=lambda handle: self.library.mask(handle, opened).track,
-            masks_from_points=lambda prompts: job.masks_from_points(picture, prompts),
+            masks_from_points=lambda prompts: job.masks_from_points(frame_index, picture, prompts),
         )
 
     def _frame_of(

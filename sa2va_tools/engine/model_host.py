@@ -67,6 +67,8 @@ class ModelHost:
             name=str(self.model),
             device=self.settings.device,
             dtype=self.settings.dtype,
+            encoder_dtype=self.settings.encoder_dtype,
+            fast_tracking=self.settings.fast_tracking,
             quantize=self.settings.quantize,
             threads=self.settings.threads,
             sam2_decoder=None if stock is None else weights_place(stock),

@@ -36,6 +36,11 @@ class Provenance:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     complete: bool = True
     """False where the media breaks off, or has lost frames: masks are of the frames that are there."""
+    encoder_passes: int | None = None
+    """Frames that went through SAM-2's image encoder for this result: none that were kept from before. None
+    where it was not counted."""
+    relief: tuple[str, ...] = ()
+    """What was done because memory ran short."""
 
 
 @dataclass(frozen=True, slots=True)

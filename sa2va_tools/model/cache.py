@@ -30,6 +30,11 @@ class ByteCache:
         self._bytes = 0
         self._counts: defaultdict[str, CacheCounts] = defaultdict(CacheCounts)
 
+    @property
+    def bytes(self) -> int:
+        """What is held now."""
+        return self._bytes
+
     def __contains__(self, place: tuple[str, Hashable]) -> bool:
         """Is there an entry of this kind and key? Not counted, and no use."""
         return place in self._entries

@@ -6,7 +6,7 @@ objects, and not at all while the cache holds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
+from sa2va_tools.model.out_of_memory import attempt
 from sa2va_tools.model.output import FrameSource
 from sa2va_tools.model.prefetch import prefetched
 from sa2va_tools.model.preprocess import grounding_pixels, grounding_square
+from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
 
 KIND = "features"
@@ -45,6 +47,23 @@ class _Square:
     size_hw: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class OnePicture:
+    """A clip of one frame."""
+
+    picture: NDArray[np.uint8]
+    key: Hashable | None = None
+
+    def __len__(self) -> int:
+        return 1
+
+    def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        return (self.picture for _ in positions)
+
+    def key_of(self, position: int) -> Hashable | None:
+        return self.key
+
+
 class FeatureStream:
     """Reads one clip."""
 
@@ -55,13 +74,14 @@ class FeatureStream:
         *,
         batch: int = 1,
         cache: ByteCache | None = None,
+        tally: Tally | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
-        """`batch` frames go through the image encoder together."""
+        """`batch` frames go through the image encoder together; fewer where they do not fit into memory,
+        which `tally` is told."""
+        self.tally = tally or Tally()
         self.grounding, self.source, self.batch = grounding, source, batch
         self.cache, self.cancel = cache or ByteCache(0), cancel or CancelToken()
-        self.encoded = 0
-        """Frames that went through the image encoder."""
 
     def read(self, positions: Sequence[int]) -> Iterator[SeenFrame]:
         """Features of frames at increasing or at decreasing positions, in that order; fewer where the clip
@@ -114,16 +134,39 @@ class FeatureStream:
         """One batch through the image encoder."""
         if not squares:
             return
-        self.cancel.raise_if_cancelled()
-        parameter = self.grounding.no_object_pointer
-        pixels = torch.from_numpy(grounding_pixels([square.pixels for square in squares], self._side))
-        features = self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
-        self.encoded += len(squares)
-        for number, square in enumerate(squares):
-            seen = SeenFrame(square.position, features.frames(slice(number, number + 1)), square.size_hw)
+        features = self._features([square.pixels for square in squares])
+        for square, own in zip(squares, features, strict=True):
+            seen = SeenFrame(square.position, own, square.size_hw)
             if keeps:
                 self._keep(seen)
             yield seen
+
+    def _features(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
+        """Where memory lacks, what is kept goes first; then batches get smaller."""
+        self.cancel.raise_if_cancelled()
+        if len(squares) == 1 and not self.cache.bytes:
+            return self._encoded(squares)  # nothing is left to give up: its error is the answer
+        made = attempt(lambda: self._encoded(squares))
+        if made is not None:
+            return made
+        if self.cache.bytes:
+            self.cache.clear()
+            self.cache = ByteCache(0)
+            self.tally.relieved("what was kept of other frames was dropped")
+        else:
+            self.batch = len(squares) // 2
+            self.tally.relieved(f"the image encoder took {self.batch} frame(s) at once")
+        features: list[FrameFeatures] = []
+        while len(features) < len(squares):  # what follows may lessen the batch further
+            features += self._features(squares[len(features) : len(features) + self.batch])
+        return features
+
+    def _encoded(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
+        parameter = self.grounding.no_object_pointer
+        pixels = torch.from_numpy(grounding_pixels(squares, self._side))
+        features = self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
+        self.tally.encoder_passes += len(squares)
+        return [features.frames(slice(number, number + 1)) for number in range(len(squares))]
 
     # ---- memory of frames ---------------------------------------------------------------------
 

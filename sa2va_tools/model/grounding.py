@@ -20,6 +20,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 
 from sa2va_tools.model.config import GroundingConfig
+from sa2va_tools.model.pooled_attention import pooled_attention
 from sa2va_tools.model.sam2_sizes import sam2_video_config
 
 NO_OBJECT_LOGIT = -1024.0
@@ -90,6 +91,15 @@ class Chosen:
     pointer: Tensor
     object_logits: Tensor
 
+    @classmethod
+    def joined(cls, groups: Sequence[Chosen]) -> Chosen:
+        """Of all objects, from those of groups of them."""
+        return cls(
+            torch.cat([each.logits for each in groups]),
+            torch.cat([each.pointer for each in groups]),
+            torch.cat([each.object_logits for each in groups]),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -97,6 +107,14 @@ class Memory:
 
     features: Tensor
     pointer: Tensor
+
+    @classmethod
+    def joined(cls, groups: Sequence[Memory]) -> Memory:
+        """Of all objects, from those of groups of them."""
+        return cls(
+            torch.cat([each.features for each in groups], dim=1),
+            torch.cat([each.pointer for each in groups]),
+        )
 
 
 class _NoPositions(nn.Module):
@@ -139,11 +157,18 @@ class Sam2Grounding(nn.Module):
         self._vision_sine = self.vision_encoder.neck.position_encoding
         self.vision_encoder.neck.position_encoding = _NoPositions()
 
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The largest part by far; may run in a dtype of its own."""
+        return self.vision_encoder
+
     # ---- frames -------------------------------------------------------------------------------
 
     def encode(self, pixels: Tensor) -> FrameFeatures:
-        """(B, 3, S, S) normalised pixels → features. The only call that runs the image encoder."""
-        fine, middle, top = self._maps(pixels)
+        """(B, 3, S, S) normalised pixels → features, in the dtype of the other modules. The only call that
+        runs the image encoder, in whatever dtype that has."""
+        maps = self._maps(pixels.to(next(self.image_encoder.parameters()).dtype))
+        fine, middle, top = (each.to(self.no_object_pointer.dtype) for each in maps)
         decoders = [self.mask_decoder, self.language_mask_decoder]
         skips = tuple((each.conv_s0(fine), each.conv_s1(middle)) for each in decoders if each is not None)
         return FrameFeatures(skips, top)
@@ -246,12 +271,18 @@ class Sam2Grounding(nn.Module):
         return Memory(encoded.flatten(2).permute(2, 0, 1).to(dtype), chosen.pointer)
 
     def attend(
-        self, features: FrameFeatures, memories: Sequence[tuple[int, Tensor]], pointers: Sequence[Tensor]
+        self,
+        features: FrameFeatures,
+        memories: Sequence[tuple[int, Tensor]],
+        pointers: Sequence[Tensor],
+        *,
+        window: int = 1,
     ) -> Tensor:
         """The top features of a frame, conditioned on memory, (N, C, s, s).
 
         `memories` are (slot, features (s·s, N, 64)): slot 0 for conditioning frames, k for the frame
-        k steps away; `pointers` are (N, C) each. Dtypes are cast to the frame's.
+        k steps away; `pointers` are (N, C) each. Dtypes are cast to the frame's. A `window` above 1 pools
+        memories, see `pooled_attention`.
         """
         count, dtype = memories[0][1].shape[1], features.top.dtype
         space = self._memory_positions(dtype)
@@ -267,6 +298,7 @@ class Sam2Grounding(nn.Module):
             torch.cat([*keys, tokens]),
             torch.cat([*places, torch.zeros_like(tokens)]),
             pointer_tokens=len(tokens),
+            window=window,
         )
         side = self.config.top_side
         return output.transpose(1, 2).reshape(count, -1, side, side)
@@ -304,11 +336,25 @@ class Sam2Grounding(nn.Module):
         encoded, _ = self.memory_encoder(top, masks)
         return encoded
 
-    def _attended(self, flat: Tensor, memory: Tensor, places: Tensor, *, pointer_tokens: int) -> Tensor:
+    def _attended(
+        self, flat: Tensor, memory: Tensor, places: Tensor, *, pointer_tokens: int, window: int
+    ) -> Tensor:
         """(N, s·s, C). transformers returns the batch on dimension 1."""
+        positions = self._vision_positions(flat.dtype)
+        if window > 1:
+            return pooled_attention(
+                self.memory_attention,
+                flat,
+                positions,
+                memory,
+                places,
+                pointer_tokens=pointer_tokens,
+                side=self.config.top_side,
+                window=window,
+            )
         output = self.memory_attention(
             current_vision_features=flat,
-            current_vision_position_embeddings=self._vision_positions(flat.dtype),
+            current_vision_position_embeddings=positions,
             memory=memory,
             memory_posision_embeddings=places,
             num_object_pointer_tokens=pointer_tokens,

@@ -7,7 +7,7 @@ the largest tensors that are alive together. Real use may be a fifth more: alloc
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -15,7 +15,7 @@ from torch import nn
 
 from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model.config import Sa2vaConfig
-from sa2va_tools.model.device import free_bytes
+from sa2va_tools.model.device import Pace, free_bytes
 from sa2va_tools.model.fitting import build_empty
 from sa2va_tools.model.quantised import BITS, Quantisation
 from sa2va_tools.model.sa2va import Sa2VA
@@ -72,8 +72,10 @@ def estimate(
     *,
     device: str = "cuda",
     quantize: Quantisation | None = None,
+    weights: int | None = None,
 ) -> MemoryEstimate:
-    """For `dtype` (float32, bfloat16 or float16) on `device` (cuda, mps or cpu)."""
+    """For `dtype` (float32, bfloat16 or float16) on `device` (cuda, mps or cpu); `weights` in bytes, where
+    they are known."""
     width = BYTES[dtype]
     pictures = (work.chat_frames or config.chat_frames) if work.video else 1
     visual = _visual_tokens(config, pictures, video=work.video)
@@ -84,7 +86,7 @@ def estimate(
     kept = 2 * int(language["num_hidden_layers"]) * int(language.get("num_key_value_heads", heads)) * head_dim
     alive = 3 * int(language["intermediate_size"]) + 4 * int(language["hidden_size"])
     return MemoryEstimate(
-        weights=weight_bytes(build_empty(config), width, quantize),
+        weights=weight_bytes(build_empty(config), width, quantize) if weights is None else weights,
         language=round(tokens * (kept + alive) * width),
         vision=round(_vision_values(config, visual) * width),
         grounding=round(_grounding_values(config, work.objects) * width),
@@ -138,6 +140,22 @@ def require_room(
     )
 
 
+def fitting_pace(config: Sa2vaConfig, pace: Pace, width: int, free: int | None) -> Pace:
+    """`pace`, or as much of it as fits into `free` bytes (None: not known) at `width` bytes a value."""
+    if free is None:
+        return pace
+    batch = _halved(pace.batch, free // (width * _frame_values(config)))
+    group = _halved(pace.group, free // (width * _object_values(config)))
+    return replace(pace, batch=batch, group=group)
+
+
+def _halved(count: int, most: int) -> int:
+    """`count`, halved until it is `most` at most, or 1."""
+    while count > max(1, most):
+        count //= 2
+    return count
+
+
 def _smaller(
     dtype: str, device: str, quantize: Quantisation | None
 ) -> Iterator[tuple[str, str, Quantisation | None]]:
@@ -167,12 +185,20 @@ def _vision_values(config: Sa2vaConfig, visual: int) -> int:
 def _grounding_values(config: Sa2vaConfig, objects: int) -> int:
     """The image encoder's widest stage and the feature pyramid; per object the memories that a frame attends
     to, once stored and once as keys and values of one layer, and the decoder's upscaled maps."""
+    return _frame_values(config) + objects * _object_values(config)
+
+
+def _frame_values(config: Sa2vaConfig) -> int:
     sizes = config.grounding
     finest = (sizes.image_size // sizes.patch_stride) ** 2
-    encoder = finest * sizes.stage_dims[0] * 12 + finest * sizes.hidden_dim * 3
+    return finest * sizes.stage_dims[0] * 12 + finest * sizes.hidden_dim * 3
+
+
+def _object_values(config: Sa2vaConfig) -> int:
+    sizes = config.grounding
+    finest = (sizes.image_size // sizes.patch_stride) ** 2
     memories = (config.key_frames + sizes.num_maskmem - 1) * sizes.top_side**2
-    per_object = memories * (sizes.mem_dim + 3 * sizes.hidden_dim) + 6 * finest * sizes.hidden_dim // 4
-    return encoder + objects * per_object
+    return memories * (sizes.mem_dim + 3 * sizes.hidden_dim) + 6 * finest * sizes.hidden_dim // 4
 
 
 def _gib(count: float) -> str:

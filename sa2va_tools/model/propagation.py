@@ -11,8 +11,9 @@ of conditioning: bytedance/Sa2VA `predict_forward` (mode `sa2va`), kumuji/Sa2VA-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,10 +23,12 @@ from torch.nn import functional as F
 
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.model.cache import ByteCache
-from sa2va_tools.model.feature_stream import FeatureStream, SeenFrame
+from sa2va_tools.model.device import AT_EASE, Pace
+from sa2va_tools.model.feature_stream import FeatureStream, OnePicture, SeenFrame
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
+from sa2va_tools.model.out_of_memory import attempt
 from sa2va_tools.model.output import FrameMasks, FrameSource
-from sa2va_tools.model.preprocess import grounding_pixels
+from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
 
 
@@ -65,6 +68,22 @@ class MemoryBank:
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """Some objects on one frame: what is shown of them, and what later frames may attend to."""
+
+    shown: Chosen
+    memory: Memory | None
+
+    @classmethod
+    def joined(cls, groups: Sequence[Followed]) -> Followed:
+        """Of all objects, from those of groups of them."""
+        memories = [group.memory for group in groups if group.memory is not None]
+        return cls(
+            Chosen.joined([group.shown for group in groups]), Memory.joined(memories) if memories else None
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class KeyFrame:
     """A conditioning frame: what it contributes, and the answer that is shown for it."""
 
@@ -73,7 +92,8 @@ class KeyFrame:
     """Its scores are those of the prompt's own decoding, also where `chosen` is a mask prompt."""
 
 
-_Condition = Callable[[SeenFrame], KeyFrame]
+_Condition = Callable[[SeenFrame, slice], KeyFrame]
+"""A key frame for some of the objects."""
 
 
 class Propagator:
@@ -86,19 +106,25 @@ class Propagator:
         gate: bool,
         gate_key_frames: bool = False,
         memory_dtype: torch.dtype = torch.bfloat16,
-        batch: int = 1,
+        pace: Pace = AT_EASE,
         cache: ByteCache | None = None,
+        tally: Tally | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
         """`gate` empties tracked masks of negative object score, `gate_key_frames` those of key
         frames (no published model does); `memory_dtype` is that of stored memories (SAM-2 stores
-        bfloat16); `batch` frames are encoded together, and their features kept in `cache`."""
-        self.batch, self.cache = batch, cache
+        bfloat16). Frames' features are kept in `cache`. Where memory does not suffice for `pace`, less is
+        done at once, and `tally` is told."""
+        self.pace, self.group, self.cache, self.tally = pace, pace.group, cache, tally or Tally()
         self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
         self.gate, self.gate_key_frames = gate, gate_key_frames
-        self.encoder_passes = 0
         self.logits_of: dict[int, Tensor] | None = None
         """Set to a dictionary to keep the low-resolution logits (N, 4s, 4s) of each frame."""
+
+    @property
+    def encoder_passes(self) -> int:
+        """Frames that went through the image encoder."""
+        return self.tally.encoder_passes
 
     # ---- whole clips --------------------------------------------------------------------------
 
@@ -107,11 +133,11 @@ class Propagator:
     ) -> Iterator[FrameMasks]:
         """Mode `sa2va`: the (N, C) embeddings prompt every key frame, without memory."""
 
-        def condition(seen: SeenFrame) -> KeyFrame:
-            chosen = self.from_language(seen.features, embeddings, gate=self.gate_key_frames)
+        def condition(seen: SeenFrame, part: slice) -> KeyFrame:
+            chosen = self.from_language(seen.features, embeddings[part], gate=self.gate_key_frames)
             return KeyFrame(chosen, chosen)
 
-        return self._clip(source, key_positions, condition)
+        return self._clip(source, key_positions, condition, len(embeddings))
 
     def language_masks(
         self, source: FrameSource, key_positions: Sequence[int], embeddings: Tensor
@@ -119,32 +145,30 @@ class Propagator:
         """Mode `sa2va-i`: the embeddings' masks on the key frames, binarised at the video's size,
         are mask prompts for plain SAM-2."""
 
-        def condition(seen: SeenFrame) -> KeyFrame:
-            first = self.from_language(seen.features, embeddings, gate=self.gate_key_frames)
+        def condition(seen: SeenFrame, part: slice) -> KeyFrame:
+            first = self.from_language(seen.features, embeddings[part], gate=self.gate_key_frames)
             # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
             masks = _resized(first.logits, seen.size_hw) > 0
             chosen = self.from_masks(seen.features, masks)
             shown = Chosen(chosen.logits, chosen.pointer, first.object_logits)
             return KeyFrame(chosen, shown)
 
-        return self._clip(source, key_positions, condition)
+        return self._clip(source, key_positions, condition, len(embeddings))
 
     def masks(self, source: FrameSource, position: int, masks: Tensor) -> Iterator[FrameMasks]:
         """Track (N, height, width) boolean masks given on one frame, both ways."""
 
-        def condition(seen: SeenFrame) -> KeyFrame:
-            chosen = self.from_masks(seen.features, masks)
+        def condition(seen: SeenFrame, part: slice) -> KeyFrame:
+            chosen = self.from_masks(seen.features, masks[part])
             return KeyFrame(chosen, chosen)
 
-        return self._clip(source, [position], condition)
+        return self._clip(source, [position], condition, len(masks))
 
     # ---- single frames ------------------------------------------------------------------------
 
-    def encode(self, picture: NDArray[np.uint8]) -> FrameFeatures:
-        """One frame through the image encoder."""
-        parameter = self.grounding.no_object_pointer
-        pixels = torch.from_numpy(grounding_pixels([picture], self.grounding.config.image_size))
-        return self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
+    def encode(self, picture: NDArray[np.uint8], key: Hashable | None = None) -> FrameFeatures:
+        """One frame through the image encoder, or from the cache where `key` is known there."""
+        return next(self._stream(OnePicture(picture, key)).read([0])).features
 
     def from_language(self, features: FrameFeatures, embeddings: Tensor, *, gate: bool) -> Chosen:
         prompt = self.grounding.language_prompt(embeddings)
@@ -182,26 +206,33 @@ class Propagator:
 
     # ---- the walk -----------------------------------------------------------------------------
 
+    def _stream(self, source: FrameSource) -> FeatureStream:
+        return FeatureStream(
+            self.grounding,
+            source,
+            batch=self.pace.batch,
+            cache=self.cache,
+            tally=self.tally,
+            cancel=self.cancel,
+        )
+
     def _clip(
-        self, source: FrameSource, key_positions: Sequence[int], condition: _Condition
+        self, source: FrameSource, key_positions: Sequence[int], condition: _Condition, objects: int
     ) -> Iterator[FrameMasks]:
         keys = sorted(set(key_positions))
-        stream = FeatureStream(self.grounding, source, batch=self.batch, cache=self.cache, cancel=self.cancel)
-        try:
-            yield from self._walk(stream, keys, len(source), condition)
-        finally:
-            self.encoder_passes += stream.encoded
+        return self._walk(self._stream(source), keys, len(source), condition, objects)
 
     def _walk(
-        self, stream: FeatureStream, keys: list[int], length: int, condition: _Condition
+        self, stream: FeatureStream, keys: list[int], length: int, condition: _Condition, objects: int
     ) -> Iterator[FrameMasks]:
         conditioning: dict[int, Memory] = {}
         for seen in stream.read(keys):
-            key = condition(seen)
-            yield self.result(seen.position, key.shown, seen.size_hw)
-            if len(keys) < length:
-                memory = self.grounding.encode_memory(seen.features, key.chosen, self.memory_dtype)
-                conditioning[seen.position] = memory
+            followed = self._in_groups(
+                objects, partial(self._conditioned, seen, condition, remembers=len(keys) < length)
+            )
+            yield self.result(seen.position, followed.shown, seen.size_hw)
+            if followed.memory is not None:
+                conditioning[seen.position] = followed.memory
         if not conditioning and len(keys) < length:
             raise MediaUnreadableError(
                 "The frames that the masks begin on cannot be decoded.",
@@ -211,19 +242,49 @@ class Propagator:
         for step, positions in ((1, forward), (-1, list(range(keys[0] - 1, -1, -1)))):
             bank = self._bank(conditioning)
             for seen in stream.read(positions):
-                yield self._tracked(bank, seen, step)
+                if self.cancel is not None:
+                    self.cancel.raise_if_cancelled()
+                followed = self._in_groups(objects, partial(self._tracked, bank, seen, step))
+                assert followed.memory is not None  # a tracked frame always has one
+                bank.remember(seen.position, followed.memory)
+                yield self.result(seen.position, followed.shown, seen.size_hw)
 
-    def _tracked(self, bank: MemoryBank, seen: SeenFrame, step: int) -> FrameMasks:
-        if self.cancel is not None:
-            self.cancel.raise_if_cancelled()
+    def _conditioned(
+        self, seen: SeenFrame, condition: _Condition, part: slice, *, remembers: bool
+    ) -> Followed:
+        key = condition(seen, part)
+        if not remembers:
+            return Followed(key.shown, None)
+        return Followed(key.shown, self.grounding.encode_memory(seen.features, key.chosen, self.memory_dtype))
+
+    def _tracked(self, bank: MemoryBank, seen: SeenFrame, step: int, part: slice) -> Followed:
         position, features = seen.position, seen.features
         attended = self.grounding.attend(
-            features, bank.memories(position, step), bank.pointers(position, step)
+            features,
+            [(slot, memory[:, part]) for slot, memory in bank.memories(position, step)],
+            [pointer[part] for pointer in bank.pointers(position, step)],
+            window=self.pace.window,
         )
         prompt = self.grounding.empty_prompt(len(attended))
         chosen = self.grounding.choose(self.grounding.decode(features, attended, prompt), gate=self.gate)
-        bank.remember(position, self.grounding.encode_memory(features, chosen, self.memory_dtype))
-        return self.result(position, chosen, seen.size_hw)
+        return Followed(chosen, self.grounding.encode_memory(features, chosen, self.memory_dtype))
+
+    def _in_groups(self, objects: int, follow: Callable[[slice], Followed]) -> Followed:
+        """All objects, some at a time; fewer, now and from now on, where they do not fit into memory."""
+        done: list[Followed] = []
+        start = 0
+        while start < objects:
+            part = slice(start, min(start + self.group, objects))
+            count = part.stop - start
+            # One object alone has nothing to give up: its error is the answer.
+            made = follow(part) if count == 1 else attempt(partial(follow, part))
+            if made is None:
+                self.group = count // 2
+                self.tally.relieved(f"{self.group} object(s) were followed at once")
+                continue
+            done.append(made)
+            start = part.stop
+        return done[0] if len(done) == 1 else Followed.joined(done)
 
     def _bank(self, conditioning: dict[int, Memory]) -> MemoryBank:
         config = self.grounding.config

@@ -15,21 +15,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model import prompt as words
 from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.config import Capabilities
 from sa2va_tools.model.device import (
-    choose_batch,
+    AT_EASE,
+    Pace,
     choose_cache_bytes,
     choose_devices,
     choose_dtype,
+    choose_encoder_dtype,
+    choose_pace,
     choose_threads,
     cpu_threads,
+    free_bytes,
 )
 from sa2va_tools.model.families.base import VisualInput
+from sa2va_tools.model.feature_stream import KIND
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
+from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace
+from sa2va_tools.model.out_of_memory import memory_guard
 from sa2va_tools.model.output import (
     DeviceFacts,
     FrameMasks,
@@ -43,6 +49,8 @@ from sa2va_tools.model.prompt import Turn
 from sa2va_tools.model.propagation import Propagator
 from sa2va_tools.model.quantised import Quantisation
 from sa2va_tools.model.regions import outlined_question, outlined_region, region_input
+from sa2va_tools.model.speed import Speed
+from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
 
 _SMALL_PARAMETERS = 50_000_000
@@ -60,11 +68,12 @@ class Sa2vaRuntime:
         memory_dtype: torch.dtype = torch.bfloat16,
         quantize: Quantisation | None = None,
         devices: Sequence[torch.device] = (),
-        batch: int = 1,
+        pace: Pace = AT_EASE,
         cache_bytes: int = 0,
     ) -> None:
-        """`batch` frames are encoded together; what was seen and read is kept within `cache_bytes`."""
-        self._batch, self.cache = batch, ByteCache(cache_bytes)
+        """What was seen and read is kept within `cache_bytes`."""
+        self._pace, self.cache, self.speed = pace, ByteCache(cache_bytes), Speed()
+        self.tally = Tally()
         self._loaded, self.name = loaded, name
         self._quantize, self._devices = quantize, devices
         self._threads = threads
@@ -81,6 +90,8 @@ class Sa2vaRuntime:
         name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        encoder_dtype: str = "auto",
+        fast_tracking: bool = False,
         quantize: Quantisation | None = None,
         threads: int | None = None,
         sam2_decoder: Path | None = None,
@@ -93,11 +104,13 @@ class Sa2vaRuntime:
         that is not there, OutOfMemoryError where it does not fit."""
         place, *others = choose_devices(device)
         small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2 * _SMALL_PARAMETERS
-        with _memory_guard(f"The checkpoint {folder.name}"):
+        base = choose_dtype(dtype, place, small=small)
+        encoder = choose_encoder_dtype(encoder_dtype, base, dtype, place, small=small)
+        with memory_guard(f"The checkpoint {folder.name}"):
             loaded = load_checkpoint(
                 folder,
                 device=place,
-                dtype=choose_dtype(dtype, place, small=small),
+                dtype=base,
                 others=others,
                 quantize=quantize,
                 sam2_decoder=sam2_decoder,
@@ -105,18 +118,21 @@ class Sa2vaRuntime:
                 cancel=cancel,
                 on_file=on_file,
             )
+            loaded.modules.grounding.image_encoder.to(encoder)
         return cls(
             loaded,
             name or folder.name,
             threads=choose_threads(threads, place, small=small),
             quantize=quantize,
             devices=(place, *others),
-            batch=choose_batch(place, small=small),
+            pace=choose_pace(place, small=small, fast=fast_tracking),
             cache_bytes=choose_cache_bytes(cache_bytes, small=small),
         )
 
     def at_work(self) -> AbstractContextManager[None]:
-        """Around everything that is asked of the model: its number of CPU threads, only meanwhile."""
+        """Around everything that is asked of the model: its number of CPU threads, only meanwhile. What
+        `tally` says is of this work."""
+        self.tally = Tally()
         return cpu_threads(self._threads)
 
     # ---- facts --------------------------------------------------------------------------------
@@ -129,12 +145,20 @@ class Sa2vaRuntime:
     def facts(self) -> DeviceFacts:
         home = self._home
         name = torch.cuda.get_device_name(home.device) if home.is_cuda else home.device.type
-        dtype = str(home.dtype).removeprefix("torch.")
-        return DeviceFacts(
-            ",".join(map(str, self._devices)) or str(home.device),
-            dtype if self._quantize is None else f"{dtype}, layers {self._quantize}",
-            name,
-        )
+        return DeviceFacts(",".join(map(str, self._devices)) or str(home.device), self._numbers, name)
+
+    @property
+    def _numbers(self) -> str:
+        """The dtype, and whatever else of the arithmetic is not that of the published model."""
+        encoder = next(self._modules.grounding.image_encoder.parameters()).dtype
+        said = [str(self._home.dtype)]
+        if self._quantize is not None:
+            said.append(f"layers {self._quantize}")
+        if encoder != self._home.dtype:
+            said.append(f"image encoder {encoder}")
+        if self._pace.window > 1:
+            said.append(f"memories pooled {self._pace.window}x{self._pace.window}")
+        return ", ".join(said).replace("torch.", "")
 
     @property
     def _home(self) -> torch.Tensor:
@@ -158,7 +182,7 @@ class Sa2vaRuntime:
     ) -> VisualInput:
         """Visual tokens of an image or of key frames, to be used in several `answer`s; `key` stands for the
         pictures and the way they are shown."""
-        with _memory_guard("Looking at the pictures"):
+        with memory_guard("Looking at the pictures"):
             seen = self._modules.mllm.look(pictures, video=video, cancel=cancel)
         if key is not None:
             seen = replace(seen, key=key)
@@ -186,7 +210,7 @@ class Sa2vaRuntime:
             pictures += words.region_tokens([len(region) for region in cells])
         text = self._chat.text(question, pictures, history)
         prompt_ids = self._tokenizer.encode(text)
-        with _memory_guard("The answer"):
+        with memory_guard("The answer"):
             ids = torch.tensor([prompt_ids], device=self._home.device)
             place = self._reading_place(visual, cells)
             made = generate(
@@ -295,13 +319,19 @@ class Sa2vaRuntime:
 
     @torch.inference_mode()
     def masks_from_points(
-        self, picture: Picture, prompts: Sequence[PointPrompt], *, cancel: CancelToken | None = None
+        self,
+        picture: Picture,
+        prompts: Sequence[PointPrompt],
+        *,
+        key: Hashable | None = None,
+        cancel: CancelToken | None = None,
     ) -> FrameMasks:
-        """A mask per box or set of points, by the checkpoint's own SAM-2 head."""
+        """A mask per box or set of points, by the checkpoint's own SAM-2 head; `key` is that of the frame
+        (`FrameSource.key_of`)."""
         propagator = self.propagator(gate=False, cancel=cancel)
         grounding, side = self._modules.grounding, self.config.grounding.image_size
-        with _memory_guard("Segmenting the region"):
-            features = propagator.encode(picture)
+        with memory_guard("Segmenting the region"):
+            features = propagator.encode(picture, key)
             results = []
             for prompt in prompts:
                 points = self._to_device(np.asarray(prompt.points_xy, np.float32))[None].float() * side
@@ -317,17 +347,38 @@ class Sa2vaRuntime:
             np.concatenate([result.mask_scores for result in results]),
         )
 
+    def memory_estimate(self, objects: int, *, video: bool) -> MemoryEstimate:
+        """What following that many objects wants."""
+        weights = sum(each.numel() * each.element_size() for each in self._modules.parameters())
+        return estimate(
+            self.config,
+            str(self._home.dtype).removeprefix("torch."),
+            Work(min(objects, self._pace.group), video),
+            device=self._home.device.type,
+            weights=weights,
+        )
+
+    def kept_frames(self, source: FrameSource) -> int:
+        """Frames that need not be encoded again."""
+        keys = (source.key_of(position) for position in range(len(source)))
+        return sum(key is not None and (KIND, key) in self.cache for key in keys)
+
     def propagator(
         self, *, gate: bool, gate_key_frames: bool = False, cancel: CancelToken | None = None
     ) -> Propagator:
-        """The tracker over this checkpoint's SAM-2."""
+        """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow."""
+        room = free_bytes(self._home.device)
+        pace = fitting_pace(self.config, self._pace, self._home.element_size(), room)
+        if pace != self._pace:
+            self.tally.relieved(f"frames were encoded {pace.batch} at once, objects followed {pace.group}")
         return Propagator(
             self._modules.grounding,
             gate=gate,
             gate_key_frames=gate_key_frames,
             memory_dtype=self._memory_dtype,
-            batch=self._batch,
+            pace=pace,
             cache=self.cache,
+            tally=self.tally,
             cancel=cancel,
         )
 
@@ -335,44 +386,13 @@ class Sa2vaRuntime:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._home.device, self._home.dtype)
 
 
-class _memory_guard:  # noqa: N801  used like a function
-    """Turns torch's out-of-memory into ours, and gives the memory back."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and _is_out_of_memory(error):
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            raise _out_of_memory(self.what, error) from error
-
-
 def _guarded(walk: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
     """Each step without gradients and with the memory guard; a plain decorator would leave
     inference mode on between the steps."""
     while True:
-        with torch.inference_mode(), _memory_guard("Propagating the masks"):
+        with torch.inference_mode(), memory_guard("Propagating the masks"):
             try:
                 item = next(walk)
             except StopIteration:
                 return
         yield item
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """On CUDA torch has a class for it; its CPU and MPS allocators raise RuntimeError."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "MPS backend out of" in said)
-
-
-def _out_of_memory(what: str, error: Exception) -> OutOfMemoryError:
-    return OutOfMemoryError(
-        f"{what} did not fit into the device's memory: {error}.",
-        hint="Use a shorter range or a larger stride, fewer expressions, a smaller checkpoint, or the CPU.",
-    )

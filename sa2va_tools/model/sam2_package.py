@@ -36,6 +36,11 @@ class PackageSam2(Sam2Grounding):
         self.model.to(place)
 
     @property
+    def image_encoder(self) -> nn.Module:
+        encoder: nn.Module = self.model.image_encoder
+        return encoder
+
+    @property
     def mask_decoder(self) -> Any:
         return self.model.sam_mask_decoder
 
@@ -95,7 +100,14 @@ class PackageSam2(Sam2Grounding):
     def _encoded_memory(self, top: Tensor, masks: Tensor) -> Tensor:
         return self.model.memory_encoder(top, masks, skip_mask_sigmoid=True)["vision_features"]
 
-    def _attended(self, flat: Tensor, memory: Tensor, places: Tensor, *, pointer_tokens: int) -> Tensor:
+    def _attended(
+        self, flat: Tensor, memory: Tensor, places: Tensor, *, pointer_tokens: int, window: int
+    ) -> Tensor:
+        if window > 1:
+            raise UnsupportedCheckpointError(
+                "Fast tracking is made for the SAM-2 modules of transformers, not for those of sam2.",
+                hint="Unset SA2VA_GROUNDING, or SA2VA_FAST_TRACKING.",
+            )
         output = self.model.memory_attention(
             curr=flat,
             curr_pos=self._vision_positions(flat.dtype).expand_as(flat),

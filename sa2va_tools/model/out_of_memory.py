@@ -1,0 +1,56 @@
+"""Running out of memory: told in our words, or noticed, so that smaller steps can be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from sa2va_tools.errors import OutOfMemoryError
+
+Made = TypeVar("Made")
+
+
+class memory_guard:  # noqa: N801  used like a function
+    """Turns torch's out-of-memory into ours, and gives the memory back."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and is_out_of_memory(error):
+            release()
+            raise OutOfMemoryError(
+                f"{self.what} did not fit into the device's memory: {error}.",
+                hint="Use fewer key frames or expressions, a smaller checkpoint, or the CPU.",
+            ) from error
+
+
+def attempt(work: Callable[[], Made]) -> Made | None:
+    """What `work` makes; None where the memory did not suffice, with everything of the attempt let go."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here is the error gone, and with it the tensors in the frames of its traceback.
+    release()
+    return None
+
+
+def release() -> None:
+    """Give what torch holds back to the GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """On CUDA torch has a class for it; its CPU and MPS allocators raise RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "MPS backend out of" in said)

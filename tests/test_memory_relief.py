@@ -1,0 +1,127 @@
+"""When memory runs short: smaller steps and equal masks, and the result says so; at last an error that tells
+what to do, after which the engine works on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sa2va_tools import Engine, Settings
+from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.model.cache import ByteCache
+from sa2va_tools.model.checkpoints import NANO_FOLDER
+from sa2va_tools.model.device import Pace
+from sa2va_tools.model.grounding import Sam2Grounding
+from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.propagation import Propagator
+from sa2va_tools.model.tally import Tally
+
+FRAMES, OBJECTS = 9, 3
+
+
+@pytest.fixture(scope="module")
+def grounding():
+    return load_checkpoint(NANO_FOLDER, device=torch.device("cpu"), dtype=torch.float32).modules.grounding
+
+
+class Clip:
+    def __init__(self):
+        self.pictures = list(np.random.default_rng(5).integers(0, 255, (FRAMES, 30, 40, 3), dtype=np.uint8))
+
+    def __len__(self):
+        return FRAMES
+
+    def key_of(self, position):
+        return "clip", position
+
+    def frames(self, positions):
+        return (self.pictures[position] for position in positions)
+
+
+class Scarce:
+    """A method of SAM-2 that has room for `most` frames or objects at once, counted by `size`; for none while
+    `full` says so."""
+
+    def __init__(self, monkeypatch, name, most, size, full=lambda: False):
+        self.sizes: list[int] = []
+        whole = getattr(Sam2Grounding, name)
+
+        def scarce(grounding, *given, **named):
+            count = size(*given)
+            self.sizes.append(count)
+            if count > most or full():
+                raise torch.OutOfMemoryError(f"no room for {count}")
+            return whole(grounding, *given, **named)
+
+        monkeypatch.setattr(Sam2Grounding, name, scarce)
+
+
+def walked(grounding, tally=None, *, cache=None, embeddings=None):
+    walker = Propagator(grounding, gate=False, pace=Pace(batch=8), cache=cache, tally=tally)
+    if embeddings is None:
+        embeddings = torch.randn(OBJECTS, grounding.config.hidden_dim, generator=torch.Generator())
+    with torch.inference_mode():
+        frames = {frame.position: frame for frame in walker.language(Clip(), (0,), embeddings)}
+    return walker, frames
+
+
+def same(frames, others):
+    assert sorted(frames) == sorted(others) == list(range(FRAMES))
+    return min(np.mean(frames[at].masks == others[at].masks) for at in frames)
+
+
+def test_frames_are_encoded_in_smaller_batches_from_then_on(grounding, monkeypatch):
+    embeddings = torch.randn(OBJECTS, grounding.config.hidden_dim)
+    _, usual = walked(grounding, embeddings=embeddings)
+    scarce, tally = Scarce(monkeypatch, "encode", 3, len), Tally()
+    walker, frames = walked(grounding, tally, embeddings=embeddings)
+    assert same(frames, usual) > 0.999
+    assert scarce.sizes == [1, 8, 4, 2, 2, 2, 2] and walker.encoder_passes == FRAMES
+    assert tally.relief == [f"the image encoder took {count} frame(s) at once" for count in (4, 2)]
+
+
+def test_objects_are_followed_in_smaller_groups_from_then_on(grounding, monkeypatch):
+    embeddings = torch.randn(OBJECTS, grounding.config.hidden_dim)
+    _, usual = walked(grounding, embeddings=embeddings)
+    tally = Tally()
+    scarce = Scarce(monkeypatch, "encode_memory", 1, lambda features, chosen, dtype: len(chosen.logits))
+    walker, frames = walked(grounding, tally, embeddings=embeddings)
+    assert same(frames, usual) > 0.999
+    assert scarce.sizes == [3, *[1] * (OBJECTS * FRAMES)] and walker.encoder_passes == FRAMES
+    assert tally.relief == ["1 object(s) were followed at once"]
+
+
+def test_what_is_kept_goes_before_batches_shrink(grounding, monkeypatch):
+    cache, tally = ByteCache(2**26), Tally()
+    cache.put("readings", "other media", torch.zeros(1000), 4000)
+    scarce = Scarce(monkeypatch, "encode", 8, len, full=lambda: ("readings", "other media") in cache)
+    walker, _ = walked(grounding, tally, cache=cache)
+    assert scarce.sizes == [1, 1, 8] and walker.encoder_passes == FRAMES
+    assert tally.relief == ["what was kept of other frames was dropped"]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(grounding, monkeypatch):
+    def broken(grounding, pixels):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(Sam2Grounding, "encode", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        walked(grounding)
+
+
+def test_a_result_says_what_was_done_and_an_engine_survives(clip, tmp_path, monkeypatch):
+    settings = Settings(device="cpu", store_dir=tmp_path / "store")
+    with Engine.load(settings=settings) as engine:
+        with monkeypatch.context() as context:
+            Scarce(context, "encode", 2, len)
+            short = engine.segment(clip, "the red square", end_s=0.5)
+            context.undo()
+            Scarce(context, "encode", 0, len)
+            with pytest.raises(OutOfMemoryError, match="did not fit") as caught:
+                engine.segment(clip, "the red square", start_s=0.6)
+            assert caught.value.hint
+        usual = engine.segment(clip, "the red square", start_s=0.6)
+    assert short.objects[0].found and short.provenance.relief
+    assert any("Memory ran short" in warning for warning in short.warnings)
+    assert usual.objects[0].found and usual.provenance.relief == ()
