@@ -23,8 +23,9 @@ from torch.nn import functional as F
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.feature_stream import FeatureStream, SeenFrame
+from sa2va_tools.model.finishing import finished
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
-from sa2va_tools.model.output import FrameMasks, FrameSource
+from sa2va_tools.model.output import FrameMasks, FrameSource, MaskWishes
 from sa2va_tools.model.preprocess import grounding_pixels
 from sa2va_tools.progress import CancelToken
 
@@ -74,6 +75,7 @@ class KeyFrame:
 
 
 _Condition = Callable[[SeenFrame], KeyFrame]
+_USUAL = MaskWishes()
 
 
 class Propagator:
@@ -85,17 +87,18 @@ class Propagator:
         *,
         gate: bool,
         gate_key_frames: bool = False,
+        wishes: MaskWishes = _USUAL,
         memory_dtype: torch.dtype = torch.bfloat16,
         batch: int = 1,
         cache: ByteCache | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
         """`gate` empties tracked masks of negative object score, `gate_key_frames` those of key
-        frames (no published model does); `memory_dtype` is that of stored memories (SAM-2 stores
+        frames (no published model does), whatever the gate of `wishes`; `memory_dtype` is that of stored memories (SAM-2 stores
         bfloat16); `batch` frames are encoded together, and their features kept in `cache`."""
         self.batch, self.cache = batch, cache
         self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
-        self.gate, self.gate_key_frames = gate, gate_key_frames
+        self.gate, self.gate_key_frames, self.wishes = gate, gate_key_frames, wishes
         self.encoder_passes = 0
         self.logits_of: dict[int, Tensor] | None = None
         """Set to a dictionary to keep the low-resolution logits (N, 4s, 4s) of each frame."""
@@ -176,9 +179,10 @@ class Propagator:
     def _full_mask(self, logits: Tensor, size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], float]:
         """(1, l, l) logits → the mask (height, width) and the mean probability inside it."""
         full = full_size(logits, self.grounding.config.image_size, size_hw)[0]
-        mask = full > 0
-        inside = torch.sigmoid(full[mask]).mean() if bool(mask.any()) else full.new_zeros(())
-        return mask.cpu().numpy(), float(inside)
+        wishes = self.wishes
+        return finished(
+            full, threshold=wishes.threshold, smooth=wishes.smooth, grid_side=logits.shape[-1]
+        )
 
     # ---- the walk -----------------------------------------------------------------------------
 

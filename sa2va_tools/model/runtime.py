@@ -34,6 +34,7 @@ from sa2va_tools.model.output import (
     DeviceFacts,
     FrameMasks,
     FrameSource,
+    MaskWishes,
     ModelAnswer,
     PointPrompt,
     RegionAnswer,
@@ -46,6 +47,7 @@ from sa2va_tools.model.regions import outlined_question, outlined_region, region
 from sa2va_tools.progress import CancelToken
 
 _SMALL_PARAMETERS = 50_000_000
+_USUAL = MaskWishes()
 
 
 class Sa2vaRuntime:
@@ -263,15 +265,17 @@ class Sa2vaRuntime:
         *,
         mode: str = "sa2va",
         key_positions: Sequence[int] = (0,),
-        gate: bool = True,
+        wishes: MaskWishes = _USUAL,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
-        one frame is answered by the language decoder in both modes. `gate` False keeps masks of
-        negative object score where the mode or the checkpoint would empty them."""
+        one frame is answered by the language decoder in both modes."""
         own = self.config.grounding.gate_masks
         propagator = self.propagator(
-            gate=gate and (own or mode == "sa2va-i"), gate_key_frames=gate and own, cancel=cancel
+            gate=wishes.gate and (own or mode == "sa2va-i"),
+            gate_key_frames=wishes.gate and own,
+            wishes=wishes,
+            cancel=cancel,
         )
         embeddings = self._to_device(seg_prompts)
         if mode == "sa2va-i" and len(source) > 1:
@@ -286,11 +290,11 @@ class Sa2vaRuntime:
         masks: NDArray[np.bool_],
         position: int,
         *,
-        gate: bool = True,
+        wishes: MaskWishes = _USUAL,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Track (N, height, width) masks given on one frame, both ways."""
-        propagator = self.propagator(gate=gate, cancel=cancel)
+        propagator = self.propagator(gate=wishes.gate, wishes=wishes, cancel=cancel)
         return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(self._home.device)))
 
     @torch.inference_mode()
@@ -318,13 +322,19 @@ class Sa2vaRuntime:
         )
 
     def propagator(
-        self, *, gate: bool, gate_key_frames: bool = False, cancel: CancelToken | None = None
+        self,
+        *,
+        gate: bool,
+        gate_key_frames: bool = False,
+        wishes: MaskWishes = _USUAL,
+        cancel: CancelToken | None = None,
     ) -> Propagator:
         """The tracker over this checkpoint's SAM-2."""
         return Propagator(
             self._modules.grounding,
             gate=gate,
             gate_key_frames=gate_key_frames,
+            wishes=wishes,
             memory_dtype=self._memory_dtype,
             batch=self._batch,
             cache=self.cache,
