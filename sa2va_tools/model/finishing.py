@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BLUR_CELLS = 0.5
-"""Standard deviation of the blur, in cells of the logit grid: evens out its steps, spares most of a corner."""
+"""Standard deviation of the blur, in cells of the logit grid: enough for its steps, little for a corner."""
 REACH_CELLS = 0.5
 """The blur moves no outline farther than this many cells, rounded up to whole pixels."""
 SPECK_SHARE = 0.01

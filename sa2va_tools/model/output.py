@@ -85,6 +85,9 @@ class MaskWishes:
             )
 
 
+USUAL_WISHES = MaskWishes()
+
+
 @dataclass(frozen=True, slots=True)
 class PointPrompt:
     """Points on one frame, in fractions of width and height (0 … 1).

@@ -25,7 +25,7 @@ from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.feature_stream import FeatureStream, SeenFrame
 from sa2va_tools.model.finishing import finished
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
-from sa2va_tools.model.output import FrameMasks, FrameSource, MaskWishes
+from sa2va_tools.model.output import USUAL_WISHES, FrameMasks, FrameSource, MaskWishes
 from sa2va_tools.model.preprocess import grounding_pixels
 from sa2va_tools.progress import CancelToken
 
@@ -75,7 +75,6 @@ class KeyFrame:
 
 
 _Condition = Callable[[SeenFrame], KeyFrame]
-_USUAL = MaskWishes()
 
 
 class Propagator:
@@ -87,15 +86,16 @@ class Propagator:
         *,
         gate: bool,
         gate_key_frames: bool = False,
-        wishes: MaskWishes = _USUAL,
+        wishes: MaskWishes = USUAL_WISHES,
         memory_dtype: torch.dtype = torch.bfloat16,
         batch: int = 1,
         cache: ByteCache | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
         """`gate` empties tracked masks of negative object score, `gate_key_frames` those of key
-        frames (no published model does), whatever the gate of `wishes`; `memory_dtype` is that of stored memories (SAM-2 stores
-        bfloat16); `batch` frames are encoded together, and their features kept in `cache`."""
+        frames (no published model does); of `wishes` only the shape of masks is heeded here; `memory_dtype`
+        is that of stored memories (SAM-2 stores bfloat16); `batch` frames are encoded together, and their
+        features kept in `cache`."""
         self.batch, self.cache = batch, cache
         self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
         self.gate, self.gate_key_frames, self.wishes = gate, gate_key_frames, wishes
@@ -180,9 +180,7 @@ class Propagator:
         """(1, l, l) logits → the mask (height, width) and the mean probability inside it."""
         full = full_size(logits, self.grounding.config.image_size, size_hw)[0]
         wishes = self.wishes
-        return finished(
-            full, threshold=wishes.threshold, smooth=wishes.smooth, grid_side=logits.shape[-1]
-        )
+        return finished(full, threshold=wishes.threshold, smooth=wishes.smooth, grid_side=logits.shape[-1])
 
     # ---- the walk -----------------------------------------------------------------------------
 

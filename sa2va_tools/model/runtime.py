@@ -31,6 +31,7 @@ from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.loading import Loaded, load_checkpoint
 from sa2va_tools.model.output import (
+    USUAL_WISHES,
     DeviceFacts,
     FrameMasks,
     FrameSource,
@@ -47,7 +48,6 @@ from sa2va_tools.model.regions import outlined_question, outlined_region, region
 from sa2va_tools.progress import CancelToken
 
 _SMALL_PARAMETERS = 50_000_000
-_USUAL = MaskWishes()
 
 
 class Sa2vaRuntime:
@@ -265,7 +265,7 @@ class Sa2vaRuntime:
         *,
         mode: str = "sa2va",
         key_positions: Sequence[int] = (0,),
-        wishes: MaskWishes = _USUAL,
+        wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
@@ -290,7 +290,7 @@ class Sa2vaRuntime:
         masks: NDArray[np.bool_],
         position: int,
         *,
-        wishes: MaskWishes = _USUAL,
+        wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Track (N, height, width) masks given on one frame, both ways."""
@@ -326,7 +326,7 @@ class Sa2vaRuntime:
         *,
         gate: bool,
         gate_key_frames: bool = False,
-        wishes: MaskWishes = _USUAL,
+        wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
     ) -> Propagator:
         """The tracker over this checkpoint's SAM-2."""
