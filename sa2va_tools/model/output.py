@@ -67,7 +67,7 @@ class FrameMasks:
 class MaskWishes:
     """How the caller wants the masks. RequestError at birth where that cannot be.
 
-    They shape only what leaves: memory and propagation see the model's own masks, whatever is wished.
+    Threshold and smoothing shape only what leaves: memory and propagation do not see them.
     """
 
     gate: bool = True
