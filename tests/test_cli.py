@@ -141,6 +141,17 @@ def test_json_on_stdout_is_what_the_tools_answer(run, clip):
 
 
 @pytest.mark.parametrize("command", ["segment", "track", "ground"])
+def test_masks_take_a_threshold_and_smoothing(run, clip, command):
+    words = {"segment": [clip, "red square"], "track": [clip, "--box", "4,4,20,20"], "ground": [clip]}[
+        command
+    ]
+    made = json.loads(run(command, *words, "--threshold", "0.7", "--smooth", "--json").stdout)["provenance"]
+    assert (made["threshold"], made["smooth"]) == (0.7, True)
+    refused = run(command, *words, "--threshold", "1")
+    assert refused.exit_code == 2 and "between 0 and 1" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["segment", "track", "ground"])
 def test_out_writes_masks_and_says_where(run, clip, command):
     words = {"segment": [clip, "red square"], "track": [clip, "--box", "4,4,20,20"], "ground": [clip]}[
         command

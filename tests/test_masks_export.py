@@ -54,6 +54,8 @@ def test_masks_json_says_what_the_tracks_hold(tmp_path):
     assert first["frames"][0]["box_xyxy"] == [1, 1, 5, 4]
     assert first["frames"][0]["area"] == 12
     assert first["frames"][0]["score"] == pytest.approx(0.45)
+    assert [frame["mask_score"] for frame in first["frames"]] == [0.5, 0.0, 1.0]
+    assert [frame["suspect"] for frame in first["frames"]] == [[], ["lost"], ["full frame"]]
     assert first["frames"][1]["box_xyxy"] is None
     assert first["frames"][1]["time_s"] == 0.25
     assert second["handle"] is None

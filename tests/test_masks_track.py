@@ -1,4 +1,4 @@
-"""Tracks are checked at birth; areas, spans, centroids and suspect frames are worked by hand."""
+"""Tracks are checked at birth; areas, spans and centroids are worked by hand."""
 
 from __future__ import annotations
 
@@ -89,27 +89,3 @@ def test_spans_follow_uneven_timestamps():
     assert geometry.visible_spans(_track([1, 1]), [0.5, 3.25]) == (Span(0, 1, 0.5, 3.25),)
     with pytest.raises(ValueError, match="timestamps_s"):
         geometry.visible_spans(_track([1, 1]), [0.5])
-
-
-@pytest.mark.parametrize(
-    ("sides", "suspects"),
-    [
-        ([6, 6, 7, 8], ()),
-        ([4, 8, 8], (1,)),  # 16 → 64 pixels
-        ([9, 5, 5], (1,)),  # 81 → 25
-        ([9, 6, 6], ()),  # 81 → 36 is less than threefold
-        ([1, 2, 3, 4], ()),  # ratios of 4 between a handful of pixels
-        ([6, 0, 6], (1,)),  # lost and back
-        ([6, 0, 0, 6], ()),  # away for longer: it may well have left
-        ([0, 6, 6, 0], ()),
-        ([6, 0, 18], (1, 2)),  # both
-        ([20, 20], (0, 1)),  # fills the frame
-        ([19, 19], ()),  # 90 % of it
-    ],
-)
-def test_suspect_frames_by_hand(sides, suspects):
-    assert geometry.suspect_frames(_track(sides)) == suspects
-
-
-def test_suspect_frames_are_source_frames():
-    assert geometry.suspect_frames(_track([6, 0, 6], [30, 40, 50])) == (40,)

@@ -9,6 +9,7 @@ import torch
 from sa2va_tools.errors import CancelledError
 from sa2va_tools.model.config import GroundingConfig
 from sa2va_tools.model.grounding import Memory, Sam2Grounding
+from sa2va_tools.model.output import MaskWishes
 from sa2va_tools.model.propagation import MemoryBank, Propagator
 from sa2va_tools.progress import CancelToken
 
@@ -178,3 +179,23 @@ def test_gating_empties_masks_of_absent_objects(grounding):
         assert torch.equal(chosen.pointer[0], absent)
         assert not torch.equal(chosen.pointer[1], absent)
         assert bool((grounding.choose(shifted, gate=False).logits > 0).all())
+
+
+@pytest.mark.parametrize("mode", ["language", "language_masks", "masks"])
+def test_wishes_for_masks_do_not_reach_what_is_tracked(grounding, mode):
+    """Neither the memory nor, in mode sa2va-i, the key frames' mask prompts."""
+    logits, masks = [], []
+    for wishes in (MaskWishes(), MaskWishes(threshold=0.9, smooth=True)):
+        propagator = Propagator(grounding, gate=False, wishes=wishes)
+        propagator.logits_of = {}
+        given = torch.zeros(2, 48, 80, dtype=torch.bool)
+        given[:, 10:30, 20:50] = True
+        walk = (
+            propagator.masks(Clip(6), 2, given)
+            if mode == "masks"
+            else getattr(propagator, mode)(Clip(6), (0, 3), _embeddings(2))
+        )
+        masks.append(_run(walk))
+        logits.append(propagator.logits_of)
+    assert all(torch.equal(logits[0][at], logits[1][at]) for at in range(6))
+    assert any((masks[0][at].masks != masks[1][at].masks).any() for at in range(6))

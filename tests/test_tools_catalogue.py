@@ -8,13 +8,14 @@ import pytest
 from sa2va_tools.engine.results import MaskObject, MediaRef, SegmentResult
 from sa2va_tools.errors import RequestError, UnknownHandleError
 from sa2va_tools.masks import rle
+from sa2va_tools.masks.suspects import Suspect
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.encode import encode_image
 from sa2va_tools.progress import CancelToken, ignore_progress
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 from sa2va_tools.tools.base import ToolOutput
 from sa2va_tools.tools.catalogue import CATALOGUE, tool_named
-from sa2va_tools.tools.outputs import MAX_MASKS, MAX_SPANS
+from sa2va_tools.tools.outputs import MAX_FRAMES_LISTED, MAX_MASKS, MAX_SPANS
 from sa2va_tools.tools.segment import MAX_EXPRESSIONS, masks_output
 
 NAMES = ["describe", "segment_by_text", "ground_conversation", "caption_region", "track_region", "view"]
@@ -240,7 +241,8 @@ def test_long_results_are_cut_and_say_so():
     track = MaskTrack(
         (8, 8), tuple(range(count)), (full, blank) * (count // 2), (1.0,) * count, (1.0,) * count
     )
-    item = MaskObject("thing", True, "", "mask:abcdefgh23", track, 0.5, suspect_frames=tuple(range(count)))
+    doubted = tuple(Suspect(frame, ("area jump", "full frame")) for frame in range(count))
+    item = MaskObject("thing", True, "", "mask:abcdefgh23", track, 0.5, suspects=doubted)
     media = MediaRef("media:abcdefgh23", "video", (8, 8), count, "10", 2.4, "clip.mp4")
     with FakeEngine() as fake:
         provenance = fake.segment(_still(fake), "x").provenance
@@ -250,7 +252,26 @@ def test_long_results_are_cut_and_say_so():
     assert len(data["masks"][0]["visible_spans"]) == MAX_SPANS
     assert any("5 more masks" in warning for warning in data["warnings"])
     assert any("start_s" in warning for warning in data["warnings"])
+    first = data["masks"][0]
+    assert first["suspect_frames"] == list(range(MAX_FRAMES_LISTED))
+    assert first["suspects"] == dict.fromkeys(("area jump", "full frame"), first["suspect_frames"])
+    assert "doubtful: area jump at 0, 1, 2," in data["summary"]
     assert len(json.dumps(data)) < 40_000
+
+
+def test_wishes_for_masks_reach_the_engine_and_are_told_where_they_are_not_the_usual_ones(engine, clip):
+    wishes = {"gate_by_object_score": False, "threshold": 0.7, "smooth": True}
+    for name, arguments in (
+        ("segment_by_text", {"media": clip, "expressions": "red"}),
+        ("ground_conversation", {"media": clip}),
+        ("track_region", {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}]}),
+    ):
+        usual = call(engine, name, **arguments).as_dict()["provenance"]
+        assert not wishes.keys() & usual.keys()
+        told = call(engine, name, **arguments, **wishes).as_dict()["provenance"]
+        assert told.items() >= wishes.items()
+        with pytest.raises(RequestError, match="between 0 and 1"):
+            call(engine, name, **arguments, threshold=1)
 
 
 def _still(fake: FakeEngine) -> Path:

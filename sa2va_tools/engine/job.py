@@ -20,7 +20,14 @@ from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
 from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.model.output import FrameMasks, ModelAnswer, PointPrompt, RegionAnswer
+from sa2va_tools.model.output import (
+    USUAL_WISHES,
+    FrameMasks,
+    MaskWishes,
+    ModelAnswer,
+    PointPrompt,
+    RegionAnswer,
+)
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ class Job:
     on_progress: ProgressCallback
     cancel: CancelToken | None
     max_new_tokens: int
+    wishes: MaskWishes = USUAL_WISHES
     seconds: dict[str, float] = field(default_factory=dict)
     followed: int | None = None
     """Frames that got masks; None before there were any."""
@@ -106,9 +114,7 @@ class Job:
             key = frame_key(self.clip.media, frame_index)
             return self.runtime.masks_from_points(picture, prompts, key=key, cancel=self.cancel).masks
 
-    def propagate_words(
-        self, plan: FramePlan, seg_prompts: NDArray[np.float32], *, gate: bool
-    ) -> list[MaskTrack]:
+    def propagate_words(self, plan: FramePlan, seg_prompts: NDArray[np.float32]) -> list[MaskTrack]:
         """One track per [SEG], all in one pass over the frames."""
         if not len(seg_prompts):
             return []
@@ -118,15 +124,17 @@ class Job:
                 seg_prompts,
                 mode=plan.mode,
                 key_positions=plan.keys,
-                gate=gate,
+                wishes=self.wishes,
                 cancel=self.cancel,
             )
             return self._followed(walk, len(seg_prompts))
 
-    def propagate_masks(self, masks: NDArray[np.bool_], position: int, *, gate: bool) -> list[MaskTrack]:
+    def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[MaskTrack]:
         """One track per mask given at `position`, both ways."""
         with self._stage("propagate"):
-            walk = self.runtime.masks_from_masks(self.clip, masks, position, gate=gate, cancel=self.cancel)
+            walk = self.runtime.masks_from_masks(
+                self.clip, masks, position, wishes=self.wishes, cancel=self.cancel
+            )
             return self._followed(walk, len(masks))
 
     def _followed(self, walk: Iterator[FrameMasks], objects: int) -> list[MaskTrack]:
@@ -169,6 +177,9 @@ class Job:
             complete=self.clip.media.complete and not self._breaks_off,
             encoder_passes=self.runtime.tally.encoder_passes,
             relief=tuple(self.runtime.tally.relief),
+            gate_by_object_score=self.wishes.gate,
+            threshold=float(self.wishes.threshold),
+            smooth=self.wishes.smooth,
         )
 
     def warnings(self, answers: Sequence[ModelAnswer] = (), asked: Sequence[str] = ()) -> list[str]:

@@ -40,6 +40,7 @@ from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.model.output import USUAL_WISHES, MaskWishes
 from sa2va_tools.model.prompt import chat_question, clean_answer, segment_question
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import Settings
@@ -112,30 +113,30 @@ class LocalEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         wanted = questions.checked_expressions(expressions)
+        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         talk = conversation(self.library, after, opened)
         prompts = [segment_question(expression, video=clip.is_video) for expression in wanted]
-        with self._job(clip, on_progress, cancel) as job:
+        with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
             visual = job.look(plan.seen)
             answers = [
                 job.ask(prompt, visual, part=f" {number} of {len(wanted)}", history=talk.turns)
                 for number, prompt in enumerate(prompts, start=1)
             ]
-            tracks = job.propagate_words(
-                plan,
-                np.concatenate([answer.seg_prompts for answer in answers]),
-                gate=gate_by_object_score,
-            )
+            seg_prompts = np.concatenate([answer.seg_prompts for answer in answers])
+            tracks = job.propagate_words(plan, seg_prompts)
             recorder = self._recorder(job, opened, plan)
             repeated = questions.said_once(expressions, wanted)
             warnings = [*repeated, *plan.warnings, *job.warnings(answers, wanted)]
-        objects = objects_of(recorder, wanted, answers, tracks, gate=gate_by_object_score)
+        objects = objects_of(recorder, wanted, answers, tracks, gate=wishes.gate)
         extra = talk.extended(prompts, answers)
         return segment_result(recorder, "segment", wanted, answers, objects, warnings, extra)
 
@@ -150,21 +151,24 @@ class LocalEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
+        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         talk = conversation(self.library, after, opened)
         asked = questions.ground_question(question, video=clip.is_video)
         prompt = chat_question(asked)
-        with self._job(clip, on_progress, cancel) as job:
+        with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
             answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
-            tracks = job.propagate_words(plan, answer.seg_prompts, gate=gate_by_object_score)
+            tracks = job.propagate_words(plan, answer.seg_prompts)
             recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
-        objects = phrases_of(recorder, answer, tracks, gate=gate_by_object_score)
+        objects = phrases_of(recorder, answer, tracks, gate=wishes.gate)
         text = clean_answer(answer.text).text
         extra = talk.extended([prompt], [answer])
         return recorder.answer("ground", asked, text, answer.text, objects, warnings, extra)
@@ -217,18 +221,21 @@ class LocalEngine(StoreBackedEngine):
         end_s: float | None = None,
         stride: int = 1,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
+        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         wanted = _listed(regions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index, clip.frame_indices)
         clip = _including(clip, frame)
-        with self._job(clip, on_progress, cancel) as job:
+        with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
             position = clip.frame_indices.index(frame)
-            tracks = job.propagate_masks(np.stack(masks), position, gate=gate_by_object_score)
+            tracks = job.propagate_masks(np.stack(masks), position)
             mode = "track" if clip.is_video else "image"
             recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()))
             warnings = job.warnings()
@@ -236,7 +243,7 @@ class LocalEngine(StoreBackedEngine):
             region_label(region, number, self._label_of) for number, region in enumerate(wanted, start=1)
         ]
         objects = [
-            recorder.found(label, track, gate=gate_by_object_score)
+            recorder.found(label, track, gate=wishes.gate)
             for label, track in zip(labels, tracks, strict=True)
         ]
         return segment_result(recorder, "track", labels, (), objects, warnings)
@@ -267,12 +274,13 @@ class LocalEngine(StoreBackedEngine):
         on_progress: ProgressCallback,
         cancel: CancelToken | None,
         max_new_tokens: int | None = None,
+        wishes: MaskWishes = USUAL_WISHES,
     ) -> Iterator[Job]:
         most = self.host.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
         if most < 1:
             raise RequestError(f"max_new_tokens is {most}; at least 1 is needed.")
         with self.host.use(on_progress, cancel) as runtime:
-            yield Job(runtime, clip, on_progress, cancel, most)
+            yield Job(runtime, clip, on_progress, cancel, most, wishes)
 
     def _recorder(self, job: Job, opened: Opened, plan: FramePlan) -> Recorder:
         provenance = job.provenance(plan.mode, plan.seen)

@@ -76,12 +76,18 @@ class Engine(ABC):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         """Masks (tracks, on video) of what each expression refers to. One trained prompt per
-        expression; all objects are propagated in one pass. `after` as in `describe`: "the other one"."""
+        expression; all objects are propagated in one pass. `after` as in `describe`: "the other one".
+
+        A pixel is set where its probability is over `threshold` (0 … 1); `smooth` evens out ragged edges,
+        fills small holes and drops specks. Both shape the masks that are returned, not what is tracked.
+        `gate_by_object_score` False keeps masks whose object score says that nothing is there."""
 
     @abstractmethod
     def ground(
@@ -95,12 +101,14 @@ class Engine(ABC):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
         """A description (or the answer to a question) whose phrases carry masks. `after` as in
-        `describe`."""
+        `describe`, the masks as in `segment`."""
 
     @abstractmethod
     def caption_region(
@@ -127,11 +135,14 @@ class Engine(ABC):
         end_s: float | None = None,
         stride: int = 1,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         """Each region, given on `frame_index`, as a track over the range, both ways from it. None
-        takes the frame where a mask handle's mask is largest, else the first of the range."""
+        takes the frame where a mask handle's mask is largest, else the first of the range. The masks as
+        in `segment`; on `frame_index` itself the region is taken as it is given, whatever the threshold."""
 
     @abstractmethod
     def view(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.library import Opened
 from sa2va_tools.engine.results import AnswerResult, MaskObject, Provenance
 from sa2va_tools.engine.tracks import score_of, why_not_found
-from sa2va_tools.masks.geometry import suspect_frames
+from sa2va_tools.masks.suspects import suspects
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.store.records import AnswerRecord, MaskRecord
 from sa2va_tools.store.store import Store
@@ -33,7 +33,7 @@ class Recorder:
         if reason:
             return not_found(label, reason, phrase_span)
         score = score_of(track)
-        record = MaskRecord(self.opened.ref.handle, label, track, score, asdict(self.provenance))
+        record = MaskRecord(self.opened.ref.handle, label, track, score, self.provenance.to_json())
         return MaskObject(
             label=label,
             found=True,
@@ -42,7 +42,7 @@ class Recorder:
             track=track,
             score=score,
             phrase_span=phrase_span,
-            suspect_frames=suspect_frames(track),
+            suspects=suspects(track),
             times_s=self.clip.times_of(track.frame_indices),
         )
 
@@ -68,7 +68,7 @@ class Recorder:
                 raw_text,
                 handles,
                 labels,
-                asdict(self.provenance),
+                self.provenance.to_json(),
                 tuple(warnings),
                 extra or {},
             )

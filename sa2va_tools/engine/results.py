@@ -7,9 +7,13 @@ the call asked for; seconds are the source's timestamps.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
+from sa2va_tools.masks.suspects import Suspect
 from sa2va_tools.masks.track import MaskTrack
+
+_WISHES = frozenset({"gate_by_object_score", "threshold", "smooth"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,19 @@ class Provenance:
     where it was not counted."""
     relief: tuple[str, ...] = ()
     """What was done because memory ran short."""
+    gate_by_object_score: bool = True
+    threshold: float = 0.5
+    smooth: bool = False
+    """These three as the call asked for them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the store. Wishes that the call did not have are left out: then handles do not depend on
+        which wishes this version knows."""
+        kept = asdict(self)
+        for entry in fields(self):
+            if entry.name in _WISHES and kept[entry.name] == entry.default:
+                del kept[entry.name]
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +93,15 @@ class MaskObject:
     inside the mask; 0 … 1, 0 when not found."""
     phrase_span: tuple[int, int] | None = None
     """Characters of `AnswerResult.text` that this mask belongs to (grounded conversation)."""
-    suspect_frames: tuple[int, ...] = ()
-    """Source frames where the mask jumps in area, fills the frame, or is lost for a moment."""
+    suspects: tuple[Suspect, ...] = ()
+    """Source frames where the mask jumps in area, is lost, or fills the frame, with these reasons."""
     times_s: tuple[float, ...] = ()
     """Seconds of each covered frame of `track` by the source's own timestamps; empty for an image."""
+
+    @property
+    def suspect_frames(self) -> tuple[int, ...]:
+        """The source frames of `suspects`."""
+        return tuple(suspect.frame_index for suspect in self.suspects)
 
 
 @dataclass(frozen=True, slots=True)

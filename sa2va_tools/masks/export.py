@@ -10,11 +10,13 @@
         "frames": [
           {"frame_index": int, "time_s": float,
            "rle": {"size": [h, w], "counts": str}, "area": int,
-           "box_xyxy": [x0, y0, x1, y1] | null, "object_score": 0 … 1, "score": 0 … 1}]}]}
+           "box_xyxy": [x0, y0, x1, y1] | null, "object_score": 0 … 1, "mask_score": 0 … 1, "score": 0 … 1,
+           "suspect": ["area jump" | "lost" | "full frame", …]}]}]}
 
 Frame indices count the source's frames from 0. Frames that were not looked at are absent; a frame
-without the object has area 0 and box null. `score` of a frame is its object score times its mask
-score. Both ends of a span belong to it; box edges x1, y1 are exclusive.
+without the object has area 0 and box null. `mask_score` is the mean probability of the pixels that are
+set; `score` of a frame is its object score times its mask score; `suspect` is empty but where the mask
+looks wrong (see `suspects`). Both ends of a span belong to it; box edges x1, y1 are exclusive.
 
 Knows nothing of stores or models; what it says of the media is handed in.
 """
@@ -35,6 +37,7 @@ from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle as rles_of
 from sa2va_tools.masks.geometry import visible_spans
 from sa2va_tools.masks.palette import color_of
+from sa2va_tools.masks.suspects import Reason, suspects
 from sa2va_tools.masks.track import MaskTrack
 
 FORMAT = "sa2va-masks/1"
@@ -82,6 +85,7 @@ def masks_json(
 
 def _object_json(entry: ExportedMask, timestamps_s: Sequence[float]) -> dict[str, Any]:
     track = entry.track
+    doubted = {suspect.frame_index: suspect.reasons for suspect in suspects(track)}
     return {
         "handle": entry.handle,
         "label": entry.label,
@@ -90,11 +94,13 @@ def _object_json(entry: ExportedMask, timestamps_s: Sequence[float]) -> dict[str
             {"start_frame": s.start_frame, "end_frame": s.end_frame, "start_s": s.start_s, "end_s": s.end_s}
             for s in visible_spans(track, timestamps_s)
         ],
-        "frames": [_frame_json(track, position, timestamps_s) for position in range(len(track))],
+        "frames": [_frame_json(track, position, timestamps_s, doubted) for position in range(len(track))],
     }
 
 
-def _frame_json(track: MaskTrack, position: int, timestamps_s: Sequence[float]) -> dict[str, Any]:
+def _frame_json(
+    track: MaskTrack, position: int, timestamps_s: Sequence[float], doubted: Mapping[int, Sequence[Reason]]
+) -> dict[str, Any]:
     frame_index, rle = track.frame_indices[position], track.rles[position]
     object_score = track.object_scores[position]
     return {
@@ -104,7 +110,9 @@ def _frame_json(track: MaskTrack, position: int, timestamps_s: Sequence[float]) 
         "area": rles_of.area(rle),
         "box_xyxy": rles_of.bounding_box_xyxy(rle),
         "object_score": object_score,
+        "mask_score": track.mask_scores[position],
         "score": object_score * track.mask_scores[position],
+        "suspect": list(doubted.get(frame_index, ())),
     }
 
 

@@ -1,12 +1,12 @@
-"""Where a mask is, when it is seen, and where it looks wrong. Knows nothing of pixels' colours,
-files or handles; seconds come in from the media's own timestamps.
+"""Where a mask is, and when it is seen. Knows nothing of pixels' colours, files or handles; seconds
+come in from the media's own timestamps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,6 @@ from numpy.typing import NDArray
 from sa2va_tools.masks import rle as rles_of
 from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
-
-JUMP_RATIO = 3.0
-"""Area that grows or shrinks this many times from one visible frame to the next is suspect."""
-JUMP_MIN_AREA = 64
-"""Jumps between two areas that are both below this many pixels are noise, not suspect."""
-FULL_FRAME_FRACTION = 0.98
-"""A mask over more of the frame than this is suspect: more often a failure than a thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +68,5 @@ def spans_of_covered(track: MaskTrack, times_s: Sequence[float]) -> tuple[Span, 
     return tuple(spans)
 
 
-def suspect_frames(track: MaskTrack) -> tuple[int, ...]:
-    """Source frames where the mask looks wrong, in order.
-
-    A frame is suspect when its area is JUMP_RATIO times the area in the visible frame before it, or
-    that fraction of it (unless both are below JUMP_MIN_AREA); when the mask covers more than
-    FULL_FRAME_FRACTION of the frame; or when it alone is empty between two covered frames that are
-    not (lost for a moment).
-    """
-    areas = track.areas
-    frame_area = track.size_wh[0] * track.size_wh[1]
-    visible = [(index, area) for index, area in zip(track.frame_indices, areas, strict=True) if area]
-    suspects = {index for index, area in visible if area > FULL_FRAME_FRACTION * frame_area}
-    suspects.update(index for (_, before), (index, after) in pairwise(visible) if _jumps(before, after))
-    suspects.update(
-        track.frame_indices[middle]
-        for middle in range(1, len(areas) - 1)
-        if areas[middle] == 0 and areas[middle - 1] and areas[middle + 1]
-    )
-    return tuple(sorted(suspects))
-
-
 def _is_seen(entry: tuple[int, int, float]) -> bool:
     return entry[0] > 0
-
-
-def _jumps(before: int, after: int) -> bool:
-    small, large = sorted((before, after))
-    return large >= JUMP_MIN_AREA and large >= JUMP_RATIO * small

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.errors import RequestError
+
 
 class FrameSource(Protocol):
     """Frames of one clip by position (0 … n-1 within the clip, whatever the source's indices)."""
@@ -59,6 +61,31 @@ class FrameMasks:
     """(objects,) sigmoid of SAM-2's object score."""
     mask_scores: NDArray[np.float32]
     """(objects,) mean probability over the set pixels; 0 where none is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskWishes:
+    """How the caller wants the masks. RequestError at birth where that cannot be.
+
+    Threshold and smoothing shape only what leaves: memory and propagation do not see them.
+    """
+
+    gate: bool = True
+    """False keeps masks of negative object score where the mode or the checkpoint would empty them."""
+    threshold: float = 0.5
+    """A pixel is set where its probability is larger; between 0 and 1."""
+    smooth: bool = False
+    """Even edges, no small holes or specks; see `model/finishing.py`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise RequestError(
+                f"The threshold is {self.threshold}; it must lie between 0 and 1, and be neither.",
+                hint="0.5 is the model's own; a larger one gives tighter masks, a smaller one looser masks.",
+            )
+
+
+USUAL_WISHES = MaskWishes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.device import AT_EASE, Pace
 from sa2va_tools.model.feature_stream import FeatureStream, OnePicture, SeenFrame
+from sa2va_tools.model.finishing import finished
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
 from sa2va_tools.model.out_of_memory import attempt
-from sa2va_tools.model.output import FrameMasks, FrameSource
+from sa2va_tools.model.output import USUAL_WISHES, FrameMasks, FrameSource, MaskWishes
 from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
 
@@ -105,6 +106,7 @@ class Propagator:
         *,
         gate: bool,
         gate_key_frames: bool = False,
+        wishes: MaskWishes = USUAL_WISHES,
         memory_dtype: torch.dtype = torch.bfloat16,
         pace: Pace = AT_EASE,
         cache: ByteCache | None = None,
@@ -112,12 +114,12 @@ class Propagator:
         cancel: CancelToken | None = None,
     ) -> None:
         """`gate` empties tracked masks of negative object score, `gate_key_frames` those of key
-        frames (no published model does); `memory_dtype` is that of stored memories (SAM-2 stores
-        bfloat16). Frames' features are kept in `cache`. Where memory does not suffice for `pace`, less is
-        done at once, and `tally` is told."""
+        frames (no published model does); of `wishes` only the shape of masks is heeded here. `memory_dtype`
+        is that of stored memories (SAM-2 stores bfloat16). Frames' features are kept in `cache`. Where memory
+        does not suffice for `pace`, less is done at once, and `tally` is told."""
         self.pace, self.group, self.cache, self.tally = pace, pace.group, cache, tally or Tally()
         self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
-        self.gate, self.gate_key_frames = gate, gate_key_frames
+        self.gate, self.gate_key_frames, self.wishes = gate, gate_key_frames, wishes
         self.logits_of: dict[int, Tensor] | None = None
         """Set to a dictionary to keep the low-resolution logits (N, 4s, 4s) of each frame."""
 
@@ -200,9 +202,8 @@ class Propagator:
     def _full_mask(self, logits: Tensor, size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], float]:
         """(1, l, l) logits → the mask (height, width) and the mean probability inside it."""
         full = full_size(logits, self.grounding.config.image_size, size_hw)[0]
-        mask = full > 0
-        inside = torch.sigmoid(full[mask]).mean() if bool(mask.any()) else full.new_zeros(())
-        return mask.cpu().numpy(), float(inside)
+        wishes = self.wishes
+        return finished(full, threshold=wishes.threshold, smooth=wishes.smooth, grid_side=logits.shape[-1])
 
     # ---- the walk -----------------------------------------------------------------------------
 

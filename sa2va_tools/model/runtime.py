@@ -37,9 +37,11 @@ from sa2va_tools.model.loading import Loaded, load_checkpoint
 from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace
 from sa2va_tools.model.out_of_memory import memory_guard
 from sa2va_tools.model.output import (
+    USUAL_WISHES,
     DeviceFacts,
     FrameMasks,
     FrameSource,
+    MaskWishes,
     ModelAnswer,
     PointPrompt,
     RegionAnswer,
@@ -287,15 +289,17 @@ class Sa2vaRuntime:
         *,
         mode: str = "sa2va",
         key_positions: Sequence[int] = (0,),
-        gate: bool = True,
+        wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
-        one frame is answered by the language decoder in both modes. `gate` False keeps masks of
-        negative object score where the mode or the checkpoint would empty them."""
+        one frame is answered by the language decoder in both modes."""
         own = self.config.grounding.gate_masks
         propagator = self.propagator(
-            gate=gate and (own or mode == "sa2va-i"), gate_key_frames=gate and own, cancel=cancel
+            gate=wishes.gate and (own or mode == "sa2va-i"),
+            gate_key_frames=wishes.gate and own,
+            wishes=wishes,
+            cancel=cancel,
         )
         embeddings = self._to_device(seg_prompts)
         if mode == "sa2va-i" and len(source) > 1:
@@ -310,11 +314,11 @@ class Sa2vaRuntime:
         masks: NDArray[np.bool_],
         position: int,
         *,
-        gate: bool = True,
+        wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Track (N, height, width) masks given on one frame, both ways."""
-        propagator = self.propagator(gate=gate, cancel=cancel)
+        propagator = self.propagator(gate=wishes.gate, wishes=wishes, cancel=cancel)
         return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(self._home.device)))
 
     @torch.inference_mode()
@@ -364,7 +368,12 @@ class Sa2vaRuntime:
         return sum(key is not None and (KIND, key) in self.cache for key in keys)
 
     def propagator(
-        self, *, gate: bool, gate_key_frames: bool = False, cancel: CancelToken | None = None
+        self,
+        *,
+        gate: bool,
+        gate_key_frames: bool = False,
+        wishes: MaskWishes = USUAL_WISHES,
+        cancel: CancelToken | None = None,
     ) -> Propagator:
         """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow."""
         room = free_bytes(self._home.device)
@@ -375,6 +384,7 @@ class Sa2vaRuntime:
             self._modules.grounding,
             gate=gate,
             gate_key_frames=gate_key_frames,
+            wishes=wishes,
             memory_dtype=self._memory_dtype,
             pace=pace,
             cache=self.cache,

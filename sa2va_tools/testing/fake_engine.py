@@ -34,6 +34,7 @@ from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.model.output import USUAL_WISHES, MaskWishes
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.store import Store
@@ -91,12 +92,15 @@ class FakeEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
+        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames)
+        recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames, wishes=wishes)
         labels = [expressions] if isinstance(expressions, str) else list(expressions)
         objects = [
             _object(recorder, label, drifting(label, opened.ref.size_wh), on_progress, cancel)
@@ -116,12 +120,15 @@ class FakeEngine(StoreBackedEngine):
         stride: int = 1,
         key_frames: int | None = None,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         after: str | None = None,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> AnswerResult:
+        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames)
+        recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames, wishes=wishes)
         text = "There is a box and another shape."
         objects = []
         for phrase in ("a box", "another shape"):
@@ -165,15 +172,18 @@ class FakeEngine(StoreBackedEngine):
         end_s: float | None = None,
         stride: int = 1,
         gate_by_object_score: bool = True,
+        threshold: float = 0.5,
+        smooth: bool = False,
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
+        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
         wanted = [regions] if isinstance(regions, Region) else list(regions)
         first = clip.frame_indices[0]
         frame = self._default_frame(wanted, opened, first) if frame_index is None else frame_index
         check_frame(opened.media, frame)
-        recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1)
+        recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1, wishes=wishes)
         pointed_at = self._pointed_at(opened, wanted, frame)
         objects = [_object(recorder, label, still(mask), on_progress, cancel) for label, mask in pointed_at]
         return _segment_result(recorder, "track", [label for label, _ in pointed_at], (), objects)
@@ -194,7 +204,14 @@ class FakeEngine(StoreBackedEngine):
         return opened, Clip(opened.media, frames, cancel)
 
     def _recorder(
-        self, opened: Opened, clip: Clip, mode: str, key_frames: int | None, *, masks: bool = True
+        self,
+        opened: Opened,
+        clip: Clip,
+        mode: str,
+        key_frames: int | None,
+        *,
+        masks: bool = True,
+        wishes: MaskWishes = USUAL_WISHES,
     ) -> Recorder:
         provenance = Provenance(
             checkpoint="fake",
@@ -207,6 +224,9 @@ class FakeEngine(StoreBackedEngine):
             device="cpu",
             dtype="none",
             version=__version__,
+            gate_by_object_score=wishes.gate,
+            threshold=wishes.threshold,
+            smooth=wishes.smooth,
         )
         return Recorder(self.library.store, opened, clip, provenance)
 

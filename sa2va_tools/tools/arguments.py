@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypedDict, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -53,7 +53,7 @@ Media = Annotated[
     str,
     Field(
         min_length=1,
-        description="Path of an image, video or folder of frames (/data/a.mp4), or a media: handle.",
+        description="Image, video or folder of frames (/data/a.mp4), or a media: handle.",
     ),
 ]
 OptionalMedia = Annotated[
@@ -65,13 +65,20 @@ OptionalMedia = Annotated[
 ]
 KeyFrames = Annotated[
     int | None,
-    Field(ge=1, le=64, description="Video: how many frames the language model sees."),
+    Field(ge=1, le=64, description="Video: how many frames the model sees."),
 ]
 After = Annotated[
     str | None,
-    Field(description='An answer: handle: go on from it, so that "and the other one?" is understood.'),
+    Field(description='An answer: handle to go on from ("and the other one?").'),
 ]
-GateArgument = Annotated[bool, Field(description="False: keep doubtful masks.")]
+
+
+class Wishes(TypedDict):
+    """Keyword arguments of the engine's methods that make masks."""
+
+    gate_by_object_score: bool
+    threshold: float
+    smooth: bool
 
 
 class ToolArguments(BaseModel):
@@ -100,23 +107,40 @@ class ToolArguments(BaseModel):
             return value
 
 
+class FinishArguments(ToolArguments):
+    """How masks leave the model."""
+
+    gate_by_object_score: bool = Field(True, description="False: keep doubtful masks.")
+    # Its bounds are the engine's to say: in the schema they would cost more than their worth.
+    threshold: FiniteFloat = Field(0.5, description="Pixel probability, 0 to 1.")
+    smooth: bool = Field(False, description="Clean up edges and holes.")
+
+
 class RangeArguments(ToolArguments):
     """The part of a video that is worked on."""
 
-    start_s: FiniteFloat | None = Field(None, ge=0, description="Video: from this second, e.g. 2.5.")
-    end_s: FiniteFloat | None = Field(None, ge=0, description="Video: up to this second.")
-    stride: int = Field(1, ge=1, le=1000, description="Video: every n-th frame; larger is faster.")
+    start_s: FiniteFloat | None = Field(None, ge=0, description="Video: from this second.")
+    end_s: FiniteFloat | None = Field(None, ge=0, description="Up to this second.")
+    stride: int = Field(1, ge=1, le=1000, description="Video: every n-th frame.")
 
 
-class GroundingArguments(RangeArguments):
+class GroundingArguments(FinishArguments, RangeArguments):
     """How masks are made from words."""
 
     mode: Mode = Field(
         "auto",
-        description="Video key frames: sa2va the first, sa2va-i uniform ones; auto: best for the model.",
+        description="Video key frames: sa2va the first, sa2va-i uniform ones.",
     )
     key_frames: KeyFrames = None
-    gate_by_object_score: GateArgument = True
+
+
+def wishes_of(arguments: FinishArguments) -> Wishes:
+    """For the engine's keyword arguments."""
+    return {
+        "gate_by_object_score": arguments.gate_by_object_score,
+        "threshold": arguments.threshold,
+        "smooth": arguments.smooth,
+    }
 
 
 class FrameArguments(ToolArguments):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import After, GroundingArguments, Media
+from sa2va_tools.tools.arguments import After, GroundingArguments, Media, wishes_of
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, GroundResult, PhraseMaskOut
 from sa2va_tools.tools.reporting import (
@@ -40,10 +40,10 @@ def _run(
         end_s=arguments.end_s,
         stride=arguments.stride,
         key_frames=arguments.key_frames,
-        gate_by_object_score=arguments.gate_by_object_score,
         after=arguments.after,
         on_progress=on_progress,
         cancel=cancel,
+        **wishes_of(arguments),
     )
     media = require_media(result.media)
     listing = list_masks(result.objects, media, result.warnings)

@@ -11,6 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema as Brief
 
+from sa2va_tools.masks.suspects import Reason
+
 MAX_MASKS = 20
 MAX_SPANS = 8
 MAX_FRAMES_LISTED = 16
@@ -59,6 +61,10 @@ class ProvenanceOut(BaseModel):
     device: str
     dtype: str
     seconds: float
+    threshold: float | None = None
+    smooth: bool | None = None
+    gate_by_object_score: bool | None = None
+    """These three only where they were not the usual ones."""
 
 
 def _in_brief(model_fields: str) -> WithJsonSchema:
@@ -66,8 +72,8 @@ def _in_brief(model_fields: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "object", "description": model_fields})
 
 
-MediaField = Annotated[MediaOut, _in_brief("handle (usable as media), size_wh, frames, fps, duration_s.")]
-ProvenanceField = Annotated[ProvenanceOut, _in_brief("How it came about: checkpoint, mode, key_frames.")]
+MediaField = Annotated[MediaOut, _in_brief("handle, size_wh, frames, fps, duration_s.")]
+ProvenanceField = Annotated[ProvenanceOut, _in_brief("checkpoint, mode, key_frames.")]
 
 
 class MaskOut(BaseModel):
@@ -86,11 +92,13 @@ class MaskOut(BaseModel):
     """Part of the frame, 0 … 1."""
     visible_spans: Brief[list[SpanOut] | None] = None
     suspect_frames: Brief[list[int] | None] = None
+    suspects: Brief[dict[Reason, list[int]] | None] = None
+    """The same frames by what is wrong there."""
 
 
 _MASKS = (
-    f"At most {MAX_MASKS}. Also reason, if not found; else frame (where largest), box_xyxy (source pixels), "
-    "area_fraction, visible_spans (start_frame, end_frame, start_s, end_s), suspect_frames."
+    f"Up to {MAX_MASKS}. Also reason, if not found; else frame (largest), box_xyxy (pixels), "
+    "area_fraction, visible_spans (start_frame, end_frame, start_s, end_s), suspects (why: frames)."
 )
 
 

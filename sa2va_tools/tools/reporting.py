@@ -11,6 +11,7 @@ from sa2va_tools.engine.results import MaskObject, MediaRef, Provenance
 from sa2va_tools.errors import StoreError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.geometry import spans_of_covered
+from sa2va_tools.masks.suspects import Reason, Suspect
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.tools.outputs import (
     MAX_FRAMES_LISTED,
@@ -24,6 +25,7 @@ from sa2va_tools.tools.outputs import (
 
 _MAX_LABEL = 120
 _MAX_REASON = 300
+_USUAL_THRESHOLD = 0.5
 
 
 def media_out(ref: MediaRef) -> MediaOut:
@@ -57,6 +59,9 @@ def provenance_out(provenance: Provenance) -> ProvenanceOut:
         device=provenance.device,
         dtype=provenance.dtype,
         seconds=round(timings_s.get("total", sum(timings_s.values())), 3),
+        threshold=None if provenance.threshold == _USUAL_THRESHOLD else provenance.threshold,
+        smooth=provenance.smooth or None,
+        gate_by_object_score=None if provenance.gate_by_object_score else False,
     )
 
 
@@ -94,7 +99,24 @@ def _mask_fields(item: MaskObject, media: MediaRef) -> dict[str, Any]:
         "score": round(item.score, 3),
         "visible_spans": _spans(item, media)[:MAX_SPANS] or None,
         "suspect_frames": list(item.suspect_frames[:MAX_FRAMES_LISTED]) or None,
+        "suspects": _by_reason(item.suspects[:MAX_FRAMES_LISTED]) or None,
     } | _where(item.track)
+
+
+def _by_reason(suspects: Sequence[Suspect]) -> dict[Reason, list[int]]:
+    frames: dict[Reason, list[int]] = {}
+    for suspect in suspects:
+        for reason in suspect.reasons:
+            frames.setdefault(reason, []).append(suspect.frame_index)
+    return frames
+
+
+def doubts(mask: MaskOut) -> str:
+    """`doubtful: area jump at 3, 9; lost at 20`; nothing where nothing looks wrong."""
+    if not mask.suspects:
+        return ""
+    said = [f"{reason} at {', '.join(map(str, frames))}" for reason, frames in mask.suspects.items()]
+    return f"doubtful: {'; '.join(said)}"
 
 
 def _where(track: MaskTrack | None) -> dict[str, Any]:
@@ -153,8 +175,8 @@ def _mask_words(mask: MaskOut) -> str:
         words += f" at frame {mask.frame}, seen in frames {first.start_frame}–{last.end_frame}"
         words += f" ({first.start_s:g}–{last.end_s:g} s)"
         words += f" in {len(spans)} stretches" if len(spans) > 1 else ""
-    if mask.suspect_frames:
-        words += f", doubtful in frames {', '.join(map(str, mask.suspect_frames))}"
+    if mask.suspects:
+        words += f" ({doubts(mask)})"
     return words
 
 

@@ -10,7 +10,7 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import SegmentResult
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import After, GroundingArguments, Media, Texts
+from sa2va_tools.tools.arguments import After, GroundingArguments, Media, Texts, wishes_of
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import MasksResult
 from sa2va_tools.tools.reporting import (
@@ -100,10 +100,10 @@ def _run(
         end_s=arguments.end_s,
         stride=arguments.stride,
         key_frames=arguments.key_frames,
-        gate_by_object_score=arguments.gate_by_object_score,
         after=arguments.after,
         on_progress=on_progress,
         cancel=cancel,
+        **wishes_of(arguments),
     )
     return masks_output(result, "Found")
 
@@ -114,7 +114,7 @@ TOOL = Tool(
     description=(
         "Find things in an image or video by words. Returns per expression: found or the reason why not, "
         "a mask: handle, confidence, box, area and, on video, the frames and seconds in which it is seen "
-        "(the object is tracked through every frame). Then call view with the handles to check the masks, "
+        "(it is tracked through every frame). Then call view with the handles to check the masks, "
         "or pass a handle to caption_region or track_region. Not found is an answer: rephrase, or call "
         "describe to learn what is there."
     ),

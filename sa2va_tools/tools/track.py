@@ -5,12 +5,13 @@ from __future__ import annotations
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.arguments import (
+    FinishArguments,
     FrameArguments,
-    GateArgument,
     OptionalMedia,
     RangeArguments,
     Regions,
     frame_asked_for,
+    wishes_of,
 )
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.caption import media_for
@@ -18,10 +19,9 @@ from sa2va_tools.tools.outputs import MasksResult
 from sa2va_tools.tools.segment import masks_output
 
 
-class TrackArguments(FrameArguments, RangeArguments):
+class TrackArguments(FinishArguments, FrameArguments, RangeArguments):
     regions: Regions
     media: OptionalMedia = None
-    gate_by_object_score: GateArgument = True
 
 
 def _run(
@@ -35,9 +35,9 @@ def _run(
         start_s=arguments.start_s,
         end_s=arguments.end_s,
         stride=arguments.stride,
-        gate_by_object_score=arguments.gate_by_object_score,
         on_progress=on_progress,
         cancel=cancel,
+        **wishes_of(arguments),
     )
     return masks_output(result, "Tracked")
 

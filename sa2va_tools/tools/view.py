@@ -23,7 +23,7 @@ class ViewArguments(FrameArguments):
     handles: Texts = Field(
         description=("mask: handles, an answer: handle (all its masks), or one media: handle or path.")
     )
-    max_frames: int = Field(9, ge=1, le=25, description="Video: frames on the contact sheet.")
+    max_frames: int = Field(9, ge=1, le=25, description="Video: frames on the sheet.")
     max_side: int = Field(1280, ge=64, le=1568, description="Longest side of the picture in pixels.")
 
 

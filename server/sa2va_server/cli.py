@@ -50,6 +50,13 @@ Frame = Annotated[int | None, typer.Option("--frame", min=0, metavar="N", help="
 KeepDoubtful = Annotated[
     bool, typer.Option("--keep-doubtful", help="Keep masks whose object score says that nothing is there.")
 ]
+Threshold = Annotated[
+    float,
+    typer.Option("--threshold", metavar="P", help="A pixel is set where its probability is over P, 0 to 1."),
+]
+Smooth = Annotated[
+    bool, typer.Option("--smooth", help="Even out ragged edges, fill small holes, drop specks.")
+]
 After = Annotated[
     str | None,
     typer.Option("--after", metavar="HANDLE", help="An answer: handle: go on with that conversation."),
@@ -102,13 +109,16 @@ def segment(
     stride: Stride = 1,
     key_frames: KeyFrames = None,
     keep_doubtful: KeepDoubtful = False,
+    threshold: Threshold = 0.5,
+    smooth: Smooth = False,
     out: OutDir = None,
     after: After = None,
 ) -> None:
     """Find things by words: a mask per expression, tracked through every frame of a video."""
     from sa2va_server.cli_commands import masks_command
 
-    raw = _grounding(mode, start, end, stride, key_frames, keep_doubtful)
+    raw = _range(start, end, stride) | {"mode": mode, "key_frames": key_frames}
+    raw |= _finish(keep_doubtful, threshold, smooth)
     masks_command(
         session, "segment_by_text", {"media": media, "expressions": expressions, "after": after} | raw, out
     )
@@ -147,13 +157,16 @@ def ground(
     stride: Stride = 1,
     key_frames: KeyFrames = None,
     keep_doubtful: KeepDoubtful = False,
+    threshold: Threshold = 0.5,
+    smooth: Smooth = False,
     out: OutDir = None,
     after: After = None,
 ) -> None:
     """Describe it, with a mask for each phrase that names something."""
     from sa2va_server.cli_commands import ground_command
 
-    raw = _grounding(mode, start, end, stride, key_frames, keep_doubtful)
+    raw = _range(start, end, stride) | {"mode": mode, "key_frames": key_frames}
+    raw |= _finish(keep_doubtful, threshold, smooth)
     ground_command(session, {"media": media, "question": question, "after": after} | raw, out)
 
 
@@ -194,13 +207,15 @@ def track(
     end: End = None,
     stride: Stride = 1,
     keep_doubtful: KeepDoubtful = False,
+    threshold: Threshold = 0.5,
+    smooth: Smooth = False,
     out: OutDir = None,
 ) -> None:
     """Follow what is pointed at in one frame through the video, both ways."""
     from sa2va_server.cli_commands import masks_command
 
     raw = _pointed(media, box, point, mask, polygon, fraction) | _range(start, end, stride)
-    raw |= {"frame_index": frame, "gate_by_object_score": not keep_doubtful}
+    raw |= {"frame_index": frame} | _finish(keep_doubtful, threshold, smooth)
     masks_command(session, "track_region", raw, out)
 
 
@@ -281,16 +296,8 @@ def _range(start: float | None, end: float | None, stride: int) -> dict[str, Any
     return {"start_s": start, "end_s": end, "stride": stride}
 
 
-def _grounding(
-    mode: str,
-    start: float | None,
-    end: float | None,
-    stride: int,
-    key_frames: int | None,
-    keep_doubtful: bool,
-) -> dict[str, Any]:
-    more = {"mode": mode, "key_frames": key_frames, "gate_by_object_score": not keep_doubtful}
-    return _range(start, end, stride) | more
+def _finish(keep_doubtful: bool, threshold: float, smooth: bool) -> dict[str, Any]:
+    return {"gate_by_object_score": not keep_doubtful, "threshold": threshold, "smooth": smooth}
 
 
 def _pointed(

@@ -14,6 +14,7 @@ from sa2va_tools.tools.outputs import (
     MediaOut,
     ProvenanceOut,
 )
+from sa2va_tools.tools.reporting import doubts
 
 # Labels, answers and file names are foreign text: nothing of it may drive the terminal.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -79,8 +80,8 @@ def _mask_line(mask: MaskOut, width: int) -> str:
     if mask.box_xyxy is not None:
         edges = ", ".join(f"{edge:g}" for edge in mask.box_xyxy)
         parts.append(f"box [{edges}]" + (f" at frame {mask.frame}" if spans else ""))
-    if mask.suspect_frames:
-        parts.append(f"doubtful in frames {_few(mask.suspect_frames)}")
+    if mask.suspects:
+        parts.append(doubts(mask))
     return "  ".join(parts)
 
 

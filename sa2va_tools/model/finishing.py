@@ -1,0 +1,106 @@
+"""Full-size mask logits → the mask that leaves the model: cut at a threshold and, if wished, tidied.
+
+Logits come on a coarse grid and are enlarged, so outlines follow its cells, and noise is a few cells wide.
+What is done here is seen by the caller alone, never by SAM-2's memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BLUR_CELLS = 0.5
+"""Standard deviation of the blur, in cells of the logit grid: enough for its steps, little for a corner."""
+REACH_CELLS = 0.5
+"""The blur moves no outline farther than this many cells, rounded up to whole pixels."""
+SPECK_SHARE = 0.01
+"""Holes are filled and specks dropped below this part of the object's area …"""
+SPECK_CELLS = 16.0
+"""… unless they are larger than this many cells: a crowd's small people are no specks."""
+_LOGIT_LIMIT = 1.0  # where the edge is, is told by the logits near it; large ones would push it aside
+
+
+def finished(
+    logits_hw: Tensor, *, threshold: float, smooth: bool, grid_side: int
+) -> tuple[NDArray[np.bool_], float]:
+    """The mask where the probability is over `threshold`, and the mean probability inside it (0 where it is
+    empty). `grid_side` is that of the logits before they were enlarged."""
+    bar = math.log(threshold / (1 - threshold))  # 0 for one half, exactly
+    mask = logits_hw > bar
+    if smooth and bool(mask.any()):
+        height, width = logits_hw.shape
+        tidied = tidy(
+            logits_hw.float().cpu().numpy() - np.float32(bar),
+            mask.cpu().numpy(),
+            (width / grid_side, height / grid_side),
+        )
+        mask = torch.from_numpy(tidied).to(mask.device)
+    inside = torch.sigmoid(logits_hw[mask]).mean() if bool(mask.any()) else logits_hw.new_zeros(())
+    return mask.cpu().numpy(), float(inside)
+
+
+def tidy(
+    margin_hw: NDArray[np.float32], mask_hw: NDArray[np.bool_], cell_wh: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """The non-empty mask `margin_hw` > 0 with even edges, without small holes and specks; never empty.
+
+    But for whole holes and specks, no pixel changes that is farther from the old outline than REACH_CELLS.
+    """
+    across, down = cell_wh
+    radii = [math.ceil(3 * BLUR_CELLS * side) for side in cell_wh]
+    reaches = [math.ceil(REACH_CELLS * side) for side in cell_wh]
+    x, y, width, height = cv2.boundingRect(mask_hw.view(np.uint8))
+    pad_x, pad_y = radii[0] + reaches[0], radii[1] + reaches[1]
+    part = np.s_[max(y - pad_y, 0) : y + height + pad_y, max(x - pad_x, 0) : x + width + pad_x]
+    blurred = cv2.GaussianBlur(
+        np.clip(margin_hw[part], -_LOGIT_LIMIT, _LOGIT_LIMIT),
+        (2 * radii[0] + 1, 2 * radii[1] + 1),
+        sigmaX=BLUR_CELLS * across,
+        sigmaY=BLUR_CELLS * down,
+        borderType=cv2.BORDER_REPLICATE,
+    )
+    old = np.ascontiguousarray(mask_hw[part]).view(np.uint8)
+    ball = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reaches[0] + 1, 2 * reaches[1] + 1))
+    even = (blurred >= _level(blurred, int(old.sum()))) & (cv2.dilate(old, ball) > 0)
+    even |= cv2.erode(old, ball) > 0
+    if not even.any():
+        even = old > 0
+    tidied = np.zeros_like(mask_hw)
+    tidied[part] = _without_specks(_without_holes(even, across * down), across * down)
+    return tidied
+
+
+def _level(blurred_hw: NDArray[np.float32], area: int) -> np.float32:
+    """Where to cut the blurred map so that the mask keeps its area: cut at 0, convex shapes would shrink."""
+    flat = blurred_hw.ravel()
+    return np.float32(np.partition(flat, flat.size - area)[flat.size - area])
+
+
+def _without_holes(mask_hw: NDArray[np.bool_], cell: float) -> NDArray[np.bool_]:
+    """Filled where the background is enclosed and small; what touches the picture's edge is no hole."""
+    # Padded, so that all of the background around the object is one piece, also in a cropped picture.
+    around = np.pad(~mask_hw, 1, constant_values=True).view(np.uint8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(around, connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    small = areas <= _limit(int(mask_hw.sum()), cell)
+    small[[0, pieces[0, 0]]] = False
+    return mask_hw | small[pieces][1:-1, 1:-1]
+
+
+def _without_specks(mask_hw: NDArray[np.bool_], cell: float) -> NDArray[np.bool_]:
+    """Without its small pieces; the largest one stays."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask_hw.view(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    kept = areas > _limit(int(mask_hw.sum()), cell)
+    kept[1 + int(areas[1:].argmax())] = True
+    kept[0] = False
+    return np.asarray(kept[pieces])
+
+
+def _limit(area: int, cell: float) -> float:
+    return min(SPECK_SHARE * area, SPECK_CELLS * cell)

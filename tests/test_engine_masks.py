@@ -1,0 +1,123 @@
+"""What a caller may wish of masks, on the embedded nano model: thresholds, even edges, what is kept of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sa2va_tools import Engine, Region, Settings
+from sa2va_tools.engine.results import Provenance
+from sa2va_tools.errors import RequestError
+from sa2va_tools.media.encode import VideoWriter
+from sa2va_tools.testing import FakeEngine
+
+SIZE = (320, 240)
+FRAMES = 6
+RED = "the red circle"
+
+
+def _frame(index: int) -> np.ndarray:
+    """A red disc that moves right over grey."""
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]]
+    frame = np.full((SIZE[1], SIZE[0], 3), 130, np.uint8)
+    frame[np.hypot(x - 100 - 8 * index, y - 110) < 50] = (220, 40, 40)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("media")
+    with VideoWriter(folder / "clip.mp4", SIZE, 10, threads=1) as writer:
+        for index in range(FRAMES):
+            writer.write(_frame(index))
+    Image.fromarray(_frame(0)).save(folder / "still.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    with Engine.load("nano", settings=Settings(store_dir=tmp_path_factory.mktemp("store"))) as made:
+        yield made
+
+
+def _masks(result) -> np.ndarray:
+    track = result.objects[0].track
+    return np.stack([track.mask(index) for index in track.frame_indices])
+
+
+@pytest.fixture(scope="module")
+def usual(engine, media):
+    return {mode: engine.segment(media / "clip.mp4", RED, mode=mode) for mode in ("sa2va", "sa2va-i")}
+
+
+@pytest.mark.parametrize("mode", ["sa2va", "sa2va-i"])
+def test_a_stricter_threshold_gives_a_part_of_the_mask_in_every_frame(engine, media, usual, mode):
+    """Were it to reach the memory or the key frames' prompts, tracked masks would not nest."""
+    by_threshold = [
+        _masks(engine.segment(media / "clip.mp4", RED, mode=mode, threshold=threshold))
+        for threshold in (0.2, 0.5, 0.8)
+    ]
+    loose, same, strict = by_threshold
+    assert np.array_equal(same, _masks(usual[mode]))
+    assert (loose & same == same).all() and (same & strict == strict).all()
+    areas = [masks.sum((1, 2)) for masks in by_threshold]
+    assert strict.any((1, 2)).all() and (areas[0] > areas[1]).all() and (areas[1] > areas[2]).all()
+
+
+@pytest.mark.parametrize("mode", ["sa2va", "sa2va-i"])
+def test_smoothing_changes_edges_only_and_no_scores_of_objects(engine, media, usual, mode):
+    smooth = engine.segment(media / "clip.mp4", RED, mode=mode, smooth=True)
+    before, after = _masks(usual[mode]), _masks(smooth)
+    changed = (before != after).sum((1, 2)) / before.sum((1, 2))
+    assert (changed > 0).any() and (changed < 0.1).all()
+    tracks = usual[mode].objects[0].track, smooth.objects[0].track
+    assert tracks[0].object_scores == tracks[1].object_scores
+    assert all(0.5 < score <= 1 for score in tracks[1].mask_scores)
+
+
+def test_the_wishes_are_in_the_provenance_and_in_the_record_where_they_are_not_the_usual_ones(
+    engine, media, usual
+):
+    wishes = {"threshold": 0.7, "smooth": True, "gate_by_object_score": False}
+    result = engine.segment(media / "still.png", RED, **wishes)
+    made = result.provenance
+    assert {name: getattr(made, name) for name in wishes} == wishes
+    store = engine.library.store
+    for handle in (result.handle, result.objects[0].handle):
+        kept = (store.get_mask if handle.startswith("mask:") else store.get_answer)(handle).provenance
+        assert wishes.items() <= kept.items()
+    assert not wishes.keys() & store.get_answer(usual["sa2va"].handle).provenance.keys()
+    assert not wishes.keys() & usual["sa2va"].provenance.to_json().keys()
+
+
+def test_a_result_of_before_there_were_wishes_has_the_usual_ones():
+    made = Provenance("nano", "x", "y", "image", (0,), 1, (8, 8), "cpu", "float32", "0")
+    assert (made.gate_by_object_score, made.threshold, made.smooth) == (True, 0.5, False)
+    assert "threshold" not in made.to_json() and made.to_json()["complete"] is True
+
+
+def test_a_grounded_answer_and_a_track_take_them_too(engine, media):
+    clip = media / "clip.mp4"
+    box = Region(box_xyxy=(50, 60, 150, 160))
+    loose, strict = (engine.track(clip, box, threshold=threshold) for threshold in (0.2, 0.8))
+    assert (_masks(loose)[1:].sum((1, 2)) > _masks(strict)[1:].sum((1, 2))).all()
+    assert engine.track(clip, box, smooth=True).provenance.smooth
+    assert engine.ground(media / "still.png", threshold=0.8, smooth=True).provenance.threshold == 0.8
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 2.5, float("nan")])
+@pytest.mark.parametrize("kind", ["local", "fake"])
+def test_thresholds_that_are_none_are_refused_before_the_model_is_asked(media, tmp_path, kind, threshold):
+    still = media / "still.png"
+    missing = Settings(store_dir=tmp_path, model=str(Path("no") / "such" / "checkpoint"))
+    with FakeEngine(tmp_path) if kind == "fake" else Engine.load(settings=missing) as engine:
+        for call in (
+            lambda: engine.segment(still, RED, threshold=threshold),
+            lambda: engine.ground(still, threshold=threshold),
+            lambda: engine.track(still, Region(box_xyxy=(1, 1, 9, 9)), threshold=threshold),
+        ):
+            with pytest.raises(RequestError, match="between 0 and 1"):
+                call()
