@@ -11,7 +11,7 @@ from sa2va_tools.errors import CancelledError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One report: `done` of `total` units of `stage` ("load", "read", "answer", "propagate", …).
+    """One report: `done` of `total` units of `stage` ("load", "look", "answer", "plan", "propagate", …).
 
     `total` is None where the length is not known beforehand (words of an answer).
     """

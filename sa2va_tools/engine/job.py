@@ -145,7 +145,7 @@ class Job:
         seconds = runtime.speed.seconds(frames - runtime.kept_frames(self.clip), frames * objects)
         told = "" if seconds is None else f", about {seconds:.1f} s"
         words = f"{frames} frame(s), {objects} object(s){told}, {wanted:.1f} GiB"
-        self.on_progress(Progress("propagate", 0, frames, words))
+        self.on_progress(Progress("plan", 0, frames, words))
         try:
             tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
         except OutOfMemoryError as error:

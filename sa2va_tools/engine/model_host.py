@@ -38,7 +38,7 @@ class ModelHost:
             _check(cancel)
             if self._runtime is None:
                 self._runtime = self._load(on_progress, cancel)
-            with self._runtime.at_work():
+            with self._runtime.at_work(cancel):
                 yield self._runtime
         finally:
             self._turn.release()

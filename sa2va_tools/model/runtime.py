@@ -7,7 +7,7 @@ files, handles or ranges.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from sa2va_tools.model.device import (
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.feature_stream import KIND
 from sa2va_tools.model.generation import NextToken, generate, greedy
+from sa2va_tools.model.interrupts import Interrupts
 from sa2va_tools.model.loading import Loaded, load_checkpoint
 from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace
 from sa2va_tools.model.out_of_memory import memory_guard
@@ -83,6 +84,8 @@ class Sa2vaRuntime:
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
         self._chat = loaded.chat
         self._memory_dtype = memory_dtype
+        self._interrupts = Interrupts()
+        self._interrupts.watch(loaded.modules)
 
     @classmethod
     def load(
@@ -131,11 +134,13 @@ class Sa2vaRuntime:
             cache_bytes=choose_cache_bytes(cache_bytes, small=small),
         )
 
-    def at_work(self) -> AbstractContextManager[None]:
-        """Around everything that is asked of the model: its number of CPU threads, only meanwhile. What
-        `tally` says is of this work."""
+    @contextmanager
+    def at_work(self, cancel: CancelToken | None = None) -> Iterator[None]:
+        """Around everything that is asked of the model: its number of CPU threads, only meanwhile; `cancel`
+        is heard between any two layers. What `tally` says is of this work."""
         self.tally = Tally()
-        return cpu_threads(self._threads)
+        with cpu_threads(self._threads), self._interrupts.heard_by(cancel):
+            yield
 
     # ---- facts --------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from sa2va_tools.media.media import Media
 from sa2va_tools.media.orientation import Orientation
 
 Json = dict[str, Any]
-_VOLATILE = frozenset({"timings_s", "encoder_passes", "relief"})  # keys of a provenance that differ from run to run
+_VOLATILE = frozenset({"timings_s", "encoder_passes", "relief"})
+"""Keys of a provenance that differ from run to run."""
 
 
 @dataclass(frozen=True, slots=True)
