@@ -1,0 +1,116 @@
+"""Faster arithmetic: where it is chosen, what it is called, and how little it changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sa2va_server.demo_scene import EXPRESSIONS, write_demo_clip
+from sa2va_tools import Engine, Settings
+from sa2va_tools.model import device as devices
+from sa2va_tools.model.checkpoints import NANO_FOLDER
+from sa2va_tools.model.device import Pace, choose_encoder_dtype, choose_pace
+from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.memory import fitting_pace
+from sa2va_tools.model.pooled_attention import pooled_attention
+from sa2va_tools.model.speed import Speed
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("able", "asked", "device", "small", "chosen"),
+    [
+        (True, "auto", CPU, False, torch.bfloat16),
+        (False, "auto", CPU, False, torch.float32),
+        (True, "auto", CPU, True, torch.float32),
+        (True, "float32", CPU, False, torch.float32),
+        (True, "auto", CUDA, False, torch.float32),
+    ],
+)
+def test_the_encoder_is_halved_where_that_pays(monkeypatch, able, asked, device, small, chosen):
+    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda: able)
+    assert choose_encoder_dtype("auto", torch.float32, asked, device, small=small) is chosen
+    assert choose_encoder_dtype("float16", torch.float32, asked, device, small=small) is torch.float16
+
+
+def test_pace_by_size_and_device():
+    assert choose_pace(CPU, small=False).batch == 1 and choose_pace(CUDA, small=False).batch == 8
+    assert choose_pace(CPU, small=True, fast=True).window == 2
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """The demo's clip, and its masks as exact float32 makes them."""
+    folder = tmp_path_factory.mktemp("scene")
+    clip = write_demo_clip(folder / "clip.mp4", frames=20, size_wh=(256, 192))
+    return clip, found(clip, folder / "exact")
+
+
+def found(clip, store, **wishes):
+    with Engine.load(settings=Settings(device="cpu", store_dir=store, **wishes)) as engine:
+        return engine.segment(clip, EXPRESSIONS)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "least", "said"),
+    [
+        ({"encoder_dtype": "bfloat16"}, 0.99, "float32, image encoder bfloat16"),
+        ({"fast_tracking": True}, 0.9, "float32, memories pooled 2x2"),
+    ],
+)
+def test_masks_hardly_change_and_the_result_says_how_it_was_made(scene, tmp_path, wishes, least, said):
+    clip, exact = scene
+    ours = found(clip, tmp_path / "store", **wishes)
+    assert ours.provenance.dtype == said and exact.provenance.dtype == "float32"
+    for one, other in zip(ours.objects, exact.objects, strict=True):
+        assert one.found and other.found
+        both = either = 0
+        for frame in one.track.frame_indices:
+            mine, theirs = one.track.mask(frame), other.track.mask(frame)
+            both, either = both + np.sum(mine & theirs), either + np.sum(mine | theirs)
+        assert both / either >= least
+
+
+def test_pooled_attention_without_pooling_is_the_exact_one():
+    grounding = load_checkpoint(NANO_FOLDER, device=CPU, dtype=torch.float32).modules.grounding
+    side, draw = grounding.config.top_side, torch.Generator().manual_seed(0)
+    flat = torch.randn(side**2, 2, grounding.config.hidden_dim, generator=draw)
+    memory = torch.randn(3 * side**2 + 8, 2, grounding.config.mem_dim, generator=draw)
+    places = torch.randn(memory.shape, generator=draw)
+    with torch.inference_mode():
+        exact = grounding._attended(flat, memory, places, pointer_tokens=8, window=1)
+        own = pooled_attention(
+            grounding.memory_attention,
+            flat,
+            grounding._vision_positions(flat.dtype),
+            memory,
+            places,
+            pointer_tokens=8,
+            side=side,
+            window=1,
+        )
+    torch.testing.assert_close(own, exact, atol=1e-6, rtol=1e-6)
+    with pytest.raises(ValueError, match="divide"):
+        grounding._attended(flat, memory, places, pointer_tokens=8, window=3)
+
+
+def test_the_pace_is_what_fits():
+    config = load_checkpoint(NANO_FOLDER, device=CPU, dtype=torch.float32).config
+    wished = Pace(batch=8, group=16)
+    assert fitting_pace(config, wished, 4, None) == fitting_pace(config, wished, 4, 2**40) == wished
+    less = fitting_pace(config, wished, 4, 2**24)
+    assert 1 <= less.batch < 8 and 1 <= less.group < 16
+    assert fitting_pace(config, wished, 4, 0) == Pace(batch=1, group=1)
+
+
+def test_speed_is_learnt_from_walks_of_different_kinds():
+    speed = Speed()
+    assert speed.seconds(10, 10) is None
+    speed.learn(10, 10, 13.0)
+    assert speed.seconds(20, 20) == pytest.approx(26)
+    speed.learn(0, 10, 2.0)
+    speed.learn(10, 30, 17.0)
+    assert speed.seconds(10, 10) == pytest.approx(13, rel=0.1)
+    assert speed.seconds(0, 100) == pytest.approx(20, rel=0.2)
