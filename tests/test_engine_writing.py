@@ -34,7 +34,7 @@ def test_the_text_grows_to_the_answer(engine, clip, call):
 
 def test_each_caption_has_its_own_text(engine, clip):
     heard = []
-    regions = [Region(box_xyxy=(10, 10, 60, 60)), Region(box_xyxy=(50, 20, 110, 80))]
+    regions = [Region(box_xyxy=(10, 10, 60, 60)), Region(box_xyxy=(50, 20, 90, 60))]
     result = engine.caption_region(clip, regions, on_progress=heard.append)
     last = {report.message[:24]: report.text for report in writing(heard)}
     assert list(last) == ["writing the answer 1 of ", "writing the answer 2 of "]
