@@ -10,6 +10,7 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
+from sa2va_server.mcp_jobs import Status
 from sa2va_server.mcp_server import build_server
 from sa2va_tools.errors import CheckpointNotFoundError
 from sa2va_tools.media.source import AccessPolicy
@@ -202,6 +203,16 @@ async def test_progress_is_heard_while_nothing_changes_and_rises_strictly(mode, 
     assert not result.is_error
     values = [value for value, _ in heard]
     assert values == sorted(set(values))
+
+
+def test_the_tail_of_an_answer_that_is_written_is_quoted():
+    status = Status("starting")
+    status.update(Progress("answer", 3, None, "writing the answer, 3 tokens", "A red\nsquare"))
+    assert status.text == 'answer: writing the answer, 3 tokens "A red square"'
+    status.update(Progress("answer", 900, None, "writing the answer, 900 tokens", "word " * 900))
+    assert '"…' in status.text and status.text.endswith('word "') and len(status.text) < 130
+    status.update(Progress("answer", 1, None, "writing the answer, 1 tokens", ""))
+    assert status.text == "answer: writing the answer, 1 tokens"
 
 
 @both_eras

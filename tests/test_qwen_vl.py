@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_families import QWEN_CONFIGS as CONFIGS
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -22,37 +23,6 @@ from sa2va_tools.model.key_mapping import KeyMap
 from sa2va_tools.model.patches import fitting_size, picture_patches
 
 IMAGE_PAD, START, END = 60, 61, 62
-TEXT = {
-    "vocab_size": 64,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "rope_theta": 10000.0,
-    "rms_norm_eps": 1e-6,
-}
-CONFIGS = {
-    "qwen2_5_vl": {
-        "text_config": {**TEXT, "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}},
-        "vision_config": {
-            "depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64,
-            "patch_size": 14, "spatial_merge_size": 2, "window_size": 112, "fullatt_block_indexes": [1],
-        },
-    },
-    "qwen3_vl": {
-        "text_config": {
-            **TEXT,
-            "head_dim": 16,
-            "rope_scaling": {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True},
-        },
-        "vision_config": {
-            "depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 64,
-            "patch_size": 16, "spatial_merge_size": 2, "num_position_embeddings": 256,
-            "deepstack_visual_indexes": [0],
-        },
-    },
-}  # fmt: skip
 THEIRS = {
     "qwen2_5_vl": (Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration),
     "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration),

@@ -6,7 +6,6 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +38,23 @@ _WORDS_SHOWN = 5
 
 
 @dataclass(slots=True)
+class Writing:
+    """Tells of answers while they are written."""
+
+    on_progress: ProgressCallback
+    what: str
+    text: str | None = None
+
+    def on_text(self, text: str) -> None:
+        """All that can be read so far; told with the next token's number."""
+        self.text = text
+
+    def on_token(self, count: int) -> None:
+        message = f"writing {self.what}, {count} tokens"
+        self.on_progress(Progress("answer", count, None, message, self.text))
+
+
+@dataclass(slots=True)
 class Job:
     """A loaded model, a clip, and who wants to hear of it."""
 
@@ -67,9 +83,8 @@ class Job:
     def _seen_key(self, positions: Sequence[int], *, video: bool) -> Hashable:
         return "frames", video, *(self.clip.key_of(position) for position in positions)
 
-    def ask(
-        self, question: str, visual: VisualInput, *, part: str = "", history: Sequence[Turn] = ()
-    ) -> ModelAnswer:
+    def ask(self, question: str, visual: VisualInput, *, history: Sequence[Turn] = ()) -> ModelAnswer:
+        writing = Writing(self.on_progress, "the answer")
         with self._stage("answer"):
             return self.runtime.answer(
                 question,
@@ -77,7 +92,23 @@ class Job:
                 history=history,
                 max_new_tokens=self.max_new_tokens,
                 cancel=self.cancel,
-                on_token=lambda count: self._wrote(count, part),
+                on_token=writing.on_token,
+                on_text=writing.on_text,
+            )
+
+    def ask_all(
+        self, questions: Sequence[str], visual: VisualInput, *, history: Sequence[Turn] = ()
+    ) -> list[ModelAnswer]:
+        """One answer per question, written together; none of the questions hears of the others."""
+        what = "the answer" if len(questions) == 1 else f"{len(questions)} answers"
+        with self._stage("answer"):
+            return self.runtime.answer_all(
+                questions,
+                visual,
+                history=history,
+                max_new_tokens=self.max_new_tokens,
+                cancel=self.cancel,
+                on_token=Writing(self.on_progress, what).on_token,
             )
 
     def caption(
@@ -92,19 +123,22 @@ class Job:
                 visual = self.runtime.recall(key) or self.runtime.look(
                     [picture], video=False, key=key, cancel=self.cancel
                 )
-        with self._stage("answer"):
-            return [
-                self.runtime.caption(
+        answers = []
+        for number, mask in enumerate(masks, start=1):
+            writing = Writing(self.on_progress, f"the answer {number} of {len(masks)}")
+            with self._stage("answer"):
+                answer = self.runtime.caption(
                     picture,
                     mask,
                     question,
                     visual=visual,
                     max_new_tokens=self.max_new_tokens,
                     cancel=self.cancel,
-                    on_token=partial(self._wrote, part=f" {number} of {len(masks)}"),
+                    on_token=writing.on_token,
+                    on_text=writing.on_text,
                 )
-                for number, mask in enumerate(masks, start=1)
-            ]
+            answers.append(answer)
+        return answers
 
     def masks_from_points(
         self, frame_index: int, picture: NDArray[np.uint8], prompts: Sequence[PointPrompt]
@@ -208,9 +242,6 @@ class Job:
             said.append(f"{name} never learnt {listed}{more}: expect a guess, or an answer to the rest.")
         known = config.world if strange else config.world.partition(":")[0]
         return [*said, f"{name} is a demo model of a toy world ({known}); the rest is guessed."]
-
-    def _wrote(self, count: int, part: str) -> None:
-        self.on_progress(Progress("answer", count, None, f"writing the answer{part}, {count} tokens"))
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

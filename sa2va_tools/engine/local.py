@@ -126,11 +126,7 @@ class LocalEngine(StoreBackedEngine):
         prompts = [segment_question(expression, video=clip.is_video) for expression in wanted]
         with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
-            visual = job.look(plan.seen)
-            answers = [
-                job.ask(prompt, visual, part=f" {number} of {len(wanted)}", history=talk.turns)
-                for number, prompt in enumerate(prompts, start=1)
-            ]
+            answers = job.ask_all(prompts, job.look(plan.seen), history=talk.turns)
             seg_prompts = np.concatenate([answer.seg_prompts for answer in answers])
             tracks = job.propagate_words(plan, seg_prompts)
             recorder = self._recorder(job, opened, plan)

@@ -8,7 +8,7 @@ the length runs out) has no state and is not counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -36,8 +36,39 @@ class Generation:
     token_ids: list[int]
     seg_hidden: Tensor
     truncated: bool
-    read: Read
-    """The prompt and all that was fed after it."""
+
+
+@dataclass(slots=True)
+class Writer:
+    """One answer while it is written."""
+
+    tokenizer: Tokenizer
+    stop_words: tuple[str, ...]
+    most: int
+    written: list[int] = field(default_factory=list)
+    _states: list[Tensor] = field(default_factory=list)
+    _ended: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self._ended or len(self.written) >= self.most
+
+    def write(self, token: int) -> None:
+        """Stop words are compared as text: `<|end|>` need not be a token of its own."""
+        self.written.append(token)
+        self._ended = token == self.tokenizer.eos_id or self.tokenizer.decode(self.written[-_TAIL:]).rstrip(
+            "\r\n"
+        ).endswith(self.stop_words)
+
+    def fed(self, state: Tensor) -> None:
+        """`state` (hidden,): what the language model made of the last token."""
+        if self.written[-1] == self.tokenizer.seg_id:
+            self._states.append(state.clone())  # not a view: the states beside it shall go
+
+    def made(self, like: Tensor) -> Generation:
+        """The answer; `like` (…, hidden) has the dtype and device of its states, where there are none."""
+        hidden = torch.stack(self._states) if self._states else like.new_zeros((0, like.shape[-1]))
+        return Generation(self.written, hidden, truncated=not self._ended)
 
 
 def generate(
@@ -51,34 +82,26 @@ def generate(
     max_new_tokens: int,
     next_token: NextToken = greedy,
     cancel: CancelToken | None = None,
-    on_token: Callable[[int], None] = lambda count: None,
-) -> Generation:
-    """Continue the prompt until a stop word or `max_new_tokens`; `before` as in `read_prompt`.
+    on_token: Callable[[Sequence[int]], None] = lambda written: None,
+) -> tuple[Generation, Read]:
+    """Continue the prompt until a stop word or `max_new_tokens`; `before` as in `read_prompt`. Returns the
+    answer, and what was read: the prompt and all that was fed after it. `on_token` hears all tokens written.
 
     Raises CancelledError between tokens.
     """
     output, cache = read_prompt(family, prompt, prompt_ids, before=before, cancel=cancel)
-    written: list[int] = []
-    states: list[Tensor] = []
-    ended = False
-    while len(written) < max_new_tokens:
+    writer = Writer(tokenizer, tuple(stop_words), max_new_tokens)
+    while not writer.done:
         if cancel is not None:
             cancel.raise_if_cancelled()
-        token = next_token(len(written), output.next_logits)
-        written.append(token)
-        on_token(len(written))
-        ended = token == tokenizer.eos_id or _ends(tokenizer, written, stop_words)
-        if ended or len(written) == max_new_tokens:
+        token = next_token(len(writer.written), output.next_logits)
+        writer.write(token)
+        on_token(writer.written)
+        if writer.done:
             break
+        if cancel is not None:
+            cancel.raise_if_cancelled()
         fed = torch.tensor([[token]], device=prompt.tokens.device)
         output = family.step(Embedded(family.token_embeddings(fed)), cache)
-        if token == tokenizer.seg_id:
-            states.append(output.hidden[-1])
-    hidden = torch.stack(states) if states else prompt.tokens.new_zeros((0, prompt.tokens.shape[-1]))
-    read = Read((*prompt_ids, *written[:-1]), cache)
-    return Generation(written, hidden, truncated=not ended, read=read)
-
-
-def _ends(tokenizer: Tokenizer, written: list[int], stop_words: Sequence[str]) -> bool:
-    """Stop words are compared as text: `<|end|>` need not be a token of its own."""
-    return tokenizer.decode(written[-_TAIL:]).rstrip("\r\n").endswith(tuple(stop_words))
+        writer.fed(output.hidden[-1])
+    return writer.made(prompt.tokens), Read((*prompt_ids, *writer.written[:-1]), cache)

@@ -174,6 +174,11 @@ def clean_answer(raw: str) -> CleanAnswer:
     return _trimmed("".join(parts), spans)
 
 
+def without_markup(raw: str) -> str:
+    """The text of `clean_answer`, with the space around it."""
+    return _MARKUP.sub("", raw)
+
+
 def _trimmed(text: str, spans: list[tuple[int, int] | None]) -> CleanAnswer:
     lead = len(text) - len(text.lstrip())
     trimmed = text.strip()

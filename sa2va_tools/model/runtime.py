@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from sa2va_tools.model import prompt as words
+from sa2va_tools.model.asking import About, Asking
+from sa2va_tools.model.batching import generate_all
 from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.config import Capabilities
 from sa2va_tools.model.device import (
@@ -54,6 +56,7 @@ from sa2va_tools.model.quantised import Quantisation
 from sa2va_tools.model.regions import outlined_question, outlined_region, region_input
 from sa2va_tools.model.speed import Speed
 from sa2va_tools.model.tally import Tally
+from sa2va_tools.model.text_stream import TextStream
 from sa2va_tools.progress import CancelToken
 
 _SMALL_PARAMETERS = 50_000_000
@@ -82,7 +85,7 @@ class Sa2vaRuntime:
         self._threads = threads
         self.config, self.revision = loaded.config, loaded.revision
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
-        self._chat = loaded.chat
+        self._asking = Asking(self._modules, self._tokenizer, loaded.chat, self.cache)
         self._memory_dtype = memory_dtype
         self._interrupts = Interrupts()
         self._interrupts.watch(loaded.modules)
@@ -208,47 +211,79 @@ class Sa2vaRuntime:
         next_token: NextToken = greedy,
         cancel: CancelToken | None = None,
         on_token: Callable[[int], None] = lambda count: None,
+        on_text: Callable[[str], None] | None = None,
     ) -> ModelAnswer:
         """Answer a question that holds `<image>` where the pictures go (words.IMAGE). `cells` are the
-        regions' grid cells; they are spoken of as region1, region2, …"""
-        family = self._modules.mllm
-        pictures = "" if visual is None else family.placeholders(visual)
-        if cells:
-            pictures += words.region_tokens([len(region) for region in cells])
-        text = self._chat.text(question, pictures, history)
-        prompt_ids = self._tokenizer.encode(text)
+        regions' grid cells; they are spoken of as region1, region2, … `on_text` hears the clean text so far,
+        and then `on_token` the number of tokens."""
+        about = About(visual, cells)
+        prompt_ids = self._asking.prompt_ids(question, about, history)
+        stream = TextStream(self._tokenizer)
+
+        def wrote(written: Sequence[int]) -> None:
+            if on_text is not None:
+                on_text(stream.text(written))
+            on_token(len(written))
+
         with memory_guard("The answer"):
-            ids = torch.tensor([prompt_ids], device=self._home.device)
-            place = self._reading_place(visual, cells)
-            made = generate(
-                family,
+            made, read = generate(
+                self._modules.mllm,
                 self._tokenizer,
-                family.embed(ids, visual, cells),
+                self._asking.embedded(prompt_ids, about),
                 prompt_ids,
-                before=None if place is None else self.cache.get("readings", place),
-                stop_words=self._chat.stop_words,
+                before=self._asking.before(about),
+                stop_words=self._asking.chat.stop_words,
                 max_new_tokens=max_new_tokens,
                 next_token=next_token,
                 cancel=cancel,
+                on_token=wrote,
+            )
+            answer = self._asking.answer(prompt_ids, made)
+        self._asking.keep(about, read)
+        return answer
+
+    @torch.inference_mode()
+    def answer_all(
+        self,
+        questions: Sequence[str],
+        visual: VisualInput | None = None,
+        *,
+        history: Sequence[Turn] = (),
+        max_new_tokens: int = 2048,
+        cancel: CancelToken | None = None,
+        on_token: Callable[[int], None] = lambda count: None,
+    ) -> list[ModelAnswer]:
+        """What `answer` says to each of several questions, none of which hears of the others; together, so
+        that pictures and history are read once. `on_token` hears the number of tokens of all answers."""
+        if len(questions) < 2:
+            return [
+                self.answer(
+                    question,
+                    visual,
+                    history=history,
+                    max_new_tokens=max_new_tokens,
+                    cancel=cancel,
+                    on_token=on_token,
+                )
+                for question in questions
+            ]
+        about = About(visual)
+        prompts = [self._asking.prompt_ids(question, about, history) for question in questions]
+        with memory_guard("The answers"):
+            made, read = generate_all(
+                self._modules.mllm,
+                self._tokenizer,
+                prompts,
+                lambda prompt_ids: self._asking.embedded(prompt_ids, about),
+                before=self._asking.before(about),
+                stop_words=self._asking.chat.stop_words,
+                max_new_tokens=max_new_tokens,
+                cancel=cancel,
                 on_token=on_token,
             )
-            prompts = self._modules.prompt_embeddings(made.seg_hidden)
-        if place is not None:
-            self.cache.put("readings", place, made.read, family.cache_bytes(made.read.states))
-        return ModelAnswer(
-            self._tokenizer.decode(made.token_ids),
-            tuple(prompt_ids),
-            tuple(made.token_ids),
-            prompts.float().cpu().numpy(),
-            made.truncated,
-        )
-
-    @staticmethod
-    def _reading_place(visual: VisualInput | None, cells: Sequence[NDArray[np.int64]]) -> Hashable | None:
-        """Prompts of equal pictures and regions begin alike; None where that is not known of the pictures."""
-        if visual is None or visual.key is None:
-            return None
-        return visual.key, tuple(region.tobytes() for region in cells)
+            answers = [self._asking.answer(ids, each) for ids, each in zip(prompts, made, strict=True)]
+        self._asking.keep(about, read)
+        return answers
 
     def caption(
         self,
@@ -260,6 +295,7 @@ class Sa2vaRuntime:
         max_new_tokens: int = 2048,
         cancel: CancelToken | None = None,
         on_token: Callable[[int], None] = lambda count: None,
+        on_text: Callable[[str], None] | None = None,
     ) -> RegionAnswer:
         """What is inside `mask` (height, width) of the picture, whose visual tokens may be given."""
         if not self.capabilities.caption_region:
@@ -270,6 +306,7 @@ class Sa2vaRuntime:
                 max_new_tokens=max_new_tokens,
                 cancel=cancel,
                 on_token=on_token,
+                on_text=on_text,
             )
             return RegionAnswer(answer, "outline")
         region = region_input(picture, mask, self.config.region_grid)
@@ -282,6 +319,7 @@ class Sa2vaRuntime:
             max_new_tokens=max_new_tokens,
             cancel=cancel,
             on_token=on_token,
+            on_text=on_text,
         )
         return RegionAnswer(answer, "crop" if region.cropped else "prompt")
 

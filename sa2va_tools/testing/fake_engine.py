@@ -76,9 +76,9 @@ class FakeEngine(StoreBackedEngine):
     ) -> AnswerResult:
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
         recorder = self._recorder(opened, clip, "chat", key_frames, masks=False)
-        on_progress(Progress("answer", 1))
         width, height = opened.ref.size_wh
         text = f"This {opened.ref.kind} has {width} by {height} pixels."
+        on_progress(Progress("answer", 1, text=text))
         return recorder.answer("describe", question or "Describe it.", text, text, (), ())
 
     def segment(

@@ -19,6 +19,7 @@ Report = Callable[[float, str], Awaitable[None]]
 """Takes a strictly increasing value and a line for people."""
 
 REPORT_EVERY_S = 0.25
+_TAIL = 80
 
 
 class Status:
@@ -87,6 +88,18 @@ def _outcome(work: Work[Result], on_progress: ProgressCallback, cancel: CancelTo
 
 
 def _words(progress: Progress) -> str:
+    return f"{_stage(progress)}{_tail(progress.text)}"
+
+
+def _tail(text: str | None) -> str:
+    """The end of an answer that is being written, in quotes: a model's words are no words of ours."""
+    if not text:
+        return ""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[-_TAIL:])
+    return f' "{"…" if len(text) > _TAIL else ""}{shown}"'
+
+
+def _stage(progress: Progress) -> str:
     if progress.message:
         return f"{progress.stage}: {progress.message}"
     if progress.total is not None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from sa2va_tools.model.preprocess import Picture
 from sa2va_tools.progress import CancelToken
@@ -35,19 +36,22 @@ class VisualInput:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What the language model reads next."""
+    """What the language model reads next, in one row or in several."""
 
     tokens: Tensor
-    """(1, tokens, hidden)"""
+    """(rows, tokens, hidden)"""
     positions: Tensor | None = None
-    """(3, 1, tokens), time, row and column of each token counted from the prompt's start, for families whose
-    text is not a line; None: on from where the cache stands."""
+    """(3, rows, tokens), time, row and column of each token counted from the prompt's start, for families
+    whose text is not a line; (rows, tokens) where it is one; None: on from where the cache stands."""
     pictured: Tensor | None = None
-    """(1, tokens) bool: the visual ones, for families with `deep` features."""
+    """(rows, tokens) bool: the visual ones, for families with `deep` features."""
     deep: tuple[Tensor, ...] = ()
+    """(visual tokens of all rows, hidden) each."""
+    seen: Tensor | None = None
+    """(rows, tokens of the cache and these) bool: False for padding; None where there is none."""
 
     def part(self, start: int, stop: int) -> Embedded:
-        """Some of the tokens, with what belongs to them."""
+        """Some of the tokens of a single row, with what belongs to them."""
         positions = None if self.positions is None else self.positions[..., start:stop]
         if self.pictured is None or not bool(self.pictured[:, start:stop].any()):
             return Embedded(self.tokens[:, start:stop], positions)
@@ -63,10 +67,14 @@ class Embedded:
 @dataclass(frozen=True, slots=True)
 class StepOutput:
     """One pass of the language model: the hidden state that `[SEG]` reads, for each input token,
-    (tokens, hidden), and the logits of the next token, (vocabulary,)."""
+    (tokens, hidden), and the logits of the next token, (vocabulary,); of `step_all`, rows come first."""
 
     hidden: Tensor
     next_logits: Tensor
+
+    def row(self, number: int) -> StepOutput:
+        """Of one row."""
+        return StepOutput(self.hidden[number], self.next_logits[number])
 
 
 class Family(Protocol):
@@ -114,8 +122,21 @@ class Family(Protocol):
         """What the keys and values of `cache` take."""
         ...
 
+    def states_of(self, cache: Any) -> DynamicCache:
+        """The keys and values of `cache`."""
+        ...
+
+    def cache_of(self, states: DynamicCache) -> Any:
+        """A cache that holds these keys and values; like a `copied` one."""
+        ...
+
     def step(self, read: Embedded, cache: Any) -> StepOutput:
-        """Feed tokens after what the cache holds."""
+        """Feed tokens of one row after what the cache holds."""
+        ...
+
+    def step_all(self, read: Embedded, states: DynamicCache) -> StepOutput:
+        """Feed as many tokens to each row after what `states` hold; `read` has their positions. Only the last
+        layer's hidden states come out."""
         ...
 
     def token_embeddings(self, input_ids: Tensor) -> Tensor: ...

@@ -173,10 +173,25 @@ class InternVL(nn.Module):
     def cache_bytes(self, cache: DynamicCache) -> int:
         return states_bytes(cache)
 
-    def step(self, read: Embedded, cache: Any) -> StepOutput:
-        output = self.language_model.model(inputs_embeds=read.tokens, past_key_values=cache, use_cache=True)
-        hidden = output.last_hidden_state[0]
-        return StepOutput(hidden, self.language_model.lm_head(hidden[-1]))
+    def states_of(self, cache: DynamicCache) -> DynamicCache:
+        return cache
+
+    def cache_of(self, states: DynamicCache) -> DynamicCache:
+        return states
+
+    def step(self, read: Embedded, cache: DynamicCache) -> StepOutput:
+        return self.step_all(read, cache).row(0)
+
+    def step_all(self, read: Embedded, states: DynamicCache) -> StepOutput:
+        output = self.language_model.model(
+            inputs_embeds=read.tokens,
+            position_ids=read.positions,
+            attention_mask=read.seen,
+            past_key_values=states,
+            use_cache=True,
+        )
+        hidden = output.last_hidden_state
+        return StepOutput(hidden, self.language_model.lm_head(hidden[:, -1]))
 
 
 def pixel_shuffle(patches: Tensor, ratio: float) -> Tensor:

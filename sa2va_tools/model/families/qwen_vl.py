@@ -7,7 +7,7 @@ modeling_sa2va_qwen.py` on transformers modules; frames of a video are shown as 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -165,22 +165,33 @@ class QwenVL(nn.Module):
     def cache_bytes(self, cache: QwenCache) -> int:
         return states_bytes(cache.states)
 
+    def states_of(self, cache: QwenCache) -> DynamicCache:
+        return cache.states
+
+    def cache_of(self, states: DynamicCache) -> QwenCache:
+        return QwenCache(states)
+
     def step(self, read: Embedded, cache: QwenCache) -> StepOutput:
         positions = read.positions
         if positions is None:
             line = torch.arange(read.tokens.shape[1], device=read.tokens.device)
             positions = line.expand(3, 1, -1) + cache.next_position
+        output = self.step_all(replace(read, positions=positions), cache.states)
+        cache.next_position = int(positions.max()) + 1
+        return output.row(0)
+
+    def step_all(self, read: Embedded, states: DynamicCache) -> StepOutput:
         output = self.language_model(
             inputs_embeds=read.tokens,
-            position_ids=positions,
-            past_key_values=cache.states,
+            position_ids=read.positions,
+            attention_mask=read.seen,
+            past_key_values=states,
             use_cache=True,
             **self._deep_arguments(read),
         )
-        cache.next_position = int(positions.max()) + 1
-        hidden = output.last_hidden_state[0]
+        hidden = output.last_hidden_state
         normed = self.norm(hidden)
-        return StepOutput(normed if self.seg_reads_normed else hidden, self.lm_head(normed[-1]))
+        return StepOutput(normed if self.seg_reads_normed else hidden, self.lm_head(normed[:, -1]))
 
     def _deep_arguments(self, read: Embedded) -> dict[str, Any]:
         return {}
