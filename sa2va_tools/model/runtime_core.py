@@ -1,0 +1,63 @@
+"""What every ability of a loaded checkpoint stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sa2va_tools.model.asking import Asking
+from sa2va_tools.model.cache import ByteCache
+from sa2va_tools.model.config import Capabilities
+from sa2va_tools.model.device import (
+    AT_EASE,
+    Pace,
+)
+from sa2va_tools.model.interrupts import Interrupts
+from sa2va_tools.model.loading import Loaded
+from sa2va_tools.model.quantised import Quantisation
+from sa2va_tools.model.speed import Speed
+from sa2va_tools.model.tally import Tally
+
+
+class RuntimeCore:
+    """A checkpoint in memory, and what is kept of its work."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        name: str,
+        *,
+        threads: int | None = None,
+        memory_dtype: torch.dtype = torch.bfloat16,
+        quantize: Quantisation | None = None,
+        devices: Sequence[torch.device] = (),
+        pace: Pace = AT_EASE,
+        cache_bytes: int = 0,
+    ) -> None:
+        """What was seen and read is kept within `cache_bytes`."""
+        self._pace, self.cache, self.speed = pace, ByteCache(cache_bytes), Speed()
+        self.tally = Tally()
+        self._loaded, self.name = loaded, name
+        self._quantize, self._devices = quantize, devices
+        self._threads = threads
+        self.config, self.revision = loaded.config, loaded.revision
+        self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
+        self._asking = Asking(self._modules, self._tokenizer, loaded.chat, self.cache)
+        self._memory_dtype = memory_dtype
+        self._interrupts = Interrupts()
+        self._interrupts.watch(loaded.modules)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.config.capabilities
+
+    @property
+    def _home(self) -> torch.Tensor:
+        """A parameter that lies where the model's inputs go, in the dtype that they have."""
+        return self._modules.grounding.no_object_pointer
+
+    def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._home.device, self._home.dtype)

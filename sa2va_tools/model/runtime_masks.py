@@ -1,0 +1,153 @@
+"""A loaded checkpoint's masks: of words, of masks, of points."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sa2va_tools.model.device import (
+    free_bytes,
+)
+from sa2va_tools.model.feature_stream import KIND
+from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace
+from sa2va_tools.model.out_of_memory import memory_guard
+from sa2va_tools.model.output import (
+    USUAL_WISHES,
+    FrameMasks,
+    FrameSource,
+    MaskWishes,
+    PointPrompt,
+)
+from sa2va_tools.model.preprocess import Picture
+from sa2va_tools.model.propagation import Propagator
+from sa2va_tools.model.runtime_core import RuntimeCore
+from sa2va_tools.progress import CancelToken
+
+
+class RuntimeMasks(RuntimeCore):
+    """Frames and prompts in, masks out."""
+
+    def masks_from_words(
+        self,
+        source: FrameSource,
+        seg_prompts: NDArray[np.float32],
+        *,
+        mode: str = "sa2va",
+        key_positions: Sequence[int] = (0,),
+        wishes: MaskWishes = USUAL_WISHES,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[FrameMasks]:
+        """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
+        one frame is answered by the language decoder in both modes."""
+        own = self.config.grounding.gate_masks
+        propagator = self.propagator(
+            gate=wishes.gate and (own or mode == "sa2va-i"),
+            gate_key_frames=wishes.gate and own,
+            wishes=wishes,
+            cancel=cancel,
+        )
+        embeddings = self._to_device(seg_prompts)
+        if mode == "sa2va-i" and len(source) > 1:
+            walk = propagator.language_masks(source, key_positions, embeddings)
+        else:
+            walk = propagator.language(source, key_positions, embeddings)
+        return _guarded(walk)
+
+    def masks_from_masks(
+        self,
+        source: FrameSource,
+        masks: NDArray[np.bool_],
+        position: int,
+        *,
+        wishes: MaskWishes = USUAL_WISHES,
+        cancel: CancelToken | None = None,
+    ) -> Iterator[FrameMasks]:
+        """Track (N, height, width) masks given on one frame, both ways."""
+        propagator = self.propagator(gate=wishes.gate, wishes=wishes, cancel=cancel)
+        return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(self._home.device)))
+
+    @torch.inference_mode()
+    def masks_from_points(
+        self,
+        picture: Picture,
+        prompts: Sequence[PointPrompt],
+        *,
+        key: Hashable | None = None,
+        cancel: CancelToken | None = None,
+    ) -> FrameMasks:
+        """A mask per box or set of points, by the checkpoint's own SAM-2 head; `key` is that of the frame
+        (`FrameSource.key_of`)."""
+        propagator = self.propagator(gate=False, cancel=cancel)
+        grounding, side = self._modules.grounding, self.config.grounding.image_size
+        with memory_guard("Segmenting the region"):
+            features = propagator.encode(picture, key)
+            results = []
+            for prompt in prompts:
+                points = self._to_device(np.asarray(prompt.points_xy, np.float32))[None].float() * side
+                labels = torch.tensor([prompt.labels], dtype=torch.int32, device=points.device)
+                sparse = grounding.point_prompt(points, labels, multimask=len(prompt.labels) == 1)
+                decoded = grounding.decode(features, grounding.without_memory(features), sparse)
+                chosen = grounding.choose(decoded, gate=False)
+                results.append(propagator.result(0, chosen, picture.shape[:2]))
+        return FrameMasks(
+            0,
+            np.concatenate([result.masks for result in results]),
+            np.concatenate([result.object_scores for result in results]),
+            np.concatenate([result.mask_scores for result in results]),
+        )
+
+    def memory_estimate(self, objects: int, *, video: bool) -> MemoryEstimate:
+        """What following that many objects wants."""
+        weights = sum(each.numel() * each.element_size() for each in self._modules.parameters())
+        return estimate(
+            self.config,
+            str(self._home.dtype).removeprefix("torch."),
+            Work(min(objects, self._pace.group), video),
+            device=self._home.device.type,
+            weights=weights,
+        )
+
+    def kept_frames(self, source: FrameSource) -> int:
+        """Frames that need not be encoded again."""
+        keys = (source.key_of(position) for position in range(len(source)))
+        return sum(key is not None and (KIND, key) in self.cache for key in keys)
+
+    def propagator(
+        self,
+        *,
+        gate: bool,
+        gate_key_frames: bool = False,
+        wishes: MaskWishes = USUAL_WISHES,
+        cancel: CancelToken | None = None,
+    ) -> Propagator:
+        """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow."""
+        room = free_bytes(self._home.device)
+        pace = fitting_pace(self.config, self._pace, self._home.element_size(), room)
+        if pace != self._pace:
+            self.tally.relieved(f"frames were encoded {pace.batch} at once, objects followed {pace.group}")
+        return Propagator(
+            self._modules.grounding,
+            gate=gate,
+            gate_key_frames=gate_key_frames,
+            wishes=wishes,
+            memory_dtype=self._memory_dtype,
+            pace=pace,
+            cache=self.cache,
+            tally=self.tally,
+            cancel=cancel,
+        )
+
+
+def _guarded(walk: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
+    """Each step without gradients and with the memory guard; a plain decorator would leave
+    inference mode on between the steps."""
+    while True:
+        with torch.inference_mode(), memory_guard("Propagating the masks"):
+            try:
+                item = next(walk)
+            except StopIteration:
+                return
+        yield item
