@@ -18,7 +18,8 @@ def frame_flops(grounding: Sam2Grounding) -> int:
     # Not every fused attention is known to the counter; as plain products it is, at the same count.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         grounding.encode(_pixels(grounding, 1))
-    return counter.get_total_flops()
+    total: int = counter.get_total_flops()
+    return total
 
 
 def encoder_speed(grounding: Sam2Grounding, *, batch: int, repeats: int = 5) -> dict[str, float | str]:

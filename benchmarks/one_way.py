@@ -12,10 +12,9 @@ import torch
 
 from benchmarks.measuring import MIB, growth, run_alone
 from benchmarks.models import Frames, embeddings_of, grounding_of
-from benchmarks.reference import Reference
+from benchmarks.reference import KEY_FRAMES, Reference
+from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.propagation import Propagator
-
-KEY_FRAMES = 5
 
 
 def both_ways(
@@ -41,7 +40,7 @@ def both_ways(
 
 
 @torch.inference_mode()
-def walk(way: str, frames: Frames, embeddings: torch.Tensor, batch: int, grounding: Any) -> None:
+def walk(way: str, frames: Frames, embeddings: torch.Tensor, batch: int, grounding: Sam2Grounding) -> None:
     """Masks of the whole clip; the engine's way gives each frame away, the published one keeps all."""
     if way == "reference":
         Reference(grounding).masks(frames.pictures, embeddings)

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.models import Frames
-from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.chat import load_chat
+from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.loading import Loaded
 from sa2va_tools.model.prompt import chat_question
 from sa2va_tools.model.runtime import Sa2vaRuntime
