@@ -17,7 +17,7 @@ from benchmarks.long_video import long_video
 from benchmarks.measuring import run_alone
 from benchmarks.models import Size, grounding_of
 from benchmarks.scaling import QUICK, Extent, scaling
-from sa2va_tools.model.device import choose_batch, choose_device
+from sa2va_tools.model.device import choose_batch, choose_device, choose_threads, cpu_threads
 
 _FULL, _SHORT = {"nano": (24, (60, 240)), "hiera-l": (12, (12,))}, {"nano": (6, (6,)), "hiera-l": (6, (6,))}
 """Frames of a comparison, and those that memory is compared at."""
@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="the page to put the section into")
     parser.add_argument("--json", type=Path, help="the raw figures, too")
     wish = parser.parse_args()
-    made = bench(wish.size, choose_device(wish.device), quick=wish.quick)
+    device = choose_device(wish.device)
+    with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
+        made = bench(wish.size, device, quick=wish.quick)
     print(report.section(made))
     if wish.results is not None:
         publish(made, wish.results)

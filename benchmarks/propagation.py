@@ -16,7 +16,7 @@ from benchmarks.models import Frames, Size, embeddings_of, grounding_of
 from benchmarks.one_way import both_ways
 from benchmarks.reference import KEY_FRAMES, Reference, passes
 from sa2va_tools.model.cache import ByteCache
-from sa2va_tools.model.device import choose_batch
+from sa2va_tools.model.device import choose_batch, choose_threads, cpu_threads
 from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
 from sa2va_tools.model.preprocess import grounding_pixels
 from sa2va_tools.model.propagation import Propagator
@@ -125,11 +125,12 @@ def measure(
     batch: int | None = None,
 ) -> dict[str, Any]:
     """Time, memory and masks of both ways; the engine's time beside its parts."""
+    small = size == "nano"
     grounding = grounding_of(size, device, getattr(torch, dtype))
-    batch = batch or choose_batch(device, small=size == "nano")
+    batch = batch or choose_batch(device, small=small)
     Ours(grounding, batch=batch).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
     # The large encoder takes minutes on a CPU.
-    whole = size == "nano" or device.type == "cuda"
+    whole = small or device.type == "cuda"
     return {
         "size": size,
         "device": device_name(device),
@@ -163,14 +164,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     wish = parser.parse_args()
     memory = (wish.frames,) if wish.memory_frames is None else tuple(wish.memory_frames)
-    report = measure(
-        wish.size,
-        torch.device(wish.device),
-        wish.dtype,
-        frames=wish.frames,
-        memory_frames=memory,
-        batch=wish.batch,
-    )
+    device = torch.device(wish.device)
+    with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
+        report = measure(
+            wish.size, device, wish.dtype, frames=wish.frames, memory_frames=memory, batch=wish.batch
+        )
     json.dump(report, sys.stdout, indent=1)
     print()
 

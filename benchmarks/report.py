@@ -180,7 +180,8 @@ def scaling_tables(made: dict[str, Any]) -> list[str]:
         ),
         "### The tool layer",
         f"The same call {layer['repeats']} times, in turns: {layer['frames']} frames, one expression, "
-        f"{layer['engine_ms']} ms through the engine (medians). What is added does not depend on the clip.",
+        f"{layer['engine_ms']} ms through the engine (the fastest of each). What is added does not "
+        "depend on the clip.",
         table(
             ("way", "more ms", "ratio to the engine alone"),
             (
