@@ -19,7 +19,7 @@ from benchmarks.models import Size, grounding_of
 from benchmarks.scaling import QUICK, Extent, scaling
 from sa2va_tools.model.device import choose_batch, choose_device, choose_threads, cpu_threads
 
-_FULL, _SHORT = {"nano": (24, (60, 240)), "hiera-l": (12, (12,))}, {"nano": (6, (6,)), "hiera-l": (6, (6,))}
+_FULL, _SHORT = {"nano": (24, (60, 240)), "hiera-l": (12, (12,))}, {"nano": (6, (6,)), "hiera-l": (2, (2,))}
 """Frames of a comparison, and those that memory is compared at."""
 
 
