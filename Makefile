@@ -1,11 +1,14 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:
 #   make demo    run the main job on the embedded nano model, write ./sa2va-demo/
 #   make test    lint, strict types, all fast tests
+# BENCH=--quick shortens `make bench`.
 # TORCH_INDEX_URL names another index for torch, e.g. https://download.pytorch.org/whl/cpu
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
 TORCH_INDEX_URL ?=
 DEMO_OUT ?= ./sa2va-demo
+SIZE ?= nano
+BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-gpu train-smoke format docs card wheel clean
+.PHONY: help setup demo test lint types pytest test-slow test-gpu train-smoke format docs card bench wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -54,6 +57,9 @@ docs: $(VENV)/.dev  ## What is generated in README.md and docs/ARCHITECTURE.md
 
 card: $(VENV)/.dev  ## Scores, words and pictures of the nano's model card, from its files
 	$(BIN)/python docs/nano_card.py
+
+bench: $(VENV)/.dev  ## Time and memory, on whatever device there is; SIZE=hiera-l for SAM-2's full size
+	$(BIN)/python -m benchmarks --size $(SIZE) --results benchmarks/RESULTS.md $(BENCH)
 
 wheel: $(VENV)/.dev  ## The wheel, in dist/
 	$(PIP) wheel . --no-deps --wheel-dir dist

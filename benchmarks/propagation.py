@@ -5,30 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
-from benchmarks.models import Frames, embeddings_of, grounding_of
+from benchmarks.machine import device_name
+from benchmarks.measuring import timed
+from benchmarks.models import Frames, Size, embeddings_of, grounding_of
+from benchmarks.one_way import both_ways
 from benchmarks.reference import KEY_FRAMES, Reference, passes
 from sa2va_tools.model.cache import ByteCache
-from sa2va_tools.model.device import choose_batch
+from sa2va_tools.model.device import choose_batch, choose_threads, cpu_threads
 from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
 from sa2va_tools.model.preprocess import grounding_pixels
 from sa2va_tools.model.propagation import Propagator
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one run."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 class Ours:
@@ -48,13 +39,15 @@ class Ours:
         return torch.stack([kept[position] for position in sorted(kept)], 1)
 
 
-def compare(grounding: Sam2Grounding, frames: Frames, objects: int, *, batch: int) -> dict[str, float]:
-    """Ratio of the reference's time to ours; of several objects one is measured and the passes are counted,
-    for the published procedure treats each by itself."""
+def compare(
+    grounding: Sam2Grounding, frames: Frames, objects: int, *, batch: int, whole: bool = True
+) -> dict[str, float]:
+    """Ratio of the reference's time to ours. Unless `whole`, of several objects one goes the published way
+    and its time is multiplied, for there each goes by itself."""
     device = grounding.no_object_pointer.device
     embeddings = embeddings_of(grounding, objects)
     reference, ours = Reference(grounding), Ours(grounding, batch=batch)
-    measured = objects if device.type == "cuda" or len(frames) == 1 else 1
+    measured = objects if whole or len(frames) == 1 else 1
     theirs_s = timed(lambda: reference.masks(frames.pictures, embeddings[:measured]), device)
     assert reference.encoder_passes == passes(len(frames), measured)
     ours_s = timed(lambda: ours.masks(frames, embeddings), device)
@@ -122,6 +115,44 @@ def _follow(
     grounding.choose(grounding.decode(features, attended, grounding.empty_prompt(objects)), gate=False)
 
 
+def measure(
+    size: Size,
+    device: torch.device,
+    dtype: str,
+    *,
+    frames: int,
+    memory_frames: tuple[int, ...] = (),
+    batch: int | None = None,
+) -> dict[str, Any]:
+    """Time, memory and masks of both ways; the engine's time beside its parts."""
+    small = size == "nano"
+    grounding = grounding_of(size, device, getattr(torch, dtype))
+    batch = batch or choose_batch(device, small=small)
+    Ours(grounding, batch=batch).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
+    # The large encoder takes minutes on a CPU.
+    whole = small or device.type == "cuda"
+    return {
+        "size": size,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "dtype": dtype,
+        "batch": batch,
+        "torch": torch.__version__,
+        "against_the_published_procedure": [
+            compare(grounding, Frames(count), objects, batch=batch, whole=whole)
+            for count, objects in ((frames, 1), (frames, 5), (1, 3))
+        ],
+        "memory": [
+            both_ways(size, device, dtype, count, objects, batch)
+            for count in memory_frames
+            for objects in ((1, 5) if whole else (1,))
+        ],
+        "against_the_sum_of_parts": [
+            parts(grounding, Frames(frames), objects, batch=batch) for objects in (1, 3)
+        ],
+    }
+
+
 def main() -> None:
     """`python -m benchmarks.propagation --size hiera-l`: one JSON document on stdout."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,27 +160,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--memory-frames", type=int, nargs="*", help="default: as many as --frames")
     parser.add_argument("--batch", type=int)
     wish = parser.parse_args()
+    memory = (wish.frames,) if wish.memory_frames is None else tuple(wish.memory_frames)
     device = torch.device(wish.device)
-    grounding = grounding_of(wish.size, device, getattr(torch, wish.dtype))
-    batch = wish.batch or choose_batch(device, small=wish.size == "nano")
-    Ours(grounding, batch=batch).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
-    cases = [(wish.frames, 1), (wish.frames, 5), (1, 3)]
-    cpu = f"CPU, {torch.get_num_threads()} threads"
-    report = {
-        "size": wish.size,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
-        "dtype": wish.dtype,
-        "batch": batch,
-        "torch": torch.__version__,
-        "against_the_published_procedure": [
-            compare(grounding, Frames(frames), objects, batch=batch) for frames, objects in cases
-        ],
-        "against_the_sum_of_parts": [
-            parts(grounding, Frames(wish.frames), objects, batch=batch) for objects in (1, 3)
-        ],
-    }
+    with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
+        report = measure(
+            wish.size, device, wish.dtype, frames=wish.frames, memory_frames=memory, batch=wish.batch
+        )
     json.dump(report, sys.stdout, indent=1)
     print()
 

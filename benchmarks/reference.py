@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
@@ -30,7 +32,7 @@ class Reference:
     """Per object (frames, 4s, 4s), for comparison."""
 
     @torch.inference_mode()
-    def masks(self, pictures: Sequence, embeddings: Tensor) -> Tensor:
+    def masks(self, pictures: Sequence[NDArray[np.uint8]], embeddings: Tensor) -> Tensor:
         """(objects, frames, height, width) booleans, on the device."""
         config, parameter = self.grounding.config, self.grounding.no_object_pointer
         pixels = torch.from_numpy(grounding_pixels(list(pictures), config.image_size))
