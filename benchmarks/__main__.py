@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from benchmarks import machine, propagation, report
+from benchmarks.approximations import approximations
+from benchmarks.attention import attention_speed
 from benchmarks.encoder import encoder_speed
 from benchmarks.figure import draw
 from benchmarks.long_video import long_video
 from benchmarks.measuring import run_alone
 from benchmarks.models import Size, grounding_of
 from benchmarks.scaling import QUICK, Extent, scaling
-from sa2va_tools.model.device import choose_batch, choose_device, choose_threads, cpu_threads
+from sa2va_tools.model.device import choose_device, choose_pace, choose_threads, cpu_threads
 
 _FULL, _SHORT = {"nano": (24, (60, 240)), "hiera-l": (12, (12,))}, {"nano": (6, (6,)), "hiera-l": (2, (2,))}
 """Frames of a comparison, and those that memory is compared at."""
@@ -39,12 +41,17 @@ def bench(size: Size, device: torch.device, *, quick: bool) -> dict[str, Any]:
         size, device, "float32", frames=frames, memory_frames=memory_frames
     )
     _say("the image encoder")
-    batch = choose_batch(device, small=small)
+    batch = choose_pace(device, small=small).batch
     made["encoder"] = [
         encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=3 if quick else 7)
         for dtype in ((torch.float32, torch.bfloat16) if cuda else (torch.float32,))
     ]
+    _say("memory attention")
+    dtype = torch.bfloat16 if cuda else torch.float32
+    made["attention"] = attention_speed(grounding_of(size, device, dtype))
     if small:
+        _say("what approximations cost")
+        made["approximations"] = approximations(str(device), clips=4 if quick else 60)
         _say("scaling curves")
         made["scaling"] = scaling(QUICK if quick else Extent(), str(device))
         _say("a long video")

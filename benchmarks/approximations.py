@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sa2va_tools.evaluation.nano_cases import CLIP_FRAMES, LONG_FRAMES, Case, ClipFrames, Exercise, exam_cases
 from sa2va_tools.evaluation.video_metrics import track_quality
 from sa2va_tools.model.checkpoints import NANO_FOLDER
+from sa2va_tools.model.device import choose_threads, cpu_threads
 from sa2va_tools.model.runtime import Sa2vaRuntime
 
 SEED = "approximations"
@@ -67,9 +68,9 @@ def iou_of(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return np.count_nonzero(one & other) / union if union else 1.0
 
 
-def compare(frames: int, clips: int) -> Iterator[dict[str, float | str]]:
+def compare(frames: int, clips: int, device: str) -> Iterator[dict[str, float | str]]:
     """One row per variant."""
-    runtimes = {name: Sa2vaRuntime.load(NANO_FOLDER, device="cpu", **how) for name, how in VARIANTS.items()}
+    runtimes = {name: Sa2vaRuntime.load(NANO_FOLDER, device=device, **how) for name, how in VARIANTS.items()}
     asked = questions(runtimes[EXACT], frames, clips)
     exact = [masks_of(runtimes[EXACT], each) for each in asked]
     for name, runtime in runtimes.items():
@@ -89,13 +90,19 @@ def compare(frames: int, clips: int) -> Iterator[dict[str, float | str]]:
         }
 
 
+def approximations(device: str, clips: int) -> list[dict[str, float | str]]:
+    """Rows for short clips and for long ones, of that many questions each."""
+    return [row for frames in (CLIP_FRAMES, LONG_FRAMES) for row in compare(frames, clips, device)]
+
+
 def main() -> None:
     """`python -m benchmarks.approximations`: one JSON document on stdout."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=60, help="questions of each length")
+    parser.add_argument("--device", default="cpu")
     wish = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = [row for frames in (CLIP_FRAMES, LONG_FRAMES) for row in compare(frames, wish.clips)]
+    with cpu_threads(choose_threads(None, torch.device(wish.device), small=True)):
+        rows = approximations(wish.device, wish.clips)
     json.dump(rows, sys.stdout, indent=1)
     print()
 

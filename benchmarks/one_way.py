@@ -13,6 +13,7 @@ import torch
 from benchmarks.measuring import MIB, growth, run_alone
 from benchmarks.models import Frames, embeddings_of, grounding_of
 from benchmarks.reference import KEY_FRAMES, Reference
+from sa2va_tools.model.device import Pace
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.propagation import Propagator
 
@@ -45,7 +46,7 @@ def walk(way: str, frames: Frames, embeddings: torch.Tensor, batch: int, groundi
     if way == "reference":
         Reference(grounding).masks(frames.pictures, embeddings)
         return
-    walker = Propagator(grounding, gate=False, batch=batch)
+    walker = Propagator(grounding, gate=False, pace=Pace(batch=batch))
     for _ in walker.language(frames, range(min(KEY_FRAMES, len(frames))), embeddings):
         pass
 

@@ -28,6 +28,10 @@ def section(made: dict[str, Any], *, picture: str | None = None) -> str:
         parts += propagation_tables(made["propagation"])
     if "encoder" in made:
         parts += encoder_table(made["encoder"])
+    if "attention" in made:
+        parts += attention_table(made["attention"])
+    if "approximations" in made:
+        parts += approximations_table(made["approximations"])
     if "questions" in made:
         parts += questions_table(made["questions"])
     if "scaling" in made:
@@ -116,6 +120,40 @@ def encoder_table(made: Sequence[dict[str, Any]]) -> list[str]:
                     row["seconds_per_frame"],
                     row["tflops"],
                     f"{100 * row['share_of_chip']:.1f} %" if "share_of_chip" in row else "–",
+                )
+                for row in made
+            ),
+        ),
+    ]
+
+
+def attention_table(made: dict[str, Any]) -> list[str]:
+    return [
+        "### Memory attention",
+        f"One frame and {made['objects']} object(s) over {made['memories']} memories, {made['dtype']}; "
+        "pooled is fast tracking (`SA2VA_FAST_TRACKING`), which is off by default.",
+        table(
+            ("exact s", "pooled s", "ratio"),
+            [(made["exact_s"], made["pooled_s"], made["ratio"])],
+        ),
+    ]
+
+
+def approximations_table(made: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        "### What faster arithmetic costs",
+        "The nano's tracks of the same prompts, against those of exact float32 (IoU over all frames) and "
+        "against the truth (J&F). Clips of 100 frames are crossings.",
+        table(
+            ("frames", "arithmetic", "tracks", "IoU with exact", "worst IoU", "J&F"),
+            (
+                (
+                    row["frames"],
+                    row["variant"],
+                    row["tracks"],
+                    row["iou_with_exact"],
+                    row["worst_iou"],
+                    row["j_and_f"],
                 )
                 for row in made
             ),

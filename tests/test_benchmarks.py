@@ -13,7 +13,7 @@ from benchmarks.measuring import MIB, growth, run_alone
 from benchmarks.models import Frames, grounding_of
 from benchmarks.one_call import measure
 from benchmarks.overhead import tool_overhead
-from benchmarks.propagation import compare, parts
+from benchmarks.propagation import Published, compare, parts
 from benchmarks.questions import QUESTIONS, first_tokens
 from benchmarks.scaling import Extent, scaling
 from sa2va_tools.model.checkpoints import NANO_FOLDER
@@ -31,14 +31,14 @@ def grounding():
 
 @pytest.mark.parametrize(("frames", "objects", "theirs"), [(7, 2, 24), (3, 1, 6), (1, 3, 3)])
 def test_both_ways_give_the_same_masks_ours_with_one_pass_a_frame(grounding, frames, objects, theirs):
-    found = compare(grounding, Frames(frames, (120, 160)), objects, batch=4)
+    found = compare(Published(grounding), Frames(frames, (120, 160)), objects, batch=4)
     assert (found["reference_passes"], found["our_passes"]) == (theirs, frames)
     assert found["equal_pixels"] == 1 and found["logit_difference"] < 1e-3
     assert found["reference_measured_objects"] == objects
 
 
 def test_of_several_objects_one_may_go_the_published_way(grounding):
-    found = compare(grounding, Frames(3, (120, 160)), 2, batch=4, whole=False)
+    found = compare(Published(grounding), Frames(3, (120, 160)), 2, batch=4, whole=False)
     assert (found["reference_measured_objects"], found["reference_passes"]) == (1, 12)
 
 
