@@ -89,8 +89,8 @@ def compare(
 def parts(
     grounding: Sam2Grounding, frames: Frames, objects: int, *, batch: int, wall_s: float | None = None
 ) -> dict[str, float]:
-    """The wall time of a propagation (measured here, or just before) over the sum of what it consists of, each
-    timed alone."""
+    """The wall time of a propagation (measured here, or just before) over the sum of its steps, each timed
+    alone."""
     parameter = grounding.no_object_pointer
     device, config = parameter.device, grounding.config
     embeddings = embeddings_of(grounding, objects)

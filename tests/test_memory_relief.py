@@ -12,6 +12,7 @@ from sa2va_tools.errors import OutOfMemoryError
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.device import Pace
+from sa2va_tools.model.families.internvl import InternVL
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.propagation import Propagator
@@ -125,3 +126,25 @@ def test_a_result_says_what_was_done_and_an_engine_survives(clip, tmp_path, monk
     assert short.objects[0].found and short.provenance.relief
     assert any("Memory ran short" in warning for warning in short.warnings)
     assert usual.objects[0].found and usual.provenance.relief == ()
+
+
+def test_the_language_model_sees_fewer_frames_where_all_do_not_fit(clip, tmp_path, monkeypatch):
+    whole = InternVL.look
+
+    def look(family, pictures, **named):
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("no room for so many")
+        return whole(family, pictures, **named)
+
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        with monkeypatch.context() as context:
+            context.setattr(InternVL, "look", look)
+            told = engine.describe(clip, key_frames=5)
+            found = engine.segment(clip, "the red square")
+        whole_again = engine.describe(clip, key_frames=5)
+        follow_up = engine.describe(clip, "What shape is it?", after=told.handle)
+    assert len(told.provenance.key_frames) == 2 and len(whole_again.provenance.key_frames) == 5
+    assert told.provenance.relief[-1] == "the language model saw 2 key frame(s)"
+    assert follow_up.provenance.key_frames == told.provenance.key_frames
+    assert found.objects[0].found and len(found.provenance.key_frames) == 2
+    assert any("Memory ran short" in warning for warning in told.warnings)

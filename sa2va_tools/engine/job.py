@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +67,30 @@ class Job:
     seconds: dict[str, float] = field(default_factory=dict)
     followed: int | None = None
     """Frames that got masks; None before there were any."""
+
+    def answers(
+        self, plan: FramePlan, questions: Sequence[str], history: Sequence[Turn] = ()
+    ) -> tuple[list[ModelAnswer], FramePlan]:
+        """An answer to each question about the frames that `plan` shows; about fewer of them where all do not
+        fit into memory, which the plan that is returned says."""
+        made_room = False
+        while True:
+            try:
+                visual = self.look(plan.seen)
+                if len(questions) == 1:
+                    return [self.ask(questions[0], visual, history=history)], plan
+                return self.ask_all(questions, visual, history=history), plan
+            except OutOfMemoryError:
+                # A conversation is about the frames that it began with.
+                fewer = plan.seen if history else plan.seen[::2]
+                if made_room and len(fewer) == len(plan.seen):
+                    raise
+            if not made_room:
+                made_room = True
+                self.runtime.make_room()
+                continue
+            self.runtime.tally.relieved(f"the language model saw {len(fewer)} key frame(s)")
+            plan = replace(plan, seen=fewer)
 
     def look(self, positions: Sequence[int]) -> VisualInput:
         """Visual tokens of the frames at `positions`, computed once for all questions."""

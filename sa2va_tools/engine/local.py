@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sa2va_tools.engine import questions
 from sa2va_tools.engine.clip import Clip, check_frame
-from sa2va_tools.engine.conversation import conversation
+from sa2va_tools.engine.conversation import Conversation, conversation
+from sa2va_tools.engine.extending import earlier_result
 from sa2va_tools.engine.job import Job
 from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
 from sa2va_tools.engine.library import Library, Opened
@@ -95,7 +96,7 @@ class LocalEngine(StoreBackedEngine):
         prompt = chat_question(asked)
         with self._job(clip, on_progress, cancel, max_new_tokens) as job:
             plan = talk.plan(plan_chat(job.runtime.config, clip, key_frames), clip)
-            answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
+            (answer,), plan = job.answers(plan, [prompt], talk.turns)
             recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         text = clean_answer(answer.text).text
@@ -123,18 +124,49 @@ class LocalEngine(StoreBackedEngine):
         wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         talk = conversation(self.library, after, opened)
-        prompts = [segment_question(expression, video=clip.is_video) for expression in wanted]
         with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
-            answers = job.ask_all(prompts, job.look(plan.seen), history=talk.turns)
-            seg_prompts = np.concatenate([answer.seg_prompts for answer in answers])
-            tracks = job.propagate_words(plan, seg_prompts)
-            recorder = self._recorder(job, opened, plan)
-            repeated = questions.said_once(expressions, wanted)
-            warnings = [*repeated, *plan.warnings, *job.warnings(answers, wanted)]
-        objects = objects_of(recorder, wanted, answers, tracks, gate=wishes.gate)
+            return self._segment(job, opened, wanted, plan, talk, questions.said_once(expressions, wanted))
+
+    def extend(
+        self,
+        answer: str,
+        expressions: str | Sequence[str],
+        *,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        wanted = questions.checked_expressions(expressions)
+        on_progress(Progress("open", 0, None, "reading the media"))
+        before = earlier_result(self.library, answer, cancel)
+        with self._job(before.clip, on_progress, cancel, wishes=before.wishes) as job:
+            plan = plan_grounding(job.runtime.config, before.clip, before.mode, None)
+            said = questions.said_once(expressions, wanted)
+            return self._segment(
+                job, before.opened, wanted, plan, Conversation(), said, earlier=before.objects
+            )
+
+    def _segment(
+        self,
+        job: Job,
+        opened: Opened,
+        wanted: Sequence[str],
+        plan: FramePlan,
+        talk: Conversation,
+        said: Sequence[str],
+        *,
+        earlier: Sequence[MaskObject] = (),
+    ) -> SegmentResult:
+        """`said` are warnings; `earlier` objects come first in the result."""
+        prompts = [segment_question(expression, video=job.clip.is_video) for expression in wanted]
+        answers, plan = job.answers(plan, prompts, talk.turns)
+        tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
+        recorder = self._recorder(job, opened, plan)
+        warnings = [*said, *plan.warnings, *job.warnings(answers, wanted)]
+        objects = [*earlier, *objects_of(recorder, wanted, answers, tracks, gate=job.wishes.gate)]
+        labels = [*(item.label for item in earlier), *wanted]
         extra = talk.extended(prompts, answers)
-        return segment_result(recorder, "segment", wanted, answers, objects, warnings, extra)
+        return segment_result(recorder, "segment", labels, answers, objects, warnings, extra)
 
     def ground(
         self,
@@ -160,7 +192,7 @@ class LocalEngine(StoreBackedEngine):
         prompt = chat_question(asked)
         with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
-            answer = job.ask(prompt, job.look(plan.seen), history=talk.turns)
+            (answer,), plan = job.answers(plan, [prompt], talk.turns)
             tracks = job.propagate_words(plan, answer.seg_prompts)
             recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]

@@ -90,6 +90,20 @@ class Engine(ABC):
         `gate_by_object_score` False keeps masks whose object score says that nothing is there."""
 
     @abstractmethod
+    def extend(
+        self,
+        answer: str,
+        expressions: str | Sequence[str],
+        *,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        """The masks of an earlier `answer` (of segment, ground or track), and after them those of more
+        expressions on the same frames, by the same mode and wishes, as one result. What is there is not
+        computed again: objects are followed independently, so the result is that of asking for all at once.
+        """
+
+    @abstractmethod
     def ground(
         self,
         media: MediaSource,

@@ -17,6 +17,7 @@ from sa2va_tools.model.device import (
 )
 from sa2va_tools.model.interrupts import Interrupts
 from sa2va_tools.model.loading import Loaded
+from sa2va_tools.model.out_of_memory import release
 from sa2va_tools.model.quantised import Quantisation
 from sa2va_tools.model.speed import Speed
 from sa2va_tools.model.tally import Tally
@@ -53,6 +54,13 @@ class RuntimeCore:
     @property
     def capabilities(self) -> Capabilities:
         return self.config.capabilities
+
+    def make_room(self) -> None:
+        """Let go of what was kept of media that was seen."""
+        if self.cache.bytes:
+            self.cache.clear()
+            self.tally.relieved("what was kept of other frames was dropped")
+        release()
 
     @property
     def _home(self) -> torch.Tensor:

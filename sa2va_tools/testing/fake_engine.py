@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sa2va_tools import __version__
 from sa2va_tools.engine.clip import Clip, check_frame
+from sa2va_tools.engine.extending import earlier_result
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.pointing import region_label, region_masks
 from sa2va_tools.engine.protocol import MediaSource, Mode
@@ -101,13 +102,20 @@ class FakeEngine(StoreBackedEngine):
         wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, cancel)
         recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames, wishes=wishes)
-        labels = [expressions] if isinstance(expressions, str) else list(expressions)
-        objects = [
-            _object(recorder, label, drifting(label, opened.ref.size_wh), on_progress, cancel)
-            for label in labels
-        ]
-        answers = tuple(f"Here is {label}." for label in labels)
-        return _segment_result(recorder, "segment", labels, answers, objects)
+        return _drifting(recorder, expressions, on_progress, cancel)
+
+    def extend(
+        self,
+        answer: str,
+        expressions: str | Sequence[str],
+        *,
+        on_progress: ProgressCallback = ignore_progress,
+        cancel: CancelToken | None = None,
+    ) -> SegmentResult:
+        before = earlier_result(self.library, answer, cancel)
+        mode = before.mode if before.clip.is_video else "image"
+        recorder = self._recorder(before.opened, before.clip, mode, None, wishes=before.wishes)
+        return _drifting(recorder, expressions, on_progress, cancel, before.objects)
 
     def ground(
         self,
@@ -275,6 +283,22 @@ def _object(
     ones = (1.0,) * len(frames)
     track = MaskTrack(recorder.opened.ref.size_wh, frames, tuple(rles), ones, ones)
     return recorder.found(label, track, gate=True, phrase_span=phrase_span)
+
+
+def _drifting(
+    recorder: Recorder,
+    expressions: str | Sequence[str],
+    on_progress: ProgressCallback,
+    cancel: CancelToken | None,
+    earlier: Sequence[MaskObject] = (),
+) -> SegmentResult:
+    """`earlier` objects, then a shape per expression that drifts."""
+    wanted = [expressions] if isinstance(expressions, str) else list(expressions)
+    size_wh = recorder.opened.ref.size_wh
+    made = [_object(recorder, label, drifting(label, size_wh), on_progress, cancel) for label in wanted]
+    answers = tuple(f"Here is {label}." for label in wanted)
+    labels = [*(item.label for item in earlier), *wanted]
+    return _segment_result(recorder, "segment", labels, answers, [*earlier, *made])
 
 
 def _segment_result(

@@ -1,0 +1,59 @@
+"""Objects that are added to a result later: as if all had been asked for at once, and nothing done twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from sa2va_server.demo_scene import EXPRESSIONS, write_demo_clip
+from sa2va_tools import Engine, Region, Settings
+from sa2va_tools.errors import RequestError, UnknownHandleError
+from sa2va_tools.testing import FakeEngine
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return write_demo_clip(tmp_path_factory.mktemp("media") / "clip.mp4", frames=16, size_wh=(160, 120))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    settings = Settings(device="cpu", store_dir=tmp_path_factory.mktemp("store"), cache_bytes=2**30)
+    with Engine.load(settings=settings) as engine:
+        yield engine
+
+
+def test_an_extended_result_is_that_of_asking_for_all_at_once(engine, demo):
+    one, other = EXPRESSIONS[:2]
+    first = engine.segment(demo, one, start_s=0.1, stride=2, threshold=0.6)
+    both = engine.extend(first.handle, other)
+    at_once = engine.segment(demo, [one, other], start_s=0.1, stride=2, threshold=0.6)
+    assert [item.label for item in both.objects] == [one, other]
+    assert both.objects[0] == first.objects[0]
+    assert both.provenance.encoder_passes == 0 and both.provenance.threshold == 0.6
+    for ours, theirs in zip(both.objects, at_once.objects, strict=True):
+        assert ours.found and ours.track.frame_indices == theirs.track.frame_indices
+        assert ours.track.rles == theirs.track.rles
+    assert {handle for _, handle, _ in engine.view(both.handle).legend} == {o.handle for o in both.objects}
+
+
+def test_a_tracked_region_can_be_joined_by_words_and_the_result_extended_again(engine, demo):
+    tracked = engine.track(demo, Region(box_xyxy=(20, 20, 60, 60)), frame_index=7)
+    twice = engine.extend(engine.extend(tracked.handle, EXPRESSIONS[0]).handle, EXPRESSIONS[1])
+    assert len(twice.objects) == 3 and twice.objects[0].handle == tracked.objects[0].handle
+
+
+def test_what_cannot_be_extended_is_refused(engine, demo):
+    told = engine.describe(demo)
+    with pytest.raises(RequestError, match="no masks"):
+        engine.extend(told.handle, "the circle")
+    with pytest.raises(UnknownHandleError):
+        engine.extend("answer:0000000000", "the circle")
+    first = engine.segment(demo, EXPRESSIONS[0])
+    with pytest.raises(RequestError, match="empty"):
+        engine.extend(first.handle, " ")
+
+
+def test_a_fake_engine_extends_too(demo, tmp_path):
+    engine = FakeEngine(tmp_path)
+    both = engine.extend(engine.segment(demo, "a box").handle, ["a ball"])
+    assert [item.label for item in both.objects] == ["a box", "a ball"]
