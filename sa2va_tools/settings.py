@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     fast_tracking: bool = Field(
         False, description="Follow objects over pooled memories: faster on large models, a little less exact."
     )
+    compile_encoder: bool = Field(
+        False,
+        description="Compile SAM-2's image encoder (torch.compile): minutes at the first frame of a process, "
+        "then less time a frame on GPUs; on a CPU it gains little.",
+    )
     quantize: Literal["int8", "nf4"] | None = Field(
         None, description="Weights of the language model's layers in 8 or 4 bits; needs the extra [quantize]."
     )

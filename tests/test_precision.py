@@ -114,3 +114,16 @@ def test_speed_is_learnt_from_walks_of_different_kinds():
     speed.learn(10, 30, 17.0)
     assert speed.seconds(10, 10) == pytest.approx(13, rel=0.1)
     assert speed.seconds(0, 100) == pytest.approx(20, rel=0.2)
+
+
+@pytest.mark.slow
+def test_a_compiled_encoder_gives_the_same_masks_and_tells_of_its_warm_up(scene, tmp_path):
+    clip, exact = scene
+    heard = []
+    settings = Settings(device="cpu", store_dir=tmp_path, compile_encoder=True)
+    with Engine.load(settings=settings) as engine:
+        ours = engine.segment(clip, EXPRESSIONS, on_progress=heard.append)
+    assert any("compiled" in report.message for report in heard)
+    for one, other in zip(ours.objects, exact.objects, strict=True):
+        for frame in one.track.frame_indices:
+            assert np.mean(one.track.mask(frame) != other.track.mask(frame)) < 0.001

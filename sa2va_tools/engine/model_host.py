@@ -61,6 +61,10 @@ class ModelHost:
                 from sa2va_tools.model.runtime import Sa2vaRuntime
         except ModuleNotFoundError as error:
             raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
+        if self.settings.compile_encoder:
+            on_progress(
+                Progress("load", 0, None, "the first frame will take minutes: an encoder is compiled")
+            )
         stock = self.settings.sam2_decoder
         return Sa2vaRuntime.load(
             checkpoint_folder(self.model),
@@ -69,6 +73,7 @@ class ModelHost:
             dtype=self.settings.dtype,
             encoder_dtype=self.settings.encoder_dtype,
             fast_tracking=self.settings.fast_tracking,
+            compile_encoder=self.settings.compile_encoder,
             quantize=self.settings.quantize,
             threads=self.settings.threads,
             sam2_decoder=None if stock is None else weights_place(stock),

@@ -17,10 +17,11 @@ class Interrupts:
     def __init__(self) -> None:
         self._token: CancelToken | None = None
 
-    def watch(self, modules: nn.Module) -> None:
-        """Every layer of every stack of layers in `modules`, for good."""
+    def watch(self, modules: nn.Module, *, but: nn.Module | None = None) -> None:
+        """Every layer of every stack of layers in `modules`, for good, but those inside of one of them."""
+        left_out = set() if but is None else set(but.modules())
         for stack in modules.modules():
-            if isinstance(stack, nn.ModuleList):
+            if isinstance(stack, nn.ModuleList) and stack not in left_out:
                 for layer in stack:
                     layer.register_forward_pre_hook(self._check)
 

@@ -48,6 +48,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         dtype: str = "auto",
         encoder_dtype: str = "auto",
         fast_tracking: bool = False,
+        compile_encoder: bool = False,
         quantize: Quantisation | None = None,
         threads: int | None = None,
         sam2_decoder: Path | None = None,
@@ -75,6 +76,8 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
                 on_file=on_file,
             )
             loaded.modules.grounding.image_encoder.to(encoder)
+        if compile_encoder:
+            loaded.modules.grounding.image_encoder.compile()
         return cls(
             loaded,
             name or folder.name,
@@ -82,6 +85,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
             quantize=quantize,
             devices=(place, *others),
             pace=choose_pace(place, small=small, fast=fast_tracking),
+            compiled=compile_encoder,
             cache_bytes=choose_cache_bytes(cache_bytes, small=small),
         )
 

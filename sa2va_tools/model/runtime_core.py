@@ -37,8 +37,9 @@ class RuntimeCore:
         devices: Sequence[torch.device] = (),
         pace: Pace = AT_EASE,
         cache_bytes: int = 0,
+        compiled: bool = False,
     ) -> None:
-        """What was seen and read is kept within `cache_bytes`."""
+        """What was seen and read is kept within `cache_bytes`. `compiled`: SAM-2's image encoder is."""
         self._pace, self.cache, self.speed = pace, ByteCache(cache_bytes), Speed()
         self.tally = Tally()
         self._loaded, self.name = loaded, name
@@ -49,7 +50,10 @@ class RuntimeCore:
         self._asking = Asking(self._modules, self._tokenizer, loaded.chat, self.cache)
         self._memory_dtype = memory_dtype
         self._interrupts = Interrupts()
-        self._interrupts.watch(loaded.modules)
+        # A compiled module would be cut into pieces by what looks in between its layers.
+        self._interrupts.watch(
+            loaded.modules, but=loaded.modules.grounding.image_encoder if compiled else None
+        )
 
     @property
     def capabilities(self) -> Capabilities:
