@@ -62,9 +62,7 @@ class ModelHost:
         except ModuleNotFoundError as error:
             raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
         if self.settings.compile_encoder:
-            on_progress(
-                Progress("load", 0, None, "the first frame will take minutes: an encoder is compiled")
-            )
+            on_progress(Progress("load", 0, None, "an encoder is compiled: the first frame takes minutes"))
         stock = self.settings.sam2_decoder
         return Sa2vaRuntime.load(
             checkpoint_folder(self.model),

@@ -51,9 +51,8 @@ class RuntimeCore:
         self._memory_dtype = memory_dtype
         self._interrupts = Interrupts()
         # A compiled module would be cut into pieces by what looks in between its layers.
-        self._interrupts.watch(
-            loaded.modules, but=loaded.modules.grounding.image_encoder if compiled else None
-        )
+        encoder = loaded.modules.grounding.image_encoder
+        self._interrupts.watch(loaded.modules, but=encoder if compiled else None)
 
     @property
     def capabilities(self) -> Capabilities:
