@@ -18,6 +18,7 @@ from benchmarks.figure import draw
 from benchmarks.long_video import long_video
 from benchmarks.measuring import run_alone
 from benchmarks.models import Size, grounding_of
+from benchmarks.rounding import logit_error
 from benchmarks.scaling import QUICK, Extent, scaling
 from sa2va_tools.model.device import choose_device, choose_pace, choose_threads, cpu_threads
 
@@ -36,6 +37,8 @@ def bench(size: Size, device: torch.device, *, quick: bool) -> dict[str, Any]:
         "machine": machine.about(device, threads),
     }
     frames, memory_frames = (_SHORT if quick else _FULL)[size]
+    if not (small or cuda):
+        memory_frames = ()  # a frame takes many seconds
     _say("propagation beside the published procedure")
     made["propagation"] = propagation.measure(
         size, device, "float32", frames=frames, memory_frames=memory_frames
@@ -43,7 +46,9 @@ def bench(size: Size, device: torch.device, *, quick: bool) -> dict[str, Any]:
     _say("the image encoder")
     batch = choose_pace(device, small=small).batch
     made["encoder"] = [
-        encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=3 if quick else 7)
+        encoder_speed(
+            grounding_of(size, device, dtype), batch=batch, repeats=3 if quick else 7 if small or cuda else 1
+        )
         for dtype in ((torch.float32, torch.bfloat16) if cuda else (torch.float32,))
     ]
     _say("memory attention")
@@ -56,7 +61,10 @@ def bench(size: Size, device: torch.device, *, quick: bool) -> dict[str, Any]:
         made["scaling"] = scaling(QUICK if quick else Extent(), str(device))
         _say("a long video")
         made["long_video"] = long_video(0.1 if quick else 10.0, str(device))
-    elif not quick:
+    else:
+        _say("rounding")
+        made["rounding"] = logit_error(grounding_of(size, device, torch.float32))
+    if not small and not quick:
         _say("first tokens of answers")
         made["questions"] = run_alone("benchmarks.questions", f"--device={device}")
     return made

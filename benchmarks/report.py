@@ -32,6 +32,8 @@ def section(made: dict[str, Any], *, picture: str | None = None) -> str:
         parts += attention_table(made["attention"])
     if "approximations" in made:
         parts += approximations_table(made["approximations"])
+    if "rounding" in made:
+        parts += rounding_table(made["rounding"])
     if "questions" in made:
         parts += questions_table(made["questions"])
     if "scaling" in made:
@@ -87,21 +89,29 @@ def propagation_tables(made: dict[str, Any]) -> list[str]:
                 for row in made["against_the_published_procedure"]
             ),
         ),
-        "Memory beside weights and clip: how far the peak rose (the allocator's on CUDA, else the process's "
-        "resident memory), each way in a process of its own.",
-        table(
-            ("frames", "objects", "published MiB", "ours MiB", "ratio"),
-            (
-                (row["frames"], row["objects"], row["reference_mib"], row["our_mib"], row["ratio"])
-                for row in made["memory"]
-            ),
-        ),
+        *_memory_table(made["memory"]),
         "The engine's time over the sum of its steps, each timed alone:",
         table(
             ("frames", "objects", "wall s", "steps s", "ratio"),
             (
                 (row["frames"], row["objects"], row["wall_s"], row["parts_s"], row["overhead"])
                 for row in made["against_the_sum_of_parts"]
+            ),
+        ),
+    ]
+
+
+def _memory_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        "Memory beside weights and clip: how far the peak rose (the allocator's on CUDA, else the process's "
+        "resident memory), each way in a process of its own.",
+        table(
+            ("frames", "objects", "published MiB", "ours MiB", "ratio"),
+            (
+                (row["frames"], row["objects"], row["reference_mib"], row["our_mib"], row["ratio"])
+                for row in rows
             ),
         ),
     ]
@@ -157,6 +167,18 @@ def approximations_table(made: Sequence[dict[str, Any]]) -> list[str]:
                 )
                 for row in made
             ),
+        ),
+    ]
+
+
+def rounding_table(made: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        "### Rounding",
+        "Logits of a mask in bfloat16 against float32, in parts of their standard deviation (generated "
+        "weights, whose logits lie closer together than trained ones).",
+        table(
+            ("in bfloat16", "mean error", "largest error"),
+            ((row["bfloat16"], row["mean_error"], row["largest_error"]) for row in made),
         ),
     ]
 
