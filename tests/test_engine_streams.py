@@ -61,6 +61,8 @@ def test_frames_are_encoded_once_whatever_is_asked(engine, tmp_path):
     captioned = engine.caption_region(clip, BOX, frame_index=3)
     for result in (again, tracked, captioned):
         assert result.provenance.encoder_passes == 0
+    frames = engine.host.cache_counts()["features"]
+    assert frames.entries >= 12 and frames.hits >= 24 and frames.bytes > 0
 
 
 @pytest.mark.parametrize("frame", [0, 7])

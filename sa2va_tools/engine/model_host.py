@@ -15,6 +15,7 @@ from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 from sa2va_tools.settings import Settings
 
 if TYPE_CHECKING:
+    from sa2va_tools.model.cache import CacheCounts
     from sa2va_tools.model.runtime import Sa2vaRuntime
 
 _POLL_S = 0.1
@@ -47,6 +48,10 @@ class ModelHost:
         """Import the model's libraries, which takes seconds; the weights wait for the first call."""
         with suppress(ModuleNotFoundError), _collector_at_rest():  # told by the first call
             import_module("sa2va_tools.model.runtime")
+
+    def cache_counts(self) -> dict[str, CacheCounts]:
+        """Hits, misses, entries and bytes by kind of what is kept; empty while no model is loaded."""
+        return {} if self._runtime is None else self._runtime.cache.counts()
 
     def close(self) -> None:
         """Let go of the weights, once the running job has ended."""

@@ -120,13 +120,14 @@ class Propagator:
         self.pace, self.group, self.cache, self.tally = pace, pace.group, cache, tally or Tally()
         self.grounding, self.memory_dtype, self.cancel = grounding, memory_dtype, cancel
         self.gate, self.gate_key_frames, self.wishes = gate, gate_key_frames, wishes
+        self._passes_before = self.tally.encoder_passes
         self.logits_of: dict[int, Tensor] | None = None
         """Set to a dictionary to keep the low-resolution logits (N, 4s, 4s) of each frame."""
 
     @property
     def encoder_passes(self) -> int:
-        """Frames that went through the image encoder."""
-        return self.tally.encoder_passes
+        """Frames that went through the image encoder for this propagator."""
+        return self.tally.encoder_passes - self._passes_before
 
     # ---- whole clips --------------------------------------------------------------------------
 
