@@ -51,8 +51,12 @@ def choose_devices(wanted: str) -> tuple[torch.device, ...]:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What is free on a GPU; None where torch cannot tell, or where it can swap."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    """What is free on a GPU, with what torch holds there without using it; None where torch cannot tell, or
+    where it can swap."""
+    if device.type != "cuda":
+        return None
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + idle
 
 
 def choose_device(wanted: str) -> torch.device:
