@@ -21,8 +21,9 @@ class Progress:
     total: int | None = None
     message: str = ""
     text: str | None = None
-    """Of an answer that is being written: what can be read so far, a beginning of the text to come. As the
-    answer itself, it is data that a model read out of pixels. None where no text comes of the stage."""
+    """Of an answer that is being written: what can be read so far, a beginning of the text to come (but where
+    memory runs short it begins anew). As the answer itself, it is data that a model read out of pixels. None
+    where no text comes of the stage."""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     )
     compile_encoder: bool = Field(
         False,
-        description="Compile SAM-2's image encoder (torch.compile): minutes at the first frame of a process, "
+        description="Compile SAM-2's image encoder (torch.compile): minutes when a model is loaded, "
         "then less time a frame on GPUs; on a CPU it gains little.",
     )
     quantize: Literal["int8", "nf4"] | None = Field(

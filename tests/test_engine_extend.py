@@ -6,7 +6,8 @@ import pytest
 
 from sa2va_server.demo_scene import EXPRESSIONS, write_demo_clip
 from sa2va_tools import Engine, Region, Settings
-from sa2va_tools.errors import RequestError, UnknownHandleError
+from sa2va_tools.engine import clip as clips
+from sa2va_tools.errors import MediaUnreadableError, RequestError, UnknownHandleError
 from sa2va_tools.testing import FakeEngine
 
 
@@ -34,6 +35,41 @@ def test_an_extended_result_is_that_of_asking_for_all_at_once(engine, demo):
         assert ours.found and ours.track.frame_indices == theirs.track.frame_indices
         assert ours.track.rles == theirs.track.rles
     assert {handle for _, handle, _ in engine.view(both.handle).legend} == {o.handle for o in both.objects}
+
+
+def test_the_key_frames_stay_those_of_the_first_call(engine, demo):
+    first = engine.segment(demo, EXPRESSIONS[0], key_frames=3, mode="sa2va-i")
+    both = engine.extend(first.handle, EXPRESSIONS[1])
+    at_once = engine.segment(demo, EXPRESSIONS[:2], key_frames=3, mode="sa2va-i")
+    assert both.provenance.key_frames == first.provenance.key_frames == at_once.provenance.key_frames
+    assert both.objects[1].track.rles == at_once.objects[1].track.rles
+
+
+def test_masks_of_another_checkpoint_are_told_apart(engine, demo, monkeypatch):
+    first = engine.segment(demo, EXPRESSIONS[0])
+    with engine.host.use(lambda report: None, None) as runtime:
+        monkeypatch.setattr(runtime, "revision", "another")
+    both = engine.extend(first.handle, EXPRESSIONS[1])
+    assert any("not by the model" in warning for warning in both.warnings)
+
+
+def test_a_part_stays_a_part(engine, tmp_path, monkeypatch):
+    clip = write_demo_clip(tmp_path / "clip.mp4", frames=9, size_wh=(160, 112))
+    whole = clips.iter_frames
+
+    def breaking(media, frame_indices, **others):
+        for index, picture in whole(media, frame_indices, **others):
+            if index >= 6:
+                raise MediaUnreadableError("Frame 6 cannot be decoded.")
+            yield index, picture
+
+    with monkeypatch.context() as context:
+        context.setattr(clips, "iter_frames", breaking)
+        first = engine.segment(clip, EXPRESSIONS[0])
+    both = engine.extend(first.handle, EXPRESSIONS[1])
+    assert not first.provenance.complete and not both.provenance.complete
+    assert both.objects[1].track.frame_indices == tuple(range(6))
+    assert any("only a part" in warning for warning in both.warnings)
 
 
 def test_a_tracked_region_can_be_joined_by_words_and_the_result_extended_again(engine, demo):

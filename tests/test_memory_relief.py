@@ -15,6 +15,7 @@ from sa2va_tools.model.device import Pace
 from sa2va_tools.model.families.internvl import InternVL
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.out_of_memory import is_out_of_memory
 from sa2va_tools.model.propagation import Propagator
 from sa2va_tools.model.tally import Tally
 
@@ -100,6 +101,37 @@ def test_what_is_kept_goes_before_batches_shrink(grounding, monkeypatch):
     walker, _ = walked(grounding, tally, cache=cache)
     assert scarce.sizes == [1, 1, 8] and walker.encoder_passes == FRAMES
     assert tally.relief == ["what was kept of other frames was dropped"]
+
+
+def test_what_is_kept_goes_before_groups_shrink_even_for_one_object(grounding, monkeypatch):
+    cache, tally = ByteCache(2**26), Tally()
+    cache.put("readings", "other media", torch.zeros(1000), 4000)
+    Scarce(
+        monkeypatch,
+        "encode_memory",
+        1,
+        lambda features, chosen, dtype: len(chosen.logits),
+        full=lambda: ("readings", "other media") in cache,
+    )
+    walker, frames = walked(
+        grounding, tally, cache=cache, embeddings=torch.randn(1, grounding.config.hidden_dim)
+    )
+    assert len(frames) == walker.encoder_passes == FRAMES
+    assert tally.relief == ["what was kept of other frames was dropped"] and not cache.bytes
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words(error, is_one):
+    assert is_out_of_memory(error) is is_one
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(grounding, monkeypatch):

@@ -197,5 +197,9 @@ def test_wishes_for_masks_do_not_reach_what_is_tracked(grounding, mode):
         )
         masks.append(_run(walk))
         logits.append(propagator.logits_of)
-    assert all(torch.equal(logits[0][at], logits[1][at]) for at in range(6))
+    # Of key frames that prompt as binary masks, another threshold shows the logits behind those.
+    tracked = (1, 2, 4, 5) if mode == "language_masks" else range(6)
+    assert all(torch.equal(logits[0][at], logits[1][at]) for at in tracked)
+    if mode == "language_masks":
+        assert float(logits[0][0].abs().max()) <= 10 and not torch.equal(logits[0][0], logits[1][0])
     assert any((masks[0][at].masks != masks[1][at].masks).any() for at in range(6))

@@ -8,12 +8,13 @@ import torch
 
 from sa2va_server.demo_scene import EXPRESSIONS, write_demo_clip
 from sa2va_tools import Engine, Settings
+from sa2va_tools.errors import RequestError
 from sa2va_tools.model import device as devices
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.device import Pace, choose_encoder_dtype, choose_pace
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.memory import fitting_pace
-from sa2va_tools.model.pooled_attention import pooled_attention
+from sa2va_tools.model.pooled_attention import check_window, pooled_attention
 from sa2va_tools.model.speed import Speed
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -94,6 +95,15 @@ def test_pooled_attention_without_pooling_is_the_exact_one():
     torch.testing.assert_close(own, exact, atol=1e-6, rtol=1e-6)
     with pytest.raises(ValueError, match="divide"):
         grounding._attended(flat, memory, places, pointer_tokens=8, window=3)
+
+
+def test_what_cannot_be_pooled_is_refused_when_it_is_loaded():
+    config = load_checkpoint(NANO_FOLDER, device=CPU, dtype=torch.float32).config.grounding
+    check_window(config, 2)
+    other = config.model_copy(update={"implementation": "sam2"})
+    check_window(other, 1)
+    with pytest.raises(RequestError, match="Fast tracking"):
+        check_window(other, 2)
 
 
 def test_the_pace_is_what_fits():

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.key_frames import FramePlan, plan_grounding
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.protocol import Mode
 from sa2va_tools.engine.results import MaskObject
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.suspects import suspects
+from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.model.output import MaskWishes
 from sa2va_tools.progress import CancelToken
+
+_PLAN = "plan"
+
+
+def remembered(plan: FramePlan, clip: Clip) -> dict[str, Any]:
+    """What a record keeps of a plan, in source frames, so that objects can join by the same."""
+    return {_PLAN: {"seen": list(clip.sources(plan.seen)), "keys": list(clip.sources(plan.keys))}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +32,43 @@ class Earlier:
     opened: Opened
     clip: Clip
     """The frames that its masks cover."""
-    mode: Mode
     wishes: MaskWishes
     objects: tuple[MaskObject, ...]
+    provenance: Mapping[str, Any]
+    kept_plan: Mapping[str, list[int]] | None
+
+    @property
+    def mode(self) -> Mode:
+        mode = self.provenance.get("mode", "auto")
+        return cast(Mode, mode) if mode in get_args(Mode) else "auto"
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.provenance.get("complete", True))
+
+    def plan(self, config: Sa2vaConfig) -> FramePlan:
+        """That of the answer; the usual one where it had none (a tracked region)."""
+        usual = plan_grounding(config, self.clip, self.mode, None)
+        if self.kept_plan is None:
+            return usual
+        position_of = {frame: position for position, frame in enumerate(self.clip.frame_indices)}
+        seen, keys = (
+            tuple(position_of[frame] for frame in self.kept_plan[name] if frame in position_of)
+            for name in ("seen", "keys")
+        )
+        return FramePlan(usual.mode, seen or usual.seen, keys or usual.keys, usual.warnings)
+
+    def doubts(self, revision: str) -> list[str]:
+        """Warnings: what the masks that are there have not in common with those that join."""
+        said = []
+        if self.provenance.get("revision") != revision:
+            said.append(
+                f"The earlier masks were made by {self.provenance.get('checkpoint')} "
+                f"(revision {self.provenance.get('revision')}), not by the model that made the new ones."
+            )
+        if not self.complete:
+            said.append("The earlier result covers only a part of its range; so does this one.")
+        return said
 
 
 def earlier_result(library: Library, handle: str, cancel: CancelToken | None) -> Earlier:
@@ -52,13 +96,7 @@ def earlier_result(library: Library, handle: str, cancel: CancelToken | None) ->
         for name, mask in kept
     )
     made = record.provenance
-    mode = made.get("mode", "auto")
-    return Earlier(
-        opened,
-        clip,
-        cast(Mode, mode) if mode in get_args(Mode) else "auto",
-        MaskWishes(
-            made.get("gate_by_object_score", True), made.get("threshold", 0.5), made.get("smooth", False)
-        ),
-        objects,
+    wishes = MaskWishes(
+        made.get("gate_by_object_score", True), made.get("threshold", 0.5), made.get("smooth", False)
     )
+    return Earlier(opened, clip, wishes, objects, made, record.extra.get(_PLAN))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools import __version__
 from sa2va_tools.engine.clip import Clip, frame_key
-from sa2va_tools.engine.key_frames import FramePlan
+from sa2va_tools.engine.key_frames import FramePlan, fewer_seen
 from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sa2va_tools.model.prompt import Turn
     from sa2va_tools.model.runtime import Sa2vaRuntime
 
+Made = TypeVar("Made")
 _WORDS_SHOWN = 5
 
 
@@ -73,7 +75,7 @@ class Job:
     ) -> tuple[list[ModelAnswer], FramePlan]:
         """An answer to each question about the frames that `plan` shows; about fewer of them where all do not
         fit into memory, which the plan that is returned says."""
-        made_room = False
+        made_room, visual = False, None
         while True:
             try:
                 visual = self.look(plan.seen)
@@ -82,15 +84,15 @@ class Job:
                 return self.ask_all(questions, visual, history=history), plan
             except OutOfMemoryError:
                 # A conversation is about the frames that it began with.
-                fewer = plan.seen if history else plan.seen[::2]
-                if made_room and len(fewer) == len(plan.seen):
+                fewer = plan if history else fewer_seen(plan, self.clip)
+                if made_room and fewer == plan:
                     raise
-            if not made_room:
-                made_room = True
-                self.runtime.make_room()
-                continue
-            self.runtime.tally.relieved(f"the language model saw {len(fewer)} key frame(s)")
-            plan = replace(plan, seen=fewer)
+            visual = None  # before room is made
+            self.runtime.make_room()
+            if made_room:
+                plan = fewer
+                self.runtime.tally.saw(len(plan.seen))
+            made_room = True
 
     def look(self, positions: Sequence[int]) -> VisualInput:
         """Visual tokens of the frames at `positions`, computed once for all questions."""
@@ -151,15 +153,18 @@ class Job:
         for number, mask in enumerate(masks, start=1):
             writing = Writing(self.on_progress, f"the answer {number} of {len(masks)}")
             with self._stage("answer"):
-                answer = self.runtime.caption(
-                    picture,
-                    mask,
-                    question,
-                    visual=visual,
-                    max_new_tokens=self.max_new_tokens,
-                    cancel=self.cancel,
-                    on_token=writing.on_token,
-                    on_text=writing.on_text,
+                answer = self._with_room(
+                    partial(
+                        self.runtime.caption,
+                        picture,
+                        mask,
+                        question,
+                        visual=visual,
+                        max_new_tokens=self.max_new_tokens,
+                        cancel=self.cancel,
+                        on_token=writing.on_token,
+                        on_text=writing.on_text,
+                    )
                 )
             answers.append(answer)
         return answers
@@ -170,7 +175,18 @@ class Job:
         """`picture` is that source frame."""
         with self._stage("segment"):
             key = frame_key(self.clip.media, frame_index)
-            return self.runtime.masks_from_points(picture, prompts, key=key, cancel=self.cancel).masks
+            point = partial(self.runtime.masks_from_points, picture, prompts, key=key, cancel=self.cancel)
+            return self._with_room(point).masks
+
+    def _with_room(self, work: Callable[[], Made]) -> Made:
+        """What `work` makes; where memory lacks, once more without what is kept."""
+        try:
+            return work()
+        except OutOfMemoryError:
+            if not self.runtime.cache.bytes:
+                raise
+        self.runtime.make_room()
+        return work()
 
     def propagate_words(self, plan: FramePlan, seg_prompts: NDArray[np.float32]) -> list[MaskTrack]:
         """One track per [SEG], all in one pass over the frames."""
@@ -203,14 +219,15 @@ class Job:
         seconds = runtime.speed.seconds(frames - runtime.kept_frames(self.clip), frames * objects)
         told = "" if seconds is None else f", about {seconds:.1f} s"
         words = f"{frames} frame(s), {objects} object(s){told}, {wanted:.1f} GiB"
-        self.on_progress(Progress("plan", 0, frames, words))
+        self.on_progress(Progress("plan", 0, None, words))
         try:
             tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
         except OutOfMemoryError as error:
             raise OutOfMemoryError(f"{error.message} Wanted: {words}.", hint=error.hint) from error
         self.followed = len(tracks[0].frame_indices)
         passes = runtime.tally.encoder_passes - before
-        runtime.speed.learn(passes, self.followed * objects, time.perf_counter() - began)
+        if not runtime.tally.relief:  # retries would count for the usual way
+            runtime.speed.learn(passes, self.followed * objects, time.perf_counter() - began)
         return tracks
 
     @property
@@ -248,8 +265,6 @@ class Job:
                 f"{self.clip.media.name} breaks off while it is decoded: {self.followed} of {len(self.clip)} "
                 "frames got masks."
             )
-        if self.runtime.tally.relief:
-            said.append(f"Memory ran short, so {'; '.join(self.runtime.tally.relief)}.")
         if any(answer.truncated for answer in answers):
             said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
         return said

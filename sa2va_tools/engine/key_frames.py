@@ -6,7 +6,7 @@ five frames for both; mode `sa2va-i` (kumuji/Sa2VA-i) takes uniform frames for b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.protocol import Mode
@@ -56,6 +56,17 @@ def plan_grounding(config: Sa2vaConfig, clip: Clip, mode: Mode, key_frames: int 
             "checkpoint's own decoder."
         )
     return FramePlan(chosen, seen, keys, tuple(warnings))
+
+
+def fewer_seen(plan: FramePlan, clip: Clip) -> FramePlan:
+    """With half of the frames for the language model: the first ones where these are the clip's first, else
+    every second. The same where there is but one."""
+    is_beginning = plan.seen == tuple(range(len(plan.seen)))
+    half = (len(plan.seen) + 1) // 2
+    seen = plan.seen[:half] if is_beginning else plan.seen[::2]
+    blind = _blind_after(clip, plan.seen)
+    warnings = tuple(_blind_after(clip, seen) if said == blind else said for said in plan.warnings)
+    return replace(plan, seen=seen, warnings=warnings)
 
 
 def _blind_after(clip: Clip, seen: tuple[int, ...]) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sa2va_tools.engine import questions
 from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.conversation import Conversation, conversation
-from sa2va_tools.engine.extending import earlier_result
+from sa2va_tools.engine.extending import Earlier, earlier_result, remembered
 from sa2va_tools.engine.job import Job
 from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
 from sa2va_tools.engine.library import Library, Opened
@@ -140,11 +140,9 @@ class LocalEngine(StoreBackedEngine):
         on_progress(Progress("open", 0, None, "reading the media"))
         before = earlier_result(self.library, answer, cancel)
         with self._job(before.clip, on_progress, cancel, wishes=before.wishes) as job:
-            plan = plan_grounding(job.runtime.config, before.clip, before.mode, None)
-            said = questions.said_once(expressions, wanted)
-            return self._segment(
-                job, before.opened, wanted, plan, Conversation(), said, earlier=before.objects
-            )
+            said = [*questions.said_once(expressions, wanted), *before.doubts(job.runtime.revision)]
+            plan = before.plan(job.runtime.config)
+            return self._segment(job, before.opened, wanted, plan, Conversation(), said, earlier=before)
 
     def _segment(
         self,
@@ -155,17 +153,22 @@ class LocalEngine(StoreBackedEngine):
         talk: Conversation,
         said: Sequence[str],
         *,
-        earlier: Sequence[MaskObject] = (),
+        earlier: Earlier | None = None,
     ) -> SegmentResult:
         """`said` are warnings; `earlier` objects come first in the result."""
         prompts = [segment_question(expression, video=job.clip.is_video) for expression in wanted]
         answers, plan = job.answers(plan, prompts, talk.turns)
         tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
         recorder = self._recorder(job, opened, plan)
+        objects: list[MaskObject] = []
+        if earlier is not None:
+            objects += earlier.objects
+            whole = recorder.provenance.complete and earlier.complete
+            recorder = replace(recorder, provenance=replace(recorder.provenance, complete=whole))
         warnings = [*said, *plan.warnings, *job.warnings(answers, wanted)]
-        objects = [*earlier, *objects_of(recorder, wanted, answers, tracks, gate=job.wishes.gate)]
-        labels = [*(item.label for item in earlier), *wanted]
-        extra = talk.extended(prompts, answers)
+        labels = [*(item.label for item in objects), *wanted]
+        objects += objects_of(recorder, wanted, answers, tracks, gate=job.wishes.gate)
+        extra = {**talk.extended(prompts, answers), **remembered(plan, job.clip)}
         return segment_result(recorder, "segment", labels, answers, objects, warnings, extra)
 
     def ground(
@@ -198,7 +201,7 @@ class LocalEngine(StoreBackedEngine):
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         objects = phrases_of(recorder, answer, tracks, gate=wishes.gate)
         text = clean_answer(answer.text).text
-        extra = talk.extended([prompt], [answer])
+        extra = {**talk.extended([prompt], [answer]), **remembered(plan, clip)}
         return recorder.answer("ground", asked, text, answer.text, objects, warnings, extra)
 
     def caption_region(
@@ -237,7 +240,7 @@ class LocalEngine(StoreBackedEngine):
             [caption.region for caption in captions],
             warnings,
         )
-        return CaptionResult(result.handle, opened.ref, frame, captions, recorder.provenance, tuple(warnings))
+        return CaptionResult(result.handle, opened.ref, frame, captions, recorder.provenance, result.warnings)
 
     def track(
         self,

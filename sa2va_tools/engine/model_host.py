@@ -51,7 +51,8 @@ class ModelHost:
 
     def cache_counts(self) -> dict[str, CacheCounts]:
         """Hits, misses, entries and bytes by kind of what is kept; empty while no model is loaded."""
-        return {} if self._runtime is None else self._runtime.cache.counts()
+        runtime = self._runtime
+        return {} if runtime is None else runtime.cache.counts()
 
     def close(self) -> None:
         """Let go of the weights, once the running job has ended."""
@@ -67,7 +68,7 @@ class ModelHost:
         except ModuleNotFoundError as error:
             raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
         if self.settings.compile_encoder:
-            on_progress(Progress("load", 0, None, "an encoder is compiled: the first frame takes minutes"))
+            on_progress(Progress("load", 0, None, "compiling SAM-2's image encoder: this takes minutes"))
         stock = self.settings.sam2_decoder
         return Sa2vaRuntime.load(
             checkpoint_folder(self.model),

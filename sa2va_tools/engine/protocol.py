@@ -99,8 +99,9 @@ class Engine(ABC):
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         """The masks of an earlier `answer` (of segment, ground or track), and after them those of more
-        expressions on the same frames, by the same mode and wishes, as one result. What is there is not
-        computed again: objects are followed independently, so the result is that of asking for all at once.
+        expressions on the same frames, by the same mode, key frames and wishes, as one result. What is there
+        is not computed again: objects are followed independently, so but for rounding the result is that of
+        asking for all at once. A conversation (`after`) is not gone on with.
         """
 
     @abstractmethod

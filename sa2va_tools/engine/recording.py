@@ -81,8 +81,13 @@ class Recorder:
             raw_text,
             tuple(objects),
             self.provenance,
-            tuple(warnings),
+            (*warnings, *self._told_of_memory()),
         )
+
+    def _told_of_memory(self) -> list[str]:
+        """Not part of the record, like all that differs from run to run."""
+        relief = self.provenance.relief
+        return [f"Memory ran short, so {'; '.join(relief)}."] if relief else []
 
 
 def not_found(label: str, reason: str, phrase_span: tuple[int, int] | None = None) -> MaskObject:

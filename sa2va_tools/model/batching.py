@@ -61,7 +61,7 @@ def generate_all(
     writers = [Writer(tokenizer, tuple(stop_words), max_new_tokens) for _ in prompts]
     length = min(shared_length(*prompts), min(map(len, prompts)) - 1)  # of each, one token is left to read
     first = embed(prompts[0])
-    like = first.tokens[:, :0]
+    like = first.tokens.new_empty((1, 0, first.tokens.shape[-1]))
     beginning = read_beginning(family, first, prompts[0][:length], before=before, cancel=cancel)
     del first
     batch = _Batch(family, prompts, embed, beginning, length, writers, cancel, on_token)
@@ -117,7 +117,7 @@ class _Batch:
             self.on_token(sum(len(writer.written) for writer in self.writers))
             going = [row for row, number in enumerate(active) if not self.writers[number].done]
             if active[0] == 0 and 0 not in going:
-                self._first = own_states(rows.states, 0, rows.pads[0])
+                self._first = attempt(partial(own_states, rows.states, 0, rows.pads[0])) or []
             if not going:
                 return True
             if len(going) < len(active):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Hashable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -64,8 +64,8 @@ class ByteCache:
         counts.bytes += size
 
     def counts(self) -> dict[str, CacheCounts]:
-        """By kind."""
-        return dict(self._counts)
+        """By kind, as they are now."""
+        return {kind: replace(counts) for kind, counts in self._counts.items()}
 
     def clear(self) -> None:
         """Forget everything; the counts of hits and misses stay."""

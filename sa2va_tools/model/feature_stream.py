@@ -23,6 +23,7 @@ from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
 
 KIND = "features"
+DROPPED = "what was kept of other frames was dropped"
 _BACKWARD_BYTES = 256 * 2**20
 """What may be held of a stretch that is read forwards to be tracked backwards: frames at SAM-2's own
 size (85 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
@@ -110,7 +111,7 @@ class FeatureStream:
                 yield from self._encode(waiting, keeps)
                 waiting = []
                 if position not in absent:
-                    yield self._recall(position, keeps)
+                    yield from self._recall(position, keeps)
             yield from self._encode(waiting, keeps)
 
     def _backward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
@@ -123,8 +124,10 @@ class FeatureStream:
             made = {seen.position: seen for seen in self._encode(squares, keeps)}
             lost = absent - set(held) - set(made)
             for position in part:
-                if position not in lost:
-                    yield made.get(position) or self._recall(position, keeps)
+                if position in made:
+                    yield made[position]
+                elif position not in lost:
+                    yield from self._recall(position, keeps)
 
     def _squares(self, positions: Sequence[int]) -> Iterator[_Square]:
         for position, picture in zip(positions, self.source.frames(positions), strict=False):
@@ -149,17 +152,22 @@ class FeatureStream:
         made = attempt(lambda: self._encoded(squares))
         if made is not None:
             return made
-        if self.cache.bytes:
-            self.cache.clear()
-            self.cache = ByteCache(0)
-            self.tally.relieved("what was kept of other frames was dropped")
-        else:
+        if not self.give_up_kept():
             self.batch = len(squares) // 2
             self.tally.relieved(f"the image encoder took {self.batch} frame(s) at once")
         features: list[FrameFeatures] = []
         while len(features) < len(squares):  # what follows may lessen the batch further
             features += self._features(squares[len(features) : len(features) + self.batch])
         return features
+
+    def give_up_kept(self) -> bool:
+        """Let go of what is kept, and keep nothing more of this clip. False where there is nothing."""
+        if not self.cache.bytes:
+            return False
+        self.cache.clear()
+        self.cache = ByteCache(0)
+        self.tally.relieved(DROPPED)
+        return True
 
     def _encoded(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
         parameter = self.grounding.no_object_pointer
@@ -176,17 +184,22 @@ class FeatureStream:
 
     def _keep(self, seen: SeenFrame) -> None:
         key = self.source.key_of(seen.position)
-        if key is not None:
-            own = SeenFrame(seen.position, seen.features.copied(), seen.size_hw)
-            self.cache.put(KIND, key, own, tensor_bytes(own.features))
+        if key is None or not self.cache.budget:
+            return
+        copied = attempt(seen.features.copied)  # keeping is a favour: no reason to fail
+        if copied is not None:
+            own = SeenFrame(seen.position, copied, seen.size_hw)
+            self.cache.put(KIND, key, own, tensor_bytes(copied))
 
-    def _recall(self, position: int, keeps: bool) -> SeenFrame:
-        """From the cache; from the clip where something else has pushed it out in the meantime."""
+    def _recall(self, position: int, keeps: bool) -> Iterator[SeenFrame]:
+        """From the cache; from the clip where something else has pushed it out in the meantime, unless that
+        breaks off there."""
         kept: SeenFrame | None = self.cache.get(KIND, self.source.key_of(position))
         if kept is None:
-            return next(self._encode(list(self._squares([position])), keeps))
-        # Another range of the same media may have counted its frames otherwise.
-        return SeenFrame(position, kept.features, kept.size_hw)
+            yield from self._encode(list(self._squares([position])), keeps)
+        else:
+            # Another range of the same media may have counted its frames otherwise.
+            yield SeenFrame(position, kept.features, kept.size_hw)
 
     def _fits(self, count: int) -> bool:
         return count * self._frame_bytes <= _CACHE_SHARE * self.cache.budget

@@ -25,12 +25,17 @@ SPECK_CELLS = 16.0
 _LOGIT_LIMIT = 1.0  # where the edge is, is told by the logits near it; large ones would push it aside
 
 
+_MOST_LOGIT = 9.5
+"""Masks that were given have logits of ±10: no threshold empties or floods them."""
+
+
 def finished(
     logits_hw: Tensor, *, threshold: float, smooth: bool, grid_side: int
 ) -> tuple[NDArray[np.bool_], float]:
     """The mask where the probability is over `threshold`, and the mean probability inside it (0 where it is
     empty). `grid_side` is that of the logits before they were enlarged."""
-    bar = math.log(threshold / (1 - threshold))  # 0 for one half, exactly
+    bar = math.log(threshold) - math.log1p(-threshold)  # 0 for one half, exactly
+    bar = max(-_MOST_LOGIT, min(_MOST_LOGIT, bar))
     mask = logits_hw > bar
     if smooth and bool(mask.any()):
         height, width = logits_hw.shape

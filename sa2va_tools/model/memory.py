@@ -179,7 +179,9 @@ def _visual_tokens(config: Sa2vaConfig, pictures: int, *, video: bool) -> int:
 def _vision_values(config: Sa2vaConfig, visual: int) -> int:
     """Values alive in one layer: the widest perceptron, and what attention holds."""
     patches = visual * round(1 / config.downsample_ratio) ** 2
-    return patches * (2 * int(config.vision["intermediate_size"]) + 6 * int(config.vision["hidden_size"]))
+    width = int(config.vision["hidden_size"])
+    widest = int(config.vision.get("intermediate_size") or 4 * width)  # not every config tells
+    return patches * (2 * widest + 6 * width)
 
 
 def _grounding_values(config: Sa2vaConfig, objects: int) -> int:

@@ -10,6 +10,7 @@ import torch
 from sa2va_tools.errors import OutOfMemoryError
 
 Made = TypeVar("Made")
+_SIGNS = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class memory_guard:  # noqa: N801  used like a function
@@ -25,7 +26,7 @@ class memory_guard:  # noqa: N801  used like a function
         if isinstance(error, Exception) and is_out_of_memory(error):
             release()
             raise OutOfMemoryError(
-                f"{self.what} did not fit into the device's memory: {error}.",
+                f"{self.what} did not fit into the device's memory{f': {error}' if str(error) else ''}.",
                 hint="Use fewer key frames or expressions, a smaller checkpoint, or the CPU.",
             ) from error
 
@@ -46,6 +47,8 @@ def release() -> None:
     """Give what torch holds back to the GPU."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -53,4 +56,4 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     said = str(error)
-    return isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in said or "MPS backend out of" in said)
+    return isinstance(error, RuntimeError) and any(sign in said for sign in _SIGNS)

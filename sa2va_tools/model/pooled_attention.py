@@ -16,7 +16,19 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.sam2_video.modeling_sam2_video import rotate_pairwise
 
+from sa2va_tools.errors import RequestError
+from sa2va_tools.model.config import GroundingConfig
+
 _Rotation = tuple[Tensor, Tensor]
+
+
+def check_window(config: GroundingConfig, window: int) -> None:
+    """RequestError where memories of that SAM-2 cannot be pooled by `window`."""
+    if window > 1 and (config.implementation != "transformers" or config.top_side % window):
+        raise RequestError(
+            "Fast tracking is made for the SAM-2 modules of transformers, with maps of even sides.",
+            hint="Unset SA2VA_FAST_TRACKING (or SA2VA_GROUNDING).",
+        )
 
 
 def pooled_attention(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from sa2va_tools.model.out_of_memory import attempt
 from sa2va_tools.model.output import USUAL_WISHES, FrameMasks, FrameSource, MaskWishes
 from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -153,7 +156,9 @@ class Propagator:
             # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
             masks = _resized(first.logits, seen.size_hw) > 0
             chosen = self.from_masks(seen.features, masks)
-            shown = Chosen(chosen.logits, chosen.pointer, first.object_logits)
+            # Binarised logits know no other threshold than one half.
+            logits = chosen.logits if self.wishes.threshold == USUAL_WISHES.threshold else first.logits
+            shown = Chosen(logits, chosen.pointer, first.object_logits)
             return KeyFrame(chosen, shown)
 
         return self._clip(source, key_positions, condition, len(embeddings))
@@ -229,10 +234,9 @@ class Propagator:
     ) -> Iterator[FrameMasks]:
         conditioning: dict[int, Memory] = {}
         for seen in stream.read(keys):
-            followed = self._in_groups(
-                objects, partial(self._conditioned, seen, condition, remembers=len(keys) < length)
-            )
-            yield self.result(seen.position, followed.shown, seen.size_hw)
+            follow = partial(self._conditioned, seen, condition, remembers=len(keys) < length)
+            followed = self._in_groups(stream, objects, follow)
+            yield self._with_room(stream, partial(self._shown, seen, followed.shown))
             if followed.memory is not None:
                 conditioning[seen.position] = followed.memory
         if not conditioning and len(keys) < length:
@@ -246,10 +250,10 @@ class Propagator:
             for seen in stream.read(positions):
                 if self.cancel is not None:
                     self.cancel.raise_if_cancelled()
-                followed = self._in_groups(objects, partial(self._tracked, bank, seen, step))
+                followed = self._in_groups(stream, objects, partial(self._tracked, bank, seen, step))
                 assert followed.memory is not None  # a tracked frame always has one
                 bank.remember(seen.position, followed.memory)
-                yield self.result(seen.position, followed.shown, seen.size_hw)
+                yield self._with_room(stream, partial(self._shown, seen, followed.shown))
 
     def _conditioned(
         self, seen: SeenFrame, condition: _Condition, part: slice, *, remembers: bool
@@ -271,22 +275,40 @@ class Propagator:
         chosen = self.grounding.choose(self.grounding.decode(features, attended, prompt), gate=self.gate)
         return Followed(chosen, self.grounding.encode_memory(features, chosen, self.memory_dtype))
 
-    def _in_groups(self, objects: int, follow: Callable[[slice], Followed]) -> Followed:
-        """All objects, some at a time; fewer, now and from now on, where they do not fit into memory."""
+    def _shown(self, seen: SeenFrame, shown: Chosen) -> FrameMasks:
+        return self.result(seen.position, shown, seen.size_hw)
+
+    @staticmethod
+    def _with_room(stream: FeatureStream, work: Callable[[], Made]) -> Made:
+        """What `work` makes; where memory lacks, once more without what is kept."""
+        made = attempt(work) if stream.cache.bytes else None
+        if made is None:
+            stream.give_up_kept()
+            made = work()
+        return made
+
+    def _in_groups(
+        self, stream: FeatureStream, objects: int, follow: Callable[[slice], Followed]
+    ) -> Followed:
+        """All objects, some at a time. Where they do not fit into memory what is kept goes first; then it is
+        fewer at a time, now and from now on."""
         done: list[Followed] = []
         start = 0
         while start < objects:
             part = slice(start, min(start + self.group, objects))
             count = part.stop - start
-            # One object alone has nothing to give up: its error is the answer.
-            made = follow(part) if count == 1 else attempt(partial(follow, part))
+            # One object alone, and nothing kept: there is nothing to give up, its error is the answer.
+            last = count == 1 and not stream.cache.bytes
+            made = follow(part) if last else attempt(partial(follow, part))
+            if made is None and stream.give_up_kept():
+                continue
             if made is None:
                 self.group = count // 2
                 self.tally.relieved(f"{self.group} object(s) were followed at once")
                 continue
             done.append(made)
             start = part.stop
-        return done[0] if len(done) == 1 else Followed.joined(done)
+        return done[0] if len(done) == 1 else self._with_room(stream, partial(Followed.joined, done))
 
     def _bank(self, conditioning: dict[int, Memory]) -> MemoryBank:
         config = self.grounding.config

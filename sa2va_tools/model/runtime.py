@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from sa2va_tools.model.compiling import compile_encoder_of
 from sa2va_tools.model.device import (
     choose_cache_bytes,
     choose_devices,
@@ -26,6 +27,7 @@ from sa2va_tools.model.out_of_memory import memory_guard
 from sa2va_tools.model.output import (
     DeviceFacts,
 )
+from sa2va_tools.model.pooled_attention import check_window
 from sa2va_tools.model.quantised import Quantisation
 from sa2va_tools.model.runtime_masks import RuntimeMasks
 from sa2va_tools.model.runtime_words import RuntimeWords
@@ -61,6 +63,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         that is not there, OutOfMemoryError where it does not fit."""
         place, *others = choose_devices(device)
         small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2 * _SMALL_PARAMETERS
+        pace = choose_pace(place, small=small, fast=fast_tracking)
         base = choose_dtype(dtype, place, small=small)
         encoder = choose_encoder_dtype(encoder_dtype, base, dtype, place, small=small)
         with memory_guard(f"The checkpoint {folder.name}"):
@@ -76,15 +79,16 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
                 on_file=on_file,
             )
             loaded.modules.grounding.image_encoder.to(encoder)
+        check_window(loaded.config.grounding, pace.window)
         if compile_encoder:
-            loaded.modules.grounding.image_encoder.compile()
+            compile_encoder_of(loaded.modules.grounding, pace.batch)
         return cls(
             loaded,
             name or folder.name,
             threads=choose_threads(threads, place, small=small),
             quantize=quantize,
             devices=(place, *others),
-            pace=choose_pace(place, small=small, fast=fast_tracking),
+            pace=pace,
             compiled=compile_encoder,
             cache_bytes=choose_cache_bytes(cache_bytes, small=small),
         )
@@ -114,4 +118,6 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
             said.append(f"image encoder {encoder}")
         if self._pace.window > 1:
             said.append(f"memories pooled {self._pace.window}x{self._pace.window}")
+        if self._compiled:
+            said.append("image encoder compiled")
         return ", ".join(said).replace("torch.", "")

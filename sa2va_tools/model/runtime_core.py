@@ -15,6 +15,7 @@ from sa2va_tools.model.device import (
     AT_EASE,
     Pace,
 )
+from sa2va_tools.model.feature_stream import DROPPED
 from sa2va_tools.model.interrupts import Interrupts
 from sa2va_tools.model.loading import Loaded
 from sa2va_tools.model.out_of_memory import release
@@ -49,6 +50,7 @@ class RuntimeCore:
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
         self._asking = Asking(self._modules, self._tokenizer, loaded.chat, self.cache)
         self._memory_dtype = memory_dtype
+        self._compiled = compiled
         self._interrupts = Interrupts()
         # A compiled module would be cut into pieces by what looks in between its layers.
         encoder = loaded.modules.grounding.image_encoder
@@ -62,7 +64,7 @@ class RuntimeCore:
         """Let go of what was kept of media that was seen."""
         if self.cache.bytes:
             self.cache.clear()
-            self.tally.relieved("what was kept of other frames was dropped")
+            self.tally.relieved(DROPPED)
         release()
 
     @property

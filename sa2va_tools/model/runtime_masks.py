@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,6 +48,8 @@ class RuntimeMasks(RuntimeCore):
             gate=wishes.gate and (own or mode == "sa2va-i"),
             gate_key_frames=wishes.gate and own,
             wishes=wishes,
+            frames=len(source),
+            objects=len(seg_prompts),
             cancel=cancel,
         )
         embeddings = self._to_device(seg_prompts)
@@ -121,12 +124,20 @@ class RuntimeMasks(RuntimeCore):
         gate: bool,
         gate_key_frames: bool = False,
         wishes: MaskWishes = USUAL_WISHES,
+        frames: int | None = None,
+        objects: int | None = None,
         cancel: CancelToken | None = None,
     ) -> Propagator:
-        """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow."""
-        room = free_bytes(self._home.device)
-        pace = fitting_pace(self.config, self._pace, self._home.element_size(), room)
-        if pace != self._pace:
+        """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow for `frames` and
+        `objects` (None: for any number)."""
+        most = self._pace
+        wanted = replace(
+            most, batch=min(most.batch, frames or most.batch), group=min(most.group, objects or most.group)
+        )
+        free = free_bytes(self._home.device)
+        room = None if free is None else free + self.cache.bytes
+        pace = fitting_pace(self.config, wanted, self._home.element_size(), room)
+        if pace != wanted:
             self.tally.relieved(f"frames were encoded {pace.batch} at once, objects followed {pace.group}")
         return Propagator(
             self._modules.grounding,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_SAW = "the language model saw"
+
 
 @dataclass(slots=True)
 class Tally:
@@ -18,3 +20,8 @@ class Tally:
         """Note a step of relief, once."""
         if step not in self.relief:
             self.relief.append(step)
+
+    def saw(self, key_frames: int) -> None:
+        """Note how few key frames the language model saw in the end."""
+        self.relief = [step for step in self.relief if not step.startswith(_SAW)]
+        self.relieved(f"{_SAW} {key_frames} key frame(s)")
