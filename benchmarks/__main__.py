@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,47 +27,65 @@ _FULL, _SHORT = {"nano": (24, (60, 240)), "hiera-l": (12, (12,))}, {"nano": (6, 
 """Frames of a comparison, and those that memory is compared at."""
 
 
-def bench(size: Size, device: torch.device, *, quick: bool) -> dict[str, Any]:
-    """What there is to measure of a size, step after step; each is announced on stderr."""
+Steps = dict[str, Callable[[], Any]]
+
+
+def steps_of(size: Size, device: torch.device, *, quick: bool) -> Steps:
+    """What there is to measure of a size, in order."""
     small, cuda = size == "nano", device.type == "cuda"
-    threads = torch.get_num_threads()
+    quickly = small or cuda  # else a frame takes many seconds
+    batch = choose_pace(device, small=small).batch
+    frames, memory_frames = (_SHORT if quick else _FULL)[size]
+    half = torch.bfloat16 if cuda else torch.float32
+
+    def compared() -> dict[str, Any]:
+        kept = memory_frames if quickly else ()
+        return propagation.measure(size, device, "float32", frames=frames, memory_frames=kept)
+
+    def encoded() -> list[dict[str, Any]]:
+        repeats = 3 if quick else 7 if quickly else 1
+        dtypes = dict.fromkeys((torch.float32, half))
+        return [
+            encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=repeats) for dtype in dtypes
+        ]
+
+    steps: Steps = {
+        "propagation": compared,
+        "encoder": encoded,
+        "attention": lambda: attention_speed(grounding_of(size, device, half)),
+    }
+    if small:
+        steps["approximations"] = lambda: approximations(str(device), clips=4 if quick else 60)
+        steps["scaling"] = lambda: scaling(QUICK if quick else Extent(), str(device))
+        steps["long_video"] = lambda: long_video(0.1 if quick else 10.0, str(device))
+        return steps
+    steps["rounding"] = lambda: logit_error(grounding_of(size, device, torch.float32))
+    if not quick:
+        steps["questions"] = lambda: run_alone("benchmarks.questions", f"--device={device}")
+    return steps
+
+
+def bench(
+    size: Size,
+    device: torch.device,
+    *,
+    quick: bool,
+    only: Sequence[str] = (),
+    after_step: Callable[[dict[str, Any]], None] = lambda made: None,
+) -> dict[str, Any]:
+    """Step after step, each announced on stderr; `only` some of them. `after_step` is given what there is, so
+    that a long run may be broken off."""
     made: dict[str, Any] = {
         "title": f"{size}, {machine.device_name(device)}",
         "size": size,
         "quick": quick,
-        "machine": machine.about(device, threads),
+        "machine": machine.about(device, torch.get_num_threads()),
     }
-    frames, memory_frames = (_SHORT if quick else _FULL)[size]
-    if not (small or cuda):
-        memory_frames = ()  # a frame takes many seconds
-    _say("propagation beside the published procedure")
-    made["propagation"] = propagation.measure(
-        size, device, "float32", frames=frames, memory_frames=memory_frames
-    )
-    _say("the image encoder")
-    batch = choose_pace(device, small=small).batch
-    made["encoder"] = [
-        encoder_speed(
-            grounding_of(size, device, dtype), batch=batch, repeats=3 if quick else 7 if small or cuda else 1
-        )
-        for dtype in ((torch.float32, torch.bfloat16) if cuda else (torch.float32,))
-    ]
-    _say("memory attention")
-    dtype = torch.bfloat16 if cuda else torch.float32
-    made["attention"] = attention_speed(grounding_of(size, device, dtype))
-    if small:
-        _say("what approximations cost")
-        made["approximations"] = approximations(str(device), clips=4 if quick else 60)
-        _say("scaling curves")
-        made["scaling"] = scaling(QUICK if quick else Extent(), str(device))
-        _say("a long video")
-        made["long_video"] = long_video(0.1 if quick else 10.0, str(device))
-    else:
-        _say("rounding")
-        made["rounding"] = logit_error(grounding_of(size, device, torch.float32))
-    if not small and not quick:
-        _say("first tokens of answers")
-        made["questions"] = run_alone("benchmarks.questions", f"--device={device}")
+    for name, step in steps_of(size, device, quick=quick).items():
+        if not only or name in only:
+            print(f"… {name}", file=sys.stderr, flush=True)
+            made[name] = step()
+            after_step(made)
     return made
 
 
@@ -86,22 +105,22 @@ def main() -> None:
     parser.add_argument("--size", choices=("nano", "hiera-l"), default="nano")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     parser.add_argument("--quick", action="store_true", help="small numbers of everything: minutes at most")
+    parser.add_argument("--steps", nargs="+", default=(), help="only these: propagation, encoder, …")
     parser.add_argument("--results", type=Path, help="the page to put the section into")
     parser.add_argument("--json", type=Path, help="the raw figures, too")
     wish = parser.parse_args()
     device = choose_device(wish.device)
+
+    def keep(made: dict[str, Any]) -> None:
+        if wish.results is not None:
+            publish(made, wish.results)
+        if wish.json is not None:
+            wish.json.parent.mkdir(parents=True, exist_ok=True)
+            wish.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
     with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
-        made = bench(wish.size, device, quick=wish.quick)
+        made = bench(wish.size, device, quick=wish.quick, only=wish.steps, after_step=keep)
     print(report.section(made))
-    if wish.results is not None:
-        publish(made, wish.results)
-    if wish.json is not None:
-        wish.json.parent.mkdir(parents=True, exist_ok=True)
-        wish.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-
-
-def _say(step: str) -> None:
-    print(f"… {step}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
