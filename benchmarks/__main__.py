@@ -55,7 +55,7 @@ def steps_of(size: Size, device: torch.device, *, quick: bool) -> Steps:
         "attention": lambda: attention_speed(grounding_of(size, device, half)),
     }
     if small:
-        steps["approximations"] = lambda: approximations(str(device), clips=4 if quick else 60)
+        steps["approximations"] = lambda: approximations(str(device), clips=4 if quick else 16)
         steps["scaling"] = lambda: scaling(QUICK if quick else Extent(), str(device))
         steps["long_video"] = lambda: long_video(0.1 if quick else 10.0, str(device))
         return steps

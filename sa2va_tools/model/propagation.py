@@ -156,12 +156,19 @@ class Propagator:
             # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
             masks = _resized(first.logits, seen.size_hw) > 0
             chosen = self.from_masks(seen.features, masks)
-            # Binarised logits know no other threshold than one half.
-            logits = chosen.logits if self.wishes.threshold == USUAL_WISHES.threshold else first.logits
+            logits = self._graded(chosen.logits, first.logits)
             shown = Chosen(logits, chosen.pointer, first.object_logits)
             return KeyFrame(chosen, shown)
 
         return self._clip(source, key_positions, condition, len(embeddings))
+
+    def _graded(self, binary: Tensor, first: Tensor) -> Tensor:
+        """Logits to show of a key frame. `binary` ones know no threshold but one half: above it those behind
+        them (`first`) take away from the mask, below it they add to it."""
+        threshold = self.wishes.threshold
+        if threshold == USUAL_WISHES.threshold:
+            return binary
+        return torch.minimum(binary, first) if threshold > 0.5 else torch.maximum(binary, first)
 
     def masks(self, source: FrameSource, position: int, masks: Tensor) -> Iterator[FrameMasks]:
         """Track (N, height, width) boolean masks given on one frame, both ways."""
