@@ -48,7 +48,7 @@ class Settings(BaseSettings):
         "auto", description="SAM-2's image encoder; auto: bfloat16 on a CPU that has instructions for it."
     )
     fast_tracking: bool = Field(
-        False, description="Follow objects over pooled memories: faster on large models, a little less exact."
+        False, description="Follow objects over pooled memories: faster on large models, less exact."
     )
     compile_encoder: bool = Field(
         False,
