@@ -65,6 +65,15 @@ def test_frames_are_encoded_once_whatever_is_asked(engine, tmp_path):
     assert frames.entries >= 12 and frames.hits >= 24 and frames.bytes > 0
 
 
+def test_what_a_job_will_take_is_told_before_its_masks_are_made(engine, tmp_path):
+    clip, heard = synthetic_clip(tmp_path / "clip.mp4", frames=6, size_wh=(84, 64)), []
+    engine.track(clip, BOX, frame_index=2, on_progress=heard.append)
+    stages = [report.stage for report in heard]
+    assert stages.count("plan") == 1 and stages.index("plan") < stages.index("propagate")
+    (plan,) = (report.message for report in heard if report.stage == "plan")
+    assert plan.startswith("6 frame(s), 1 object(s)") and plan.endswith(" GiB")
+
+
 @pytest.mark.parametrize("frame", [0, 7])
 def test_a_frame_that_was_pointed_at_is_not_encoded_again(engine, tmp_path, frame):
     clip = synthetic_clip(tmp_path / "clip.mp4", frames=9, size_wh=(88 + 2 * frame, 64))

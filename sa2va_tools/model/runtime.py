@@ -24,9 +24,7 @@ from sa2va_tools.model.device import (
 )
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.out_of_memory import memory_guard
-from sa2va_tools.model.output import (
-    DeviceFacts,
-)
+from sa2va_tools.model.output import DeviceFacts
 from sa2va_tools.model.pooled_attention import check_window
 from sa2va_tools.model.quantised import Quantisation
 from sa2va_tools.model.runtime_masks import RuntimeMasks

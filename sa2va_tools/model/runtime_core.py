@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from sa2va_tools.model.asking import Asking
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.config import Capabilities
-from sa2va_tools.model.device import (
-    AT_EASE,
-    Pace,
-)
+from sa2va_tools.model.device import AT_EASE, Pace
 from sa2va_tools.model.feature_stream import DROPPED
 from sa2va_tools.model.interrupts import Interrupts
 from sa2va_tools.model.loading import Loaded
