@@ -127,6 +127,7 @@ def test_speed_is_learnt_from_walks_of_different_kinds():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # torch's compiler imports what torch deprecates
 def test_a_compiled_encoder_gives_the_same_masks_and_tells_of_its_warm_up(scene, tmp_path):
     clip, exact = scene
     heard = []
