@@ -72,7 +72,8 @@ class Settings(BaseSettings):
         None,
         ge=0,
         description="What was seen and read of media, kept for the next question; 0 keeps nothing. "
-        "None: 2 GiB, and 64 MiB for small models, which are quicker to ask again.",
+        "None: 2 GiB, and 64 MiB for small models, which are quicker to ask again. A GPU has twice as much "
+        "besides in host memory.",
     )
     threads: int | None = Field(
         None, gt=0, description="CPU threads for torch; None: one for small models, else torch's own."

@@ -7,12 +7,15 @@ import threading
 import numpy as np
 import pytest
 import torch
+from pretend_gpu import GPU, PretendGpu
 
 from sa2va_tools import Engine, Settings
-from sa2va_tools.model.cache import ByteCache, CacheCounts, tensor_bytes
+from sa2va_tools.model.cache import ByteCache, CacheCounts, Spare, tensor_bytes
 from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.feature_stream import FeatureStream
+from sa2va_tools.model.feature_stream import MOVED, FeatureStream, SeenFrame
+from sa2va_tools.model.grounding import FrameFeatures
 from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.offload import brought_back, sent_away
 from sa2va_tools.model.prefetch import prefetched
 from sa2va_tools.model.runtime import Sa2vaRuntime
 
@@ -71,6 +74,81 @@ def test_what_is_larger_than_everything_is_not_kept():
     assert cache.counts()["kind"] == CacheCounts(hits=1, misses=1, entries=1, bytes=9)
     cache.clear()
     assert cache.get("kind", "a") is None
+
+
+def spare_place(budget):
+    return Spare(ByteCache(budget), lambda value: f"<{value}>", lambda value: value[1:-1])
+
+
+def test_what_has_to_go_lies_in_the_spare_place_and_comes_back():
+    cache = ByteCache(6, spare_place(6))
+    for name in "abcd":
+        cache.put("kind", name, name.upper(), 3)
+    assert cache.bytes == 6 and cache.capacity == 12
+    assert cache.counts()["kind"] == CacheCounts(entries=2, bytes=6, spare_bytes=6)
+    assert cache.get("kind", "a") == "A", "and c went away for it"
+    assert cache.spare.cache.get("kind", "a") is None and cache.spare.cache.get("kind", "c") == "<C>"
+    assert all(("kind", name) in cache for name in "abcd")
+    cache.put("kind", "e", "E", 3)
+    assert [("kind", name) in cache for name in "abcde"] == [True, False, True, True, True]
+
+
+def test_a_cache_that_retreats_holds_nothing_and_loses_nothing():
+    cache = ByteCache(9, spare_place(20))
+    for name in "abc":
+        cache.put("kind", name, name.upper(), 3)
+    cache.retreat()
+    assert cache.bytes == 0 and cache.counts()["kind"].spare_bytes == 9
+    without_room = ByteCache(0, cache.spare)
+    assert without_room.get("kind", "b") == "B" and without_room.bytes == 0
+    without_room.put("kind", "b", "new", 3)
+    assert cache.get("kind", "b") == "new" and cache.bytes == 3
+    cache.clear()
+    assert not any(("kind", name) in cache for name in "abc")
+
+
+def test_without_a_spare_place_what_retreats_is_gone():
+    cache = ByteCache(9)
+    cache.put("kind", "a", "A", 3)
+    cache.retreat()
+    assert cache.get("kind", "a") is None and cache.bytes == 0
+
+
+def test_what_memory_cannot_take_back_is_a_miss_and_stays_away():
+    room = []
+    spare = Spare(ByteCache(9), lambda value: value, lambda value: value if room else None)
+    cache = ByteCache(0, spare)
+    cache.put("kind", "a", "A", 3)
+    assert cache.get("kind", "a") is None and cache.counts()["kind"].misses == 1
+    room.append("now")
+    assert cache.get("kind", "a") == "A"
+
+
+def test_tensors_go_to_host_memory_and_return_to_their_device(loaded):
+    with PretendGpu(), torch.inference_mode():
+        features = loaded.modules.grounding.encode(torch.zeros(1, 3, 128, 128))
+        kept = (SeenFrame(3, FrameFeatures(features.skips, features.top.to(GPU)), (4, 5)), "no tensor", None)
+        away = sent_away(kept)
+        back = brought_back(away)
+        assert away[0].features.top.tensor.device == CPU
+        assert (back[0].features.top.device, back[0].features.skips[0][0].device) == (GPU, CPU)
+    assert back[1:] == kept[1:] and (back[0].position, back[0].size_hw) == (3, (4, 5))
+    assert torch.equal(back[0].features.top, kept[0].features.top)
+
+
+def test_a_conversation_goes_on_from_host_memory(loaded):
+    picture = np.random.default_rng(2).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    question = "<image>What shapes are there?"
+    runtime = Sa2vaRuntime(loaded, "nano", cache_bytes=2**26, host_bytes=2**26)
+    with runtime.at_work():
+        first = runtime.answer(question, runtime.look([picture], video=False, key="picture"))
+        runtime.make_room()
+        assert runtime.tally.relief == [MOVED] and runtime.cache.bytes == 0
+        second = runtime.answer(question, runtime.recall("picture"))
+    assert second.token_ids == first.token_ids
+    counts = runtime.cache.counts()
+    assert counts["visual tokens"].hits == 1 and counts["readings"].hits == 1
+    assert runtime.cache.bytes > 0
 
 
 def test_bytes_are_those_of_all_tensors():

@@ -15,6 +15,7 @@ from sa2va_tools.model.device import Pace
 from sa2va_tools.model.families.internvl import InternVL
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.offload import host_spare
 from sa2va_tools.model.out_of_memory import is_out_of_memory
 from sa2va_tools.model.propagation import Propagator
 from sa2va_tools.model.tally import Tally
@@ -101,6 +102,24 @@ def test_what_is_kept_goes_before_batches_shrink(grounding, monkeypatch):
     walker, _ = walked(grounding, tally, cache=cache)
     assert scarce.sizes == [1, 1, 8] and walker.encoder_passes == FRAMES
     assert tally.relief == ["what was kept of other frames was dropped"]
+
+
+def test_what_is_kept_moves_to_host_memory_where_there_is_some(grounding, monkeypatch):
+    """The clip's own frames too: none is encoded again, now or later."""
+    cache, tally = ByteCache(2**26, host_spare(2**26)), Tally()
+    embeddings = torch.randn(OBJECTS, grounding.config.hidden_dim)
+    _, usual = walked(grounding, cache=cache, embeddings=embeddings)
+    Scarce(
+        monkeypatch,
+        "encode_memory",
+        OBJECTS,
+        lambda features, chosen, dtype: len(chosen.logits),
+        full=lambda: cache.bytes > 0,
+    )
+    walker, frames = walked(grounding, tally, cache=cache, embeddings=embeddings)
+    assert same(frames, usual) == 1.0 and walker.encoder_passes == 0
+    assert tally.relief == ["what was kept of other frames was moved into host memory"]
+    assert cache.bytes == 0 and cache.counts()["features"].spare_bytes > 0
 
 
 def test_what_is_kept_goes_before_groups_shrink_even_for_one_object(grounding, monkeypatch):

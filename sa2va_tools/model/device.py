@@ -119,6 +119,12 @@ def choose_cache_bytes(wanted: int | None, *, small: bool) -> int:
     return wanted
 
 
+def choose_host_bytes(kept: int, device: torch.device) -> int:
+    """What may be kept in host memory beside the `kept` bytes on a GPU: twice as much. A CPU and MPS have no
+    second memory."""
+    return 2 * kept if device.type == "cuda" else 0
+
+
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
     """That many threads in this block; torch's number before is restored. None changes nothing."""

@@ -24,6 +24,7 @@ from sa2va_tools.progress import CancelToken
 
 KIND = "features"
 DROPPED = "what was kept of other frames was dropped"
+MOVED = "what was kept of other frames was moved into host memory"
 _BACKWARD_BYTES = 256 * 2**20
 """What may be held of a stretch that is read forwards to be tracked backwards: frames at SAM-2's own
 size (85 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
@@ -161,12 +162,13 @@ class FeatureStream:
         return features
 
     def give_up_kept(self) -> bool:
-        """Let go of what is kept, and keep nothing more of this clip. False where there is nothing."""
+        """Let go of what is kept on the device, and keep nothing more of this clip there. False where nothing
+        is."""
         if not self.cache.bytes:
             return False
-        self.cache.clear()
-        self.cache = ByteCache(0)
-        self.tally.relieved(DROPPED)
+        self.cache.retreat()
+        self.cache = ByteCache(0, self.cache.spare)
+        self.tally.relieved(MOVED if self.cache.spare else DROPPED)
         return True
 
     def _encoded(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
@@ -184,7 +186,7 @@ class FeatureStream:
 
     def _keep(self, seen: SeenFrame) -> None:
         key = self.source.key_of(seen.position)
-        if key is None or not self.cache.budget:
+        if key is None or not self.cache.capacity:
             return
         copied = attempt(seen.features.copied)  # keeping is a favour: no reason to fail
         if copied is not None:
@@ -202,7 +204,7 @@ class FeatureStream:
             yield SeenFrame(position, kept.features, kept.size_hw)
 
     def _fits(self, count: int) -> bool:
-        return count * self._frame_bytes <= _CACHE_SHARE * self.cache.budget
+        return count * self._frame_bytes <= _CACHE_SHARE * self.cache.capacity
 
     @property
     def _side(self) -> int:

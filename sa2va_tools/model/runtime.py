@@ -18,6 +18,7 @@ from sa2va_tools.model.device import (
     choose_devices,
     choose_dtype,
     choose_encoder_dtype,
+    choose_host_bytes,
     choose_pace,
     choose_threads,
     cpu_threads,
@@ -77,6 +78,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
                 on_file=on_file,
             )
             loaded.modules.grounding.image_encoder.to(encoder)
+        kept = choose_cache_bytes(cache_bytes, small=small)
         check_window(loaded.config.grounding, pace.window)
         if compile_encoder:
             compile_encoder_of(loaded.modules.grounding, pace.batch)
@@ -88,7 +90,8 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
             devices=(place, *others),
             pace=pace,
             compiled=compile_encoder,
-            cache_bytes=choose_cache_bytes(cache_bytes, small=small),
+            cache_bytes=kept,
+            host_bytes=choose_host_bytes(kept, place),
         )
 
     @contextmanager

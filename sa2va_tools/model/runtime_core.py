@@ -12,9 +12,10 @@ from sa2va_tools.model.asking import Asking
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.config import Capabilities
 from sa2va_tools.model.device import AT_EASE, Pace
-from sa2va_tools.model.feature_stream import DROPPED
+from sa2va_tools.model.feature_stream import DROPPED, MOVED
 from sa2va_tools.model.interrupts import Interrupts
 from sa2va_tools.model.loading import Loaded
+from sa2va_tools.model.offload import host_spare
 from sa2va_tools.model.out_of_memory import release
 from sa2va_tools.model.quantised import Quantisation
 from sa2va_tools.model.speed import Speed
@@ -35,10 +36,13 @@ class RuntimeCore:
         devices: Sequence[torch.device] = (),
         pace: Pace = AT_EASE,
         cache_bytes: int = 0,
+        host_bytes: int = 0,
         compiled: bool = False,
     ) -> None:
-        """What was seen and read is kept within `cache_bytes`. `compiled`: SAM-2's image encoder is."""
-        self._pace, self.cache, self.speed = pace, ByteCache(cache_bytes), Speed()
+        """What was seen and read is kept within `cache_bytes` on the device, and `host_bytes` besides in host
+        memory. `compiled`: SAM-2's image encoder is."""
+        self._pace, self.speed = pace, Speed()
+        self.cache = ByteCache(cache_bytes, host_spare(host_bytes))
         self.tally = Tally()
         self._loaded, self.name = loaded, name
         self._quantize, self._devices = quantize, devices
@@ -58,10 +62,10 @@ class RuntimeCore:
         return self.config.capabilities
 
     def make_room(self) -> None:
-        """Let go of what was kept of media that was seen."""
+        """Let go of what was kept on the device of media that was seen."""
         if self.cache.bytes:
-            self.cache.clear()
-            self.tally.relieved(DROPPED)
+            self.cache.retreat()
+            self.tally.relieved(MOVED if self.cache.spare else DROPPED)
         release()
 
     @property
