@@ -1,6 +1,7 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:
 #   make demo    run the main job on the embedded nano model, write ./sa2va-demo/
 #   make test    lint, strict types, all fast tests
+# JOBS=1 runs the tests in one process, JOBS=2 (as they come) in two.
 # BENCH=--quick shortens `make bench`.
 # TORCH_INDEX_URL names another index for torch, e.g. https://download.pytorch.org/whl/cpu
 
@@ -9,6 +10,7 @@ TORCH_INDEX_URL ?=
 DEMO_OUT ?= ./sa2va-demo
 SIZE ?= nano
 BENCH ?=
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,7 +38,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 pytest: $(VENV)/.dev
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.dev  ## Tests that take minutes
 	$(BIN)/pytest -q -m slow

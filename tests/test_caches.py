@@ -13,7 +13,7 @@ from sa2va_tools import Engine, Settings
 from sa2va_tools.model.cache import ByteCache, CacheCounts, Spare, tensor_bytes
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.feature_stream import MOVED, FeatureStream, SeenFrame
-from sa2va_tools.model.grounding import FrameFeatures
+from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.offload import brought_back, sent_away
 from sa2va_tools.model.prefetch import prefetched
@@ -37,7 +37,7 @@ class Clip:
 
     def __init__(self, count=6, name="clip"):
         noise = np.random.default_rng(5).integers(0, 255, (count, 30, 40, 3), dtype=np.uint8)
-        self.pictures, self.name, self.read = list(noise), name, []
+        self.pictures, self.name, self.read, self.asked = list(noise), name, [], 0
 
     def __len__(self):
         return len(self.pictures)
@@ -46,6 +46,7 @@ class Clip:
         return self.name, position
 
     def frames(self, positions):
+        self.asked += 1
         for position in positions:
             self.read.append(position)
             yield self.pictures[position]
@@ -245,6 +246,38 @@ def test_a_frame_that_is_pushed_out_meanwhile_is_read_again(grounding):
         cache.clear()
         rest = [seen.position for seen in walk]
     assert rest == [1, 2] and stream.tally.encoder_passes == 2
+
+
+@pytest.mark.parametrize("order", [list(range(6)), list(range(5, -1, -1))])
+def test_frames_that_are_all_dropped_meanwhile_are_read_again_in_one_go(grounding, order):
+    cache, clip = ByteCache(2**28), Clip()
+    known = features(FeatureStream(grounding, clip, batch=2, cache=cache), order)
+    clip.read.clear()
+    stream, clip.asked = FeatureStream(grounding, clip, batch=2, cache=cache), 0
+    seen = {}
+    with torch.inference_mode():
+        for frame in stream.read(order):
+            seen[frame.position] = frame.features
+            if len(seen) == 2:
+                cache.clear()
+    assert list(seen) == order and sorted(clip.read) == sorted(order[2:])
+    assert stream.tally.encoder_passes == 4
+    assert clip.asked == 1, "all of them together"
+    assert all(torch.equal(seen[at].top, known[at].top) for at in order)
+
+
+@pytest.mark.parametrize("order", [list(range(6)), list(range(5, -1, -1))])
+def test_no_frame_is_lost_where_batches_become_smaller(grounding, monkeypatch, order):
+    whole = Sam2Grounding.encode
+
+    def scarce(self, pixels):
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("no room for two")
+        return whole(self, pixels)
+
+    monkeypatch.setattr(Sam2Grounding, "encode", scarce)
+    stream = FeatureStream(grounding, Clip(), batch=4)
+    assert list(features(stream, order)) == order and stream.tally.encoder_passes == 6
 
 
 def test_a_clip_too_long_for_the_budget_leaves_the_cache_alone(grounding):

@@ -6,7 +6,7 @@ objects, and not at all while the cache holds it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,20 +88,23 @@ class FeatureStream:
     def read(self, positions: Sequence[int]) -> Iterator[SeenFrame]:
         """Features of frames at increasing or at decreasing positions, in that order; fewer where the clip
         breaks off."""
-        keeps = self._fits(len(positions))
-        if len(positions) < 2 or positions[0] < positions[-1]:
-            yield from self._forward(list(positions), keeps)
-            return
+        keeps, left = self._fits(len(positions)), list(positions)
+        if len(left) < 2 or left[0] < left[-1]:
+            while left:
+                left = yield from self._forward(left, keeps)
         stretch = max(1, _BACKWARD_BYTES // (3 * self._side**2))
-        for start in range(0, len(positions), stretch):
-            yield from self._backward(list(positions[start : start + stretch]), keeps)
+        while left:
+            rest = yield from self._backward(left[:stretch], keeps)
+            left = rest + left[stretch:]
 
-    def _forward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
+    def _forward(self, positions: list[int], keeps: bool) -> Generator[SeenFrame, None, list[int]]:
+        """Returns what is left where a frame that was kept is gone in the meantime: it and what follows have
+        to be looked for anew."""
         lacking = [position for position in positions if not self._is_kept(position)]
         absent = set(lacking)
         with prefetched(self._squares(lacking), ahead=2 * self.batch) as squares:
             waiting: list[_Square] = []
-            for position in positions:
+            for number, position in enumerate(positions):
                 if position in absent:
                     square = next(squares, None)
                     if square is None:
@@ -111,24 +114,33 @@ class FeatureStream:
                         continue
                 yield from self._encode(waiting, keeps)
                 waiting = []
-                if position not in absent:
-                    yield from self._recall(position, keeps)
+                if position in absent:
+                    continue
+                if not self._is_kept(position):
+                    return positions[number:]
+                yield from self._recall(position, keeps)
             yield from self._encode(waiting, keeps)
+        return []
 
-    def _backward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
+    def _backward(self, positions: list[int], keeps: bool) -> Generator[SeenFrame, None, list[int]]:
+        """As `_forward`, in one stretch."""
         lacking = [position for position in reversed(positions) if not self._is_kept(position)]
         absent = set(lacking)
         held = {square.position: square for square in self._squares(lacking)}
-        for start in range(0, len(positions), self.batch):
-            part = positions[start : start + self.batch]
+        lost = absent - set(held)
+        step = self.batch  # which may become smaller meanwhile
+        for start in range(0, len(positions), step):
+            part = positions[start : start + step]
+            if any(position not in absent and not self._is_kept(position) for position in part):
+                return positions[start:]
             squares = [held.pop(position) for position in part if position in held]
             made = {seen.position: seen for seen in self._encode(squares, keeps)}
-            lost = absent - set(held) - set(made)
             for position in part:
                 if position in made:
                     yield made[position]
                 elif position not in lost:
                     yield from self._recall(position, keeps)
+        return []
 
     def _squares(self, positions: Sequence[int]) -> Iterator[_Square]:
         for position, picture in zip(positions, self.source.frames(positions), strict=False):
