@@ -7,6 +7,7 @@ crash, a full disk or a second writer never leaves half a file under the target'
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -35,9 +36,31 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, *, may_replace: str) -> Iterator[Path]:
+def filled(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill; when the block ends its entries move into `folder`, each in the place of
+    what has its name, and when the block raises nothing there has changed. Makes `folder`.
+
+    StoreError when the disk refuses.
+    """
+    temporary = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for entry in sorted(temporary.iterdir()):
+            target = folder / entry.name
+            if target.is_dir() and not target.is_symlink():
+                target.replace(temporary / f"{TEMPORARY_PREFIX}{entry.name}")  # to go with it
+            entry.replace(target)
+    except OSError as error:
+        raise _refused(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(path: Path, *, may_replace: re.Pattern[str]) -> Iterator[Path]:
     """A temporary folder to fill; it becomes `path` when the block ends, and vanishes when the block
-    raises. An older folder at `path` is replaced, if all its files match the glob `may_replace`.
+    raises. An older folder at `path` is replaced, if the names of all that it holds match `may_replace`.
 
     StoreError when `path` holds other things, or when the disk refuses.
     """
@@ -55,12 +78,12 @@ def new_folder(path: Path, *, may_replace: str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_replaceable(path: Path, may_replace: str) -> None:
+def _check_replaceable(path: Path, may_replace: re.Pattern[str]) -> None:
     if not path.exists():
         return
     if not path.is_dir():
         raise StoreError(f"{path} is a file; a folder is to be written there.", hint="Choose another folder.")
-    foreign = next((entry.name for entry in path.iterdir() if not entry.match(may_replace)), None)
+    foreign = next((entry.name for entry in path.iterdir() if not may_replace.fullmatch(entry.name)), None)
     if foreign is not None:
         raise StoreError(
             f"The folder {path} holds other files ({foreign!r}), which would be lost.",

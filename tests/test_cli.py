@@ -195,7 +195,16 @@ def test_view_names_its_file_after_the_handle_and_takes_a_path(run, clip):
     named = json.loads(run("view", handle, "--json").stdout)
     assert named["file"] == handle.replace(":", "-") + ".png" and Path(named["file"]).is_file()
     assert [entry["handle"] for entry in named["legend"]] == [handle]
-    assert json.loads(run("view", clip, "--json").stdout)["file"] == "clip.png"
+    assert json.loads(run("view", clip, "--json").stdout)["file"] == "clip-view.png"
+
+
+def test_view_never_writes_over_what_it_shows(run, tmp_path):
+    Image.new("RGB", (300, 200), (200, 30, 30)).save(tmp_path / "photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    assert json.loads(run("view", "photo.png", "--json").stdout)["file"] == "photo-view.png"
+    refused = run("view", "photo.png", "--out", tmp_path / "photo.png")
+    assert refused.exit_code == 2 and "another name" in refused.stderr
+    assert (tmp_path / "photo.png").read_bytes() == before
 
 
 def test_demo_leaves_a_clip_masks_and_a_picture(run):

@@ -25,6 +25,7 @@ from sa2va_tools.errors import (
 )
 from sa2va_tools.media.decode import iter_frames, read_frames, read_image
 from sa2va_tools.media.encode import encode_image
+from sa2va_tools.media.failures import decoder_errors
 from sa2va_tools.media.media import open_media
 from sa2va_tools.progress import CancelToken
 from sa2va_tools.settings import MediaLimits
@@ -208,6 +209,7 @@ def test_a_gif_that_breaks_off_keeps_its_whole_frames_and_says_so(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     media = open_media(path)
     assert 1 <= media.frame_count < 6 and "breaks off" in media.warnings[0]
+    assert not media.complete
     assert len(list(iter_frames(media))) == media.frame_count
 
 
@@ -334,3 +336,15 @@ def test_real_photographs(name, size_wh):
     media = open_media(SHARED / name)
     assert media.size_wh == size_wh
     assert (read_image(media) == np.asarray(Image.open(SHARED / name).convert("RGB"))).all()
+
+
+def test_warnings_are_shown_again_after_decoding_in_two_threads_at_once(tmp_path):
+    """Filters belong to the whole process: the order of leaving must not matter."""
+    before = list(warnings.filters)
+    first, second = decoder_errors(tmp_path), decoder_errors(tmp_path)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn("unseen: the second one is still at work", UserWarning, stacklevel=1)
+    second.__exit__(None, None, None)
+    assert warnings.filters == before

@@ -15,6 +15,7 @@ from media_makers import make_audio, make_video, number_of, numbered_frame, remu
 from sa2va_tools.errors import CancelledError, MediaTooLargeError, MediaUnreadableError, RequestError
 from sa2va_tools.media import media as media_module
 from sa2va_tools.media.decode import iter_frames, read_frames, read_image
+from sa2va_tools.media.encode import VideoWriter
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.progress import CancelToken
 from sa2va_tools.settings import MediaLimits
@@ -96,6 +97,27 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
     assert cut.frame_count == 15 and cut.warnings == ()
     assert numbers(cut) == list(range(5, 20))
     assert number_of(read_frames(cut, [9])[0]) == 14
+
+
+def test_frames_that_an_edit_list_cuts_off_at_the_end_are_not_missed(tmp_path):
+    plain = make_video(tmp_path / "a.mp4", 60, options={"bf": "0", "g": "5"})
+    data = bytearray(plain.read_bytes())
+    duration = data.find(b"elst") + 12  # of the first entry, in the file's thousandths of a second
+    assert int.from_bytes(data[duration : duration + 4], "big") == 6000
+    data[duration : duration + 4] = (2000).to_bytes(4, "big")
+    plain.write_bytes(data)
+    cut = open_media(plain)
+    assert 20 <= cut.frame_count <= 25 and cut.complete and cut.warnings == ()
+
+
+@pytest.mark.parametrize(("count", "every_ms"), [(1, 5000), (2, 5000), (3, 5000), (5, 2000)])
+def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path, count, every_ms):
+    path = tmp_path / "slides.mp4"
+    with VideoWriter(path, (64, 48), Fraction(1000, every_ms)) as writer:
+        for number in range(count):
+            writer.write(numbered_frame(number), number * every_ms / 1000)
+    media = open_media(path)
+    assert media.frame_count == count and media.complete and media.warnings == ()
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,16 @@ class Clip:
     def key_of(self, position: int) -> tuple[str, int]:
         """By content: another name of the same bytes has the same keys."""
         return frame_key(self.media, self.frame_indices[position])
+
+    def including(self, frame_index: int, whole: Sequence[int]) -> Clip:
+        """With that source frame among the others, where a stride passed it over; `whole` are all frames of
+        the range. RequestError for a frame outside of it."""
+        if not whole[0] <= frame_index <= whole[-1]:
+            raise RequestError(
+                f"Frame {frame_index} is outside the range to be tracked (frames {whole[0]} to {whole[-1]}).",
+                hint="Point at a frame inside start_s … end_s, or widen the range.",
+            )
+        return replace(self, frame_indices=tuple(sorted({*self.frame_indices, frame_index})))
 
     def sources(self, positions: Sequence[int]) -> tuple[int, ...]:
         """Source frame numbers of positions."""

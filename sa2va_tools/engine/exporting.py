@@ -14,7 +14,7 @@ from sa2va_tools.engine.library import Opened
 from sa2va_tools.engine.results import ExportResult
 from sa2va_tools.errors import RequestError, StoreError
 from sa2va_tools.masks.draw import draw_masks
-from sa2va_tools.masks.export import ExportedMask, write_mask_pngs, write_masks_json
+from sa2va_tools.masks.export import MASK_PNG, ExportedMask, is_ours, write_mask_pngs, write_masks_json
 from sa2va_tools.masks.sheet import legend_strip
 from sa2va_tools.media.decode import iter_frames, read_image
 from sa2va_tools.media.encode import VideoWriter, encode_image
@@ -33,19 +33,40 @@ def write_files(
     """See `Engine.export`. Raises RequestError without a mask, StoreError where the disk refuses."""
     if not objects:
         raise RequestError("There is no mask to export.", hint="Give a mask: or answer: handle that has one.")
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot make the folder {out_dir}: {error.strerror}.", hint="Choose another one."
-        ) from error
-    report = _reporter(on_progress, cancel)
-    files = {"masks_json": out_dir / "masks.json", "mask_pngs": out_dir / "masks"}
-    write_masks_json(files["masks_json"], media_info(opened), objects, opened.media.timestamps_s)
-    write_mask_pngs(files["mask_pngs"], objects, on_frame=lambda done, total: report("masks", done, total))
+    names = {"masks_json": "masks.json", "mask_pngs": "masks"}
     if overlay:
-        files["overlay"] = _write_overlay(opened, objects, out_dir, report, cancel)
-    return ExportResult({kind: str(path) for kind, path in files.items()})
+        names["overlay"] = "overlay.png" if opened.media.kind == "image" else "overlay.mp4"
+    _check_free([out_dir / name for name in names.values()], opened)
+    report = _reporter(on_progress, cancel)
+    with atomic.filled(out_dir) as made:
+        write_mask_pngs(made / "masks", objects, on_frame=lambda done, total: report("masks", done, total))
+        if overlay:
+            _write_overlay(opened, objects, made / names["overlay"], report, cancel)
+        write_masks_json(made / "masks.json", media_info(opened), objects, opened.media.timestamps_s)
+    return ExportResult({kind: str(out_dir / name) for kind, name in names.items()})
+
+
+def _check_free(targets: Sequence[Path], opened: Opened) -> None:
+    """StoreError where a target is somebody else's, RequestError where it is what the masks are of. An
+    earlier export may be written anew."""
+    ours = is_ours(targets[0])
+    for target in targets:
+        if not (target.exists() or target.is_symlink()):
+            continue
+        if target.resolve() == opened.media.path.resolve():
+            raise RequestError(
+                f"{target} is the source of these masks; it would be lost.", hint="Choose another folder."
+            )
+        held = [entry.name for entry in target.iterdir()] if target.is_dir() else None
+        if target.name == "masks":
+            is_free = held == [] or (ours and held is not None and all(map(MASK_PNG.fullmatch, held)))
+        else:
+            is_free = ours and held is None
+        if not is_free:
+            raise StoreError(
+                f"{target} is there and no export wrote it; it would be lost.",
+                hint="Choose a new or empty folder.",
+            )
 
 
 def media_info(opened: Opened) -> dict[str, object]:
@@ -60,20 +81,19 @@ _Report = Callable[[str, int, int], None]
 def _write_overlay(
     opened: Opened,
     objects: Sequence[ExportedMask],
-    out_dir: Path,
+    path: Path,
     report: _Report,
     cancel: CancelToken | None,
-) -> Path:
+) -> None:
     legend = legend_strip(
         [(number, f"{entry.label}  {entry.score:.2f}") for number, entry in enumerate(objects, start=1)],
         opened.media.size_wh[0],
     )
     if opened.media.kind == "image":
-        path = out_dir / "overlay.png"
         picture = _drawn(read_image(opened.media), objects, 0, legend)
         atomic.write_bytes(path, encode_image(picture, "png"))
-        return path
-    return _write_video(opened, objects, out_dir / "overlay.mp4", legend, report, cancel)
+        return
+    _write_video(opened, objects, path, legend, report, cancel)
 
 
 def _write_video(
@@ -83,7 +103,7 @@ def _write_video(
     legend: NDArray[np.uint8],
     report: _Report,
     cancel: CancelToken | None,
-) -> Path:
+) -> None:
     """The frames that the tracks cover, at their own times, moved to start at 0."""
     media = opened.media
     frames = sorted({index for entry in objects for index in entry.track.frame_indices})
@@ -93,7 +113,6 @@ def _write_video(
         for done, (frame, picture) in enumerate(iter_frames(media, frames, cancel=cancel), start=1):
             writer.write(_drawn(picture, objects, frame, legend), media.timestamps_s[frame] - start_s)
             report("overlay", done, len(frames))
-    return path
 
 
 def _drawn(

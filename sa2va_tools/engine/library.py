@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sa2va_tools.engine.results import MediaRef
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.progress import CancelToken
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.handles import KINDS, Kind, id_of, is_handle, kind_of
 from sa2va_tools.store.records import MaskRecord
+from sa2va_tools.store.stamp import stamp_of
 from sa2va_tools.store.store import Store
 
 
@@ -38,7 +40,7 @@ class Library:
         if kind is None and is_handle(text):
             id_of(text.strip(), _meant(text))  # raises: a mistyped handle is not a file's name
         if kind is None:
-            media = open_media(self.access.resolve(text), self.limits, cancel)
+            media = self._read(self.access.resolve(text), cancel)
             return Opened(media, media_ref(media, self.store.put_media(media)))
         handle = self._media_handle(text.strip(), kind)
         paths = self.store.media_paths(handle)
@@ -46,6 +48,17 @@ class Library:
             self.access.resolve(paths[0])  # raises: told apart from a missing file before any look at it
         media = self.store.get_media(handle, self.access.allows)
         return Opened(media, media_ref(media, handle))
+
+    def _read(self, path: Path, cancel: CancelToken | None) -> Media:
+        """Raises MediaUnreadableError where the file changes while it is looked at."""
+        before = _stamp(path)
+        media = open_media(path, self.limits, cancel)
+        if before is not None and _stamp(path) != before:
+            raise MediaUnreadableError(
+                f"{path.name} changed while it was being read.",
+                hint="Wait until it is written or downloaded, then ask again.",
+            )
+        return media
 
     def _media_handle(self, handle: str, kind: str) -> str:
         if kind == "mask":
@@ -71,6 +84,18 @@ class Library:
                 named.append(handle)
         return [(handle, self.mask(handle, opened)) for handle in dict.fromkeys(named)]
 
+    def check_same(self, sources: Sequence[object], opened: Opened, cancel: CancelToken | None) -> None:
+        """RequestError where a path or `media:` handle among them is not what is open."""
+        for source in sources:
+            if kind_of(str(source).strip()) in ("mask", "answer"):
+                continue  # held to one media with the masks
+            other = self.open(source, cancel).ref
+            if other.handle != opened.ref.handle:
+                raise RequestError(
+                    f"{other.name} is another image or video than {opened.ref.name}.",
+                    hint="Give one image or video at a time.",
+                )
+
     def mask(self, handle: str, opened: Opened) -> MaskRecord:
         record = self.store.get_mask(handle)
         if record.media_handle != opened.ref.handle:
@@ -80,6 +105,14 @@ class Library:
                 hint="Use masks of one image or video at a time.",
             )
         return record
+
+
+def _stamp(path: Path) -> str | None:
+    """None where nothing can be read: opening tells why."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None
 
 
 def _meant(text: str) -> Kind:

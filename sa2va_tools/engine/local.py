@@ -261,7 +261,7 @@ class LocalEngine(StoreBackedEngine):
         wanted = _listed(regions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index, clip.frame_indices)
-        clip = _including(clip, frame)
+        clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
         with self._job(clip, on_progress, cancel, wishes=wishes) as job:
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
@@ -373,15 +373,3 @@ def _listed(regions: Region | Sequence[Region]) -> list[Region]:
             hint="Give a mask handle, box, points, polygon or RLE; split many over several calls.",
         )
     return wanted
-
-
-def _including(clip: Clip, frame_index: int) -> Clip:
-    """The clip with the prompted frame in it, where the stride would skip it. Raises RequestError
-    for a frame outside the range."""
-    frames = clip.frame_indices
-    if not frames[0] <= frame_index <= frames[-1]:
-        raise RequestError(
-            f"Frame {frame_index} is outside the range to be tracked (frames {frames[0]} to {frames[-1]}).",
-            hint="Point at a frame inside start_s … end_s, or widen the range.",
-        )
-    return replace(clip, frame_indices=tuple(sorted({*frames, frame_index})))

@@ -169,9 +169,11 @@ class Engine(ABC):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
+        cancel: CancelToken | None = None,
     ) -> ViewResult:
         """One picture: a frame, or a contact sheet of frames, with the masks outlined and
-        numbered. `handles` are `mask:…`, `answer:…` (all its masks) or a lone `media:…`."""
+        numbered. `handles` are `mask:…`, `answer:…` (all its masks) or a lone `media:…`. Warnings tell of
+        masks that cover none of the frames shown."""
 
     @abstractmethod
     def export(
@@ -191,15 +193,15 @@ class Engine(ABC):
         """The masks behind `handles` as one JSON document (format `sa2va-masks/1`): COCO RLE per
         object and frame."""
 
-    def media_of(self, source: MediaSource) -> MediaRef:
+    def media_of(self, source: MediaSource, *, cancel: CancelToken | None = None) -> MediaRef:
         """The image or video at a path, or behind a `media:…`, `mask:…` or `answer:…` handle. This
         default draws a small picture to find out; an engine that can look it up does so."""
-        return self.view(str(source), max_frames=1, max_side=64).media
+        return self.view(str(source), max_frames=1, max_side=64, cancel=cancel).media
 
-    def frame_index_at(self, media: MediaSource, time_s: float) -> int:
+    def frame_index_at(self, media: MediaSource, time_s: float, *, cancel: CancelToken | None = None) -> int:
         """The frame shown at `time_s`, clipped to the media. This default trusts a constant frame
         rate; an engine that holds the timestamps uses those."""
-        ref = self.media_of(media)
+        ref = self.media_of(media, cancel=cancel)
         if ref.fps is None:
             return 0
         return min(max(int(time_s * Fraction(ref.fps) + 1e-6), 0), ref.frame_count - 1)

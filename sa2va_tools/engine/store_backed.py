@@ -33,9 +33,11 @@ class StoreBackedEngine(Engine):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
+        cancel: CancelToken | None = None,
     ) -> ViewResult:
         given = _listed(handles)
-        opened = self.library.open(given[0] if media is None else media)
+        opened = self.library.open(given[0] if media is None else media, cancel)
+        self.library.check_same(given[1:] if media is None else given, opened, cancel)
         masks = self.library.masks([name for name in given if is_handle(name)], opened)
         return draw_view(
             opened,
@@ -44,6 +46,7 @@ class StoreBackedEngine(Engine):
             max_frames=max_frames,
             max_side=max_side,
             max_bytes=max_bytes,
+            cancel=cancel,
         )
 
     def export(
@@ -72,11 +75,11 @@ class StoreBackedEngine(Engine):
         masks = self.library.masks(given, opened)
         return opened, [ExportedMask(name, kept.label, kept.score, kept.track) for name, kept in masks]
 
-    def media_of(self, source: MediaSource) -> MediaRef:
-        return self.library.open(source).ref
+    def media_of(self, source: MediaSource, *, cancel: CancelToken | None = None) -> MediaRef:
+        return self.library.open(source, cancel).ref
 
-    def frame_index_at(self, media: MediaSource, time_s: float) -> int:
-        opened = self.library.open(media).media
+    def frame_index_at(self, media: MediaSource, time_s: float, *, cancel: CancelToken | None = None) -> int:
+        opened = self.library.open(media, cancel).media
         if opened.kind == "video" and not 0 <= time_s <= (opened.duration_s or 0.0):
             raise RequestError(
                 f"time_s {time_s:g} is out of range: {opened.name} lasts {opened.duration_s:.3f} s.",

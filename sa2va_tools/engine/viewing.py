@@ -15,6 +15,7 @@ from sa2va_tools.masks.sheet import contact_sheet
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.encode import encode_image
 from sa2va_tools.media.media import Media
+from sa2va_tools.progress import CancelToken
 from sa2va_tools.store.records import MaskRecord
 
 _QUALITIES = (90, 80, 70, 55, 40)
@@ -31,6 +32,7 @@ def draw_view(
     max_frames: int,
     max_side: int,
     max_bytes: int,
+    cancel: CancelToken | None = None,
 ) -> ViewResult:
     """See `Engine.view`. Raises RequestError for sizes that leave nothing to see."""
     if max_frames < 1 or max_side < _LEAST_SIDE or max_bytes < 1000:
@@ -40,7 +42,7 @@ def draw_view(
             hint="Leave these arguments out to get their defaults.",
         )
     frames = _frames(opened.media, masks, frame_index, max_frames)
-    pictures = read_frames(opened.media, frames)
+    pictures = read_frames(opened.media, frames, cancel=cancel)
     drawn = [_masks_on(masks, frame) for frame in frames]
     captions = [_caption(opened.media, frame) for frame in frames]
     side = max_side
@@ -56,7 +58,8 @@ def draw_view(
         )
     legend = tuple((number, handle, record.label) for number, (handle, record) in enumerate(masks, start=1))
     size = (sheet.shape[1], sheet.shape[0])
-    return ViewResult(image, "image/jpeg", size, legend, tuple(frames), scale, opened.ref)
+    warnings = _unseen(masks, frames)
+    return ViewResult(image, "image/jpeg", size, legend, tuple(frames), scale, opened.ref, warnings)
 
 
 def _frames(media: Media, masks: Masks, frame_index: int | None, most: int) -> list[int]:
@@ -77,6 +80,20 @@ def _masks_on(masks: Masks, frame: int) -> list[tuple[int, NDArray[np.bool_]]]:
         for number, (_, record) in enumerate(masks, start=1)
         if record.track.covers(frame)
     ]
+
+
+def _unseen(masks: Masks, frames: Sequence[int]) -> tuple[str, ...]:
+    """Of masks that cover none of the frames shown: nothing drawn does not mean that nothing is there."""
+    said = []
+    for number, (_, record) in enumerate(masks, start=1):
+        covered = record.track.frame_indices
+        if covered and not any(record.track.covers(frame) for frame in frames):
+            nearest = min(covered, key=lambda frame: abs(frame - frames[0]))
+            said.append(
+                f"Mask {number} was not looked for on what is shown, so it is not drawn; that does not mean "
+                f"that it is not there. The nearest frame that it covers is {nearest}."
+            )
+    return tuple(said)
 
 
 def _caption(media: Media, frame: int) -> str:

@@ -24,6 +24,7 @@ Knows nothing of stores or models; what it says of the media is handed in.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,10 +42,22 @@ from sa2va_tools.masks.suspects import Reason, suspects
 from sa2va_tools.masks.track import MaskTrack
 
 FORMAT = "sa2va-masks/1"
+MASK_PNG = re.compile(r"(object_[0-9]{2,}_)?frame_[0-9]{6,}\.png")
+"""What mask PNGs are called."""
 MAX_INDEXED = 255
 """Objects that one indexed PNG can tell apart."""
 BINARY_UP_TO_FRAMES = 16
 """With no more covered frames than this, each object gets binary PNGs too."""
+
+
+def is_ours(masks_json: Path) -> bool:
+    """Whether an export wrote this `masks.json`, and so the files beside it."""
+    start = f'{{"format":"{FORMAT}"'.encode()
+    try:
+        with masks_json.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False  # none is there, or none that can be read: then nothing is taken for ours
 
 
 class ExportedMask(NamedTuple):
@@ -137,7 +150,7 @@ def write_mask_pngs(
     frames = sorted({index for entry in objects for index in entry.track.frame_indices})
     with_binaries = len(frames) <= binary_up_to_frames
     count = 0
-    with atomic.new_folder(folder, may_replace="*_[0-9]*.png") as temporary:
+    with atomic.new_folder(folder, may_replace=MASK_PNG) as temporary:
         for done, frame_index in enumerate(frames, start=1):
             masks = [
                 (number, entry.track.mask(frame_index))

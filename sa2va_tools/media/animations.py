@@ -71,6 +71,7 @@ def probe_animation(path: Path, limits: MediaLimits, on_frame: Callable[[], None
         timestamps_s=(0.0, *(float(end) / 1000 for end in ends_ms[:-1])),
         last_frame_s=delays_ms[-1] / 1000,
         warnings=tuple(warnings),
+        complete=not warnings,
     )
 
 

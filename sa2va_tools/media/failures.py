@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -46,6 +47,32 @@ _DECODER_ERRORS = (
 )
 
 
+class _Unwarned:
+    """No Python warning is shown inside. Filters belong to the whole process and threads may overlap here, so
+    the first to enter puts them aside and the last to leave puts them back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._aside = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._aside = warnings.catch_warnings()
+                self._aside.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._aside.__exit__(None, None, None)
+
+
+_unwarned = _Unwarned()
+
+
 @contextmanager
 def decoder_errors(path: Path, doing: str = "read") -> Iterator[None]:
     """Run library code on `path`; whatever it raises leaves as a MediaError, its warnings unseen.
@@ -53,8 +80,7 @@ def decoder_errors(path: Path, doing: str = "read") -> Iterator[None]:
     Wrap calls into decoders only: programming errors of ours must not pass through here.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _unwarned:
             yield
     except Sa2vaError:
         raise

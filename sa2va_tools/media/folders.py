@@ -56,12 +56,16 @@ def probe_folder(path: Path, limits: MediaLimits, on_frame: Callable[[], None], 
     )
 
 
+def is_frame(file: Path) -> bool:
+    """Whether a file in a folder of frames is one of them, by its name. OSError where it is out of reach."""
+    return not file.name.startswith(".") and file.suffix.lower() in _SUFFIXES and file.is_file()
+
+
 def frame_files(path: Path, limits: MediaLimits) -> tuple[Path, ...]:
     """The frames in natural order. Raises MediaUnreadableError when there is none."""
     with decoder_errors(path, "listed"):
         names = [file for file in path.iterdir() if not file.name.startswith(".")]
-        files = sorted((file for file in names if file.suffix.lower() in _SUFFIXES), key=_natural_key)
-        files = [file for file in files if file.is_file()]
+        files = sorted((file for file in names if is_frame(file)), key=_natural_key)
         size = sum(file.stat().st_size for file in files)
     if not files:
         held = f"{len(names)} other entries" if names else "nothing"

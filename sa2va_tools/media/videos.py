@@ -10,6 +10,7 @@ error of the frame that it hits.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -180,13 +181,16 @@ def _read_packets(
 
 def _ends_early(container: Any, stream: Any, packets: _Packets) -> bool:
     """Whether the header promises more than is there."""
+    known, time_base = packets.known_pts, Fraction(stream.time_base)
+    shown_s = float((max(known) - min(known) + packets.last_duration) * time_base) if known else 0.0
     if int(stream.frames) > packets.total:
-        return True
-    known = packets.known_pts
+        # Frames that an edit list cuts off at the end are counted, but neither read nor promised to be shown.
+        promised_s = float(stream.duration * time_base) if stream.duration else math.inf
+        frame_s = shown_s / max(1, len(known))
+        return promised_s - shown_s > 1.5 * frame_s
     # Another stream may rightly be longer, so only a lone stream is held to the file's duration.
     if len(container.streams) > 1 or not container.duration or not known:
         return False
-    shown_s = float((max(known) - min(known)) * Fraction(stream.time_base))
     return bool(container.duration / av.time_base - shown_s > max(1.0, 0.1 * shown_s))
 
 

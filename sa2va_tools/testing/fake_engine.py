@@ -191,6 +191,7 @@ class FakeEngine(StoreBackedEngine):
         first = clip.frame_indices[0]
         frame = self._default_frame(wanted, opened, first) if frame_index is None else frame_index
         check_frame(opened.media, frame)
+        clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
         recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1, wishes=wishes)
         pointed_at = self._pointed_at(opened, wanted, frame)
         objects = [_object(recorder, label, still(mask), on_progress, cancel) for label, mask in pointed_at]

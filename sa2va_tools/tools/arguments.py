@@ -24,6 +24,7 @@ from pydantic import (
 from sa2va_tools.engine.protocol import Engine, Mode
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
+from sa2va_tools.progress import CancelToken
 
 MAX_REGIONS = 16
 _MAX_EXPLAINED = 5
@@ -150,7 +151,7 @@ class FrameArguments(ToolArguments):
     time_s: FiniteFloat | None = Field(None, ge=0, description="Instead of frame_index: its second.")
 
 
-def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments) -> int | None:
+def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments, cancel: CancelToken) -> int | None:
     """The frame of `frame_index` or `time_s`; None when neither is given."""
     if arguments.frame_index is not None and arguments.time_s is not None:
         raise RequestError(
@@ -159,7 +160,7 @@ def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments) -> in
         )
     if arguments.time_s is None:
         return arguments.frame_index
-    return engine.frame_index_at(media, arguments.time_s)
+    return engine.frame_index_at(media, arguments.time_s, cancel=cancel)
 
 
 def _as_region_list(value: Any) -> Any:

@@ -43,11 +43,13 @@ def _run(
     engine: Engine, arguments: CaptionArguments, on_progress: ProgressCallback, cancel: CancelToken
 ) -> ToolOutput:
     media = media_for(engine, arguments.media, arguments.regions)
+    if arguments.time_s is not None:
+        media = engine.media_of(media, cancel=cancel).handle  # so that it is read once
     result = engine.caption_region(
         media,
         arguments.regions,
         arguments.question,
-        frame_index=frame_asked_for(engine, media, arguments),
+        frame_index=frame_asked_for(engine, media, arguments, cancel),
         on_progress=on_progress,
         cancel=cancel,
     )

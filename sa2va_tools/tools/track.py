@@ -28,10 +28,12 @@ def _run(
     engine: Engine, arguments: TrackArguments, on_progress: ProgressCallback, cancel: CancelToken
 ) -> ToolOutput:
     media = media_for(engine, arguments.media, arguments.regions)
+    if arguments.time_s is not None:
+        media = engine.media_of(media, cancel=cancel).handle  # so that it is read once
     result = engine.track(
         media,
         arguments.regions,
-        frame_index=frame_asked_for(engine, media, arguments),
+        frame_index=frame_asked_for(engine, media, arguments, cancel),
         start_s=arguments.start_s,
         end_s=arguments.end_s,
         stride=arguments.stride,

@@ -30,27 +30,27 @@ class ViewArguments(FrameArguments):
 def _run(
     engine: Engine, arguments: ViewArguments, on_progress: ProgressCallback, cancel: CancelToken
 ) -> ToolOutput:
-    handles = _checked_handles(engine, arguments.handles)
+    handles = _checked_handles(engine, arguments.handles, cancel)
     cancel.raise_if_cancelled()
-    shown = handles[0] if arguments.time_s is None else engine.media_of(handles[0]).handle
     result = engine.view(
         handles,
-        frame_index=frame_asked_for(engine, shown, arguments),
+        frame_index=frame_asked_for(engine, handles[0], arguments, cancel),
         max_frames=arguments.max_frames,
         max_side=arguments.max_side,
         max_bytes=MAX_IMAGE_BYTES,
+        cancel=cancel,
     )
     return ToolOutput(None, _legend(result), (Picture(result.image, result.mime_type),))
 
 
-def _checked_handles(engine: Engine, given: Sequence[str]) -> list[str]:
+def _checked_handles(engine: Engine, given: Sequence[str], cancel: CancelToken) -> list[str]:
     handles = [item.strip() for item in given]
     if not handles or not all(handles) or len(handles) > MAX_MASKS:
         raise RequestError(
             f"Argument 'handles' needs 1 to {MAX_MASKS} handles, none of them empty; got {len(handles)}.",
             hint="Take mask: or answer: handles from segment_by_text, ground_conversation or track_region.",
         )
-    return [name if is_handle(name) else engine.media_of(name).handle for name in handles]
+    return [name if is_handle(name) else engine.media_of(name, cancel=cancel).handle for name in handles]
 
 
 def _legend(result: ViewResult) -> str:

@@ -77,9 +77,12 @@ def view_command(
     max_side: int,
     out: Path | None,
 ) -> None:
-    """Write one picture. Without `out` it is named after the first handle, in the working folder."""
+    """Write one picture. Without `out` it is named after the first handle or file, in the working
+    folder. RequestError where it would stand in the place of what is viewed."""
     path = out or Path(_picture_name(handles[0]))
     picture_format(path)
+    if any(not _is_handle(handle) and Path(handle).resolve() == path.resolve() for handle in handles):
+        raise RequestError(f"{path} is what is to be viewed.", hint="Give --out another name.")
     with session.open_engine() as engine:
         shown = [handle if _is_handle(handle) else engine.media_of(handle).handle for handle in handles]
         result = engine.view(
@@ -111,7 +114,7 @@ def mcp_command(session: Session, roots: Sequence[Path]) -> None:
     from sa2va_server.mcp_server import serve_stdio
 
     settings = session.settings()
-    given = [Path(root).expanduser() for root in roots] or list(settings.roots)
+    given = [Path(root).expanduser() for root in roots or settings.roots]
     missing = [str(root) for root in given if not root.is_dir()]
     if missing:
         raise RequestError(
@@ -261,7 +264,7 @@ def _is_handle(text: str) -> bool:
 
 
 def _picture_name(handle: str) -> str:
-    return (handle.replace(":", "-") if _is_handle(handle) else Path(handle).stem or "view") + ".png"
+    return (handle.replace(":", "-") if _is_handle(handle) else f"{Path(handle).stem}-view") + ".png"
 
 
 def _as(kind: type[Any], output: ToolOutput) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -17,12 +16,11 @@ from pathlib import Path
 from sa2va_tools import atomic
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import RequestError, StoreError
-from sa2va_tools.masks.export import FORMAT
+from sa2va_tools.masks.export import FORMAT, MASK_PNG, is_ours
 from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.outputs import GroundResult, MasksResult
 
 _OVERLAYS = ("overlay.mp4", "overlay.png")
-_MASK_PNG = re.compile(r"(object_[0-9]{2,}_)?frame_[0-9]{6,}\.png")
 
 
 @contextlib.contextmanager
@@ -66,7 +64,7 @@ def write_masks(
     cancel: CancelToken,
 ) -> dict[str, str]:
     """Kinds and paths of the files of this result. StoreError where the disk refuses, CancelledError."""
-    was_ours = _is_ours(out / "masks.json")
+    was_ours = is_ours(out / "masks.json")
     if _has_masks(engine, result):
         files = dict(engine.export(result.handle, out, on_progress=on_progress, cancel=cancel).files)
     else:
@@ -102,23 +100,13 @@ def _nothing_found(engine: Engine, result: MasksResult | GroundResult) -> str:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether an earlier run wrote this `masks.json`, and so the files beside it."""
-    start = f'{{"format":"{FORMAT}"'.encode()
-    try:
-        with path.open("rb") as file:
-            return file.read(len(start)) == start
-    except OSError:
-        return False  # none is there, or none that can be read: then nothing is taken for ours
-
-
 def _remove_stale(out: Path, keep: Collection[str]) -> None:
     """Remove what an earlier export left and this one did not write anew. Other files stay."""
     folder = out / "masks"
     stale = [out / name for name in _OVERLAYS if name not in keep]
     try:
         if "masks" not in keep and folder.is_dir() and not folder.is_symlink():
-            stale += [file for file in folder.iterdir() if _MASK_PNG.fullmatch(file.name)]
+            stale += [file for file in folder.iterdir() if MASK_PNG.fullmatch(file.name)]
         for file in stale:
             file.unlink(missing_ok=True)
         if "masks" not in keep:

@@ -1,0 +1,161 @@
+"""What an engine writes for people, and what it shows: nothing of theirs is lost, nothing is left unsaid."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from sa2va_tools.engine.regions import Region
+from sa2va_tools.errors import (
+    CancelledError,
+    MediaNotFoundError,
+    MediaUnreadableError,
+    RequestError,
+    StoreError,
+)
+from sa2va_tools.progress import CancelToken
+from sa2va_tools.testing import FakeEngine, synthetic_clip
+
+
+@pytest.fixture
+def engine(tmp_path):
+    with FakeEngine(tmp_path / "store") as made:
+        yield made
+
+
+@pytest.fixture
+def found(engine, clip):
+    return engine.segment(clip, ["red square", "blue circle"])
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- export ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masks.json",
+        "overlay.mp4",
+        "masks/car_001.png",
+        "masks/mask_01.png",
+        "masks/frame_000001.png",
+        "masks",
+    ],
+)
+def test_files_that_no_export_wrote_are_not_replaced(engine, found, tmp_path, name):
+    theirs = tmp_path / "out" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"years of work")
+    before = content(tmp_path / "out")
+    with pytest.raises(StoreError, match="would be lost"):
+        engine.export(found.handle, tmp_path / "out")
+    assert content(tmp_path / "out") == before
+
+
+def test_an_export_is_replaced_by_a_later_one(engine, found, tmp_path):
+    engine.export(found.handle, tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine", "utf-8")
+    before = content(tmp_path / "out")
+    engine.export(found.objects[0].handle, tmp_path / "out")
+    after = content(tmp_path / "out")
+    assert after["notes.txt"] == b"mine" and after["masks.json"] != before["masks.json"]
+    assert not [name for name in after if ".partial" in name]
+
+
+@pytest.mark.parametrize("stage", ["masks", "overlay"])
+def test_an_export_that_is_broken_off_leaves_the_earlier_one_whole(engine, found, tmp_path, stage):
+    engine.export(found.handle, tmp_path / "out")
+    before, cancel = content(tmp_path / "out"), CancelToken()
+
+    def on_progress(report):
+        if report.stage == stage and report.done == 2:
+            cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        engine.export(found.objects[0].handle, tmp_path / "out", on_progress=on_progress, cancel=cancel)
+    assert content(tmp_path / "out") == before
+
+
+def test_the_source_is_never_overwritten_by_its_overlay(engine, clip, tmp_path):
+    first = engine.export(engine.segment(clip, "red square").handle, tmp_path / "out").files["overlay"]
+    again = engine.segment(first, "blue circle")
+    before = content(tmp_path / "out")
+    with pytest.raises(RequestError, match="is the source of these masks"):
+        engine.export(again.handle, tmp_path / "out")
+    assert content(tmp_path / "out") == before
+
+
+# ---- view -----------------------------------------------------------------------------------------
+
+
+def test_a_mask_that_does_not_cover_the_frame_is_said(engine, clip):
+    sparse = engine.segment(clip, "red square", stride=2)
+    assert engine.view(sparse.handle, frame_index=4).warnings == ()
+    (warning,) = engine.view(sparse.handle, frame_index=5).warnings
+    assert "Mask 1 was not looked for" in warning and "frame that it covers is 4" in warning
+
+
+def test_two_media_in_one_view_are_refused(engine, clip, found, tmp_path):
+    other = synthetic_clip(tmp_path / "other.mp4", frames=4)
+    handle = engine.media_of(other).handle
+    for handles in ([found.handle, handle], [found.media.handle, str(other)], [str(other), found.handle]):
+        with pytest.raises(RequestError, match=r"another image or video|not over"):
+            engine.view(handles)
+    assert engine.view([found.handle, found.media.handle, str(clip)]).legend
+
+
+@pytest.mark.parametrize("call", ["view", "media_of", "frame_index_at"])
+def test_a_look_at_a_file_can_be_cancelled(engine, clip, call):
+    cancel = CancelToken()
+    cancel.cancel()
+    with pytest.raises(CancelledError):
+        getattr(engine, call)(str(clip), *((0.1,) if call == "frame_index_at" else ()), cancel=cancel)
+
+
+# ---- what changes ---------------------------------------------------------------------------------
+
+
+def test_a_handle_of_a_folder_survives_files_that_are_no_frames(engine, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (30, 20), (number, 90, 90)).save(folder / f"{number}.png")
+    handle = engine.media_of(folder).handle
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "masks.json").write_text("{}", "utf-8")
+    assert engine.media_of(handle).frame_count == 3
+    Image.new("RGB", (30, 20)).save(folder / "3.png")
+    with pytest.raises(MediaNotFoundError, match="has changed"):
+        engine.media_of(handle)
+
+
+def test_a_file_that_is_still_being_written_is_not_remembered(engine, clip, tmp_path, monkeypatch):
+    growing = tmp_path / "growing.mp4"
+    shutil.copy(clip, growing)
+    from sa2va_tools.engine import library
+
+    real = library.open_media
+
+    def slow(path, limits, cancel):
+        media = real(path, limits, cancel)
+        with growing.open("ab") as file:
+            file.write(b"more")
+        return media
+
+    monkeypatch.setattr(library, "open_media", slow)
+    with pytest.raises(MediaUnreadableError, match="changed while it was being read"):
+        engine.describe(growing)
+    assert engine.library.store.handles() == ()
+
+
+def test_a_region_can_be_marked_after_the_last_frame_of_the_stride(engine, clip):
+    """The clip has more frames than the stride reaches."""
+    last = engine.media_of(clip).frame_count - 1
+    result = engine.track(clip, Region(box_xyxy=(10, 10, 60, 60)), frame_index=last, stride=last - 1)
+    assert last in result.objects[0].track.frame_indices
