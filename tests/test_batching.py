@@ -225,6 +225,20 @@ def test_what_was_finished_before_memory_ran_out_is_not_asked_again(llama):
     assert finished not in again and set(again) < set(range(5))
 
 
+def test_what_is_kept_goes_before_the_rows_are_halved(llama):
+    prompts, kept, fewer, told = llama.prompts(), ["another reading"], [], []
+    alone = [llama.one(ids) for ids in prompts]
+    llama.fails = lambda rows, passes: rows > 3 and (bool(kept) or (len(fewer) == 0 and passes > 9))
+
+    def make_room():
+        return bool(kept) and bool(kept.pop())
+
+    made, _ = llama.all(prompts, make_room=make_room, on_fewer=fewer.append, on_token=told.append)
+    same(made, alone)
+    assert not kept and fewer == [2]
+    assert told == sorted(told), "what was begun anew is not counted down"
+
+
 def test_when_a_single_row_does_not_fit_it_is_said(llama):
     llama.fails = lambda rows, passes: rows > 1 or passes > 4
     with pytest.raises(torch.OutOfMemoryError):

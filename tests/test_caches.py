@@ -137,7 +137,7 @@ def test_tensors_go_to_host_memory_and_return_to_their_device(loaded):
     assert torch.equal(back[0].features.top, kept[0].features.top)
 
 
-def test_a_conversation_goes_on_from_host_memory(loaded):
+def test_what_was_seen_comes_back_from_host_memory_and_is_read_anew(loaded):
     picture = np.random.default_rng(2).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     question = "<image>What shapes are there?"
     runtime = Sa2vaRuntime(loaded, "nano", cache_bytes=2**26, host_bytes=2**26)
@@ -148,7 +148,8 @@ def test_a_conversation_goes_on_from_host_memory(loaded):
         second = runtime.answer(question, runtime.recall("picture"))
     assert second.token_ids == first.token_ids
     counts = runtime.cache.counts()
-    assert counts["visual tokens"].hits == 1 and counts["readings"].hits == 1
+    assert counts["visual tokens"].hits == 1
+    assert counts["readings"].hits == 0, "to go on from a reading is to have it twice"
     assert runtime.cache.bytes > 0
 
 

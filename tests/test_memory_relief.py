@@ -9,15 +9,19 @@ import torch
 
 from sa2va_tools import Engine, Settings
 from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.model import runtime_masks
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.device import Pace
 from sa2va_tools.model.families.internvl import InternVL
+from sa2va_tools.model.feature_stream import OnePicture
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.offload import host_spare
 from sa2va_tools.model.out_of_memory import is_out_of_memory
+from sa2va_tools.model.output import PointPrompt
 from sa2va_tools.model.propagation import Propagator
+from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.model.tally import Tally
 
 FRAMES, OBJECTS = 9, 3
@@ -82,6 +86,19 @@ def test_frames_are_encoded_in_smaller_batches_from_then_on(grounding, monkeypat
     assert same(frames, usual) > 0.999
     assert scarce.sizes == [1, 8, 4, 2, 2, 2, 2] and walker.encoder_passes == FRAMES
     assert tally.relief == [f"the image encoder took {count} frame(s) at once" for count in (4, 2)]
+
+
+def test_a_pace_that_one_picture_does_not_need_is_no_relief(monkeypatch):
+    loaded = load_checkpoint(NANO_FOLDER, device=torch.device("cpu"), dtype=torch.float32)
+    runtime = Sa2vaRuntime(loaded, "nano", pace=Pace(batch=8, group=16))
+    monkeypatch.setattr(runtime_masks, "free_bytes", lambda device: 2**20)
+    runtime.propagator(gate=False)
+    assert runtime.tally.relief, "the whole pace does not fit"
+    picture = np.zeros((60, 80, 3), np.uint8)
+    with runtime.at_work():
+        runtime.masks_from_points(picture, [PointPrompt(((0.5, 0.5),), (1,))])
+        list(runtime.masks_from_masks(OnePicture(picture), np.ones((1, 60, 80), bool), 0))
+        assert runtime.tally.relief == []
 
 
 def test_objects_are_followed_in_smaller_groups_from_then_on(grounding, monkeypatch):

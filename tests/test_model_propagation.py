@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_the_clip():
     bank = MemoryBank(SMALL.num_maskmem, SMALL.max_object_pointers)
     for position in range(500):
         bank.remember(position, Memory(torch.zeros(1), torch.zeros(1)))
-        assert len(bank.recent) < SMALL.max_object_pointers
+        assert len(bank.recent) < SMALL.num_maskmem and len(bank.passed) < SMALL.max_object_pointers
     assert [slot for slot, _ in bank.memories(500, 1)] == [3, 2, 1]
     assert len(bank.pointers(500, 1)) == SMALL.max_object_pointers - 1
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sa2va_tools.engine.clip import Clip
-from sa2va_tools.engine.key_frames import FramePlan
+from sa2va_tools.engine.key_frames import FramePlan, with_seen
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.output import ModelAnswer
@@ -35,7 +35,7 @@ class Conversation:
                 "given now lacks some of them.",
                 hint="Leave out start_s, end_s and stride, or give those of the first turn.",
             )
-        return replace(plan, seen=tuple(position_of[frame] for frame in self.seen))
+        return with_seen(plan, clip, tuple(position_of[frame] for frame in self.seen))
 
     def extended(self, asked: Sequence[str], answers: Sequence[ModelAnswer]) -> dict[str, Any]:
         """What a record keeps so that the conversation can go on: its turns, these last."""

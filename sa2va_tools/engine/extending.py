@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from sa2va_tools.engine.clip import Clip
-from sa2va_tools.engine.key_frames import FramePlan, plan_grounding
+from sa2va_tools.engine.key_frames import FramePlan, plan_grounding, with_seen
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.protocol import Mode
 from sa2va_tools.engine.results import MaskObject
@@ -56,7 +56,7 @@ class Earlier:
             tuple(position_of[frame] for frame in self.kept_plan[name] if frame in position_of)
             for name in ("seen", "keys")
         )
-        return FramePlan(usual.mode, seen or usual.seen, keys or usual.keys, usual.warnings)
+        return with_seen(replace(usual, keys=keys or usual.keys), self.clip, seen or usual.seen)
 
     def doubts(self, revision: str) -> list[str]:
         """Warnings: what the masks that are there have not in common with those that join."""

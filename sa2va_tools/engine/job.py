@@ -146,9 +146,8 @@ class Job:
             with self._stage("look"):
                 self.on_progress(Progress("look", 0, 1, "looking at the picture"))
                 key = self._seen_key((0,), video=False)
-                visual = self.runtime.recall(key) or self.runtime.look(
-                    [picture], video=False, key=key, cancel=self.cancel
-                )
+                look = partial(self.runtime.look, [picture], video=False, key=key, cancel=self.cancel)
+                visual = self.runtime.recall(key) or self._with_room(look)
         answers = []
         for number, mask in enumerate(masks, start=1):
             writing = Writing(self.on_progress, f"the answer {number} of {len(masks)}")

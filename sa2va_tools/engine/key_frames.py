@@ -61,12 +61,19 @@ def plan_grounding(config: Sa2vaConfig, clip: Clip, mode: Mode, key_frames: int 
 def fewer_seen(plan: FramePlan, clip: Clip) -> FramePlan:
     """With half of the frames for the language model: the first ones where these are the clip's first, else
     every second. The same where there is but one."""
-    is_beginning = plan.seen == tuple(range(len(plan.seen)))
     half = (len(plan.seen) + 1) // 2
-    seen = plan.seen[:half] if is_beginning else plan.seen[::2]
-    blind = _blind_after(clip, plan.seen)
-    warnings = tuple(_blind_after(clip, seen) if said == blind else said for said in plan.warnings)
-    return replace(plan, seen=seen, warnings=warnings)
+    return with_seen(plan, clip, plan.seen[:half] if _is_beginning(plan.seen) else plan.seen[::2])
+
+
+def with_seen(plan: FramePlan, clip: Clip, seen: tuple[int, ...]) -> FramePlan:
+    """The plan with other frames for the language model, and the warning that belongs to them."""
+    others = [said for said in plan.warnings if said != _blind_after(clip, plan.seen)]
+    is_blind = plan.mode == "sa2va" and _is_beginning(seen) and len(seen) < len(clip)
+    return replace(plan, seen=seen, warnings=(*others, *([_blind_after(clip, seen)] if is_blind else [])))
+
+
+def _is_beginning(seen: tuple[int, ...]) -> bool:
+    return seen == tuple(range(len(seen)))
 
 
 def _blind_after(clip: Clip, seen: tuple[int, ...]) -> str:

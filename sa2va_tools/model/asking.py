@@ -20,7 +20,7 @@ from sa2va_tools.model.reading import Read
 from sa2va_tools.model.sa2va import Sa2VA
 from sa2va_tools.model.tokenizer import Tokenizer
 
-_KIND = "readings"
+READINGS = "readings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class Asking:
 
     def before(self, about: About) -> Read | None:
         """What was last read about the same."""
-        return None if about.key is None else self.cache.get(_KIND, about.key)
+        return None if about.key is None else self.cache.get(READINGS, about.key)
 
     def keep(self, about: About, read: Read | None) -> None:
         if about.key is not None and read is not None:
-            self.cache.put(_KIND, about.key, read, self.modules.mllm.cache_bytes(read.states))
+            self.cache.put(READINGS, about.key, read, self.modules.mllm.cache_bytes(read.states))

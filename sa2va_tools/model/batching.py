@@ -50,13 +50,16 @@ def generate_all(
     max_new_tokens: int,
     cancel: CancelToken | None = None,
     on_token: Callable[[int], None] = lambda count: None,
+    make_room: Callable[[], bool] = lambda: False,
+    on_fewer: Callable[[int], None] = lambda rows: None,
 ) -> tuple[list[Generation], Read | None]:
     """Continue each prompt as `generate` would; all are about the pictures that `embed` puts into them.
 
     Also returns what was read for the first one: a conversation that goes on from these questions begins with
     it. None where memory was too short to keep it. `on_token` hears how many tokens all answers have, once
-    per step. Raises CancelledError between steps, and torch's out-of-memory error when a single row does not
-    fit.
+    per step. Where memory lacks, `make_room` is asked to let go of what is kept (False: nothing is), then
+    fewer answers are written at once, which `on_fewer` hears. Raises CancelledError between steps, and
+    torch's out-of-memory error when a single row does not fit.
     """
     writers = [Writer(tokenizer, tuple(stop_words), max_new_tokens) for _ in prompts]
     length = min(shared_length(*prompts), min(map(len, prompts)) - 1)  # of each, one token is left to read
@@ -71,10 +74,12 @@ def generate_all(
         if len(rows) == 1:
             batch.write(rows)
         elif not attempt(partial(batch.write, rows)):
-            most = len(rows) // 2
             for number in rows:
                 if not writers[number].done:
                     writers[number] = Writer(tokenizer, tuple(stop_words), max_new_tokens)
+            if not make_room():
+                most = len(rows) // 2
+                on_fewer(most)
     return [writer.made(like) for writer in writers], attempt(batch.first_read)
 
 
@@ -92,6 +97,7 @@ class _Batch:
     on_token: Callable[[int], None]
     _first: OwnStates = field(default_factory=list)
     """Of the first question, when its answer has ended."""
+    _told: int = 0
 
     def rows_at_once(self) -> int:
         """As many as `ROW_BYTES` allow, by what a token takes in the shared beginning."""
@@ -114,7 +120,9 @@ class _Batch:
             written = logits.argmax(-1).tolist()
             for number, token in zip(active, written, strict=True):
                 self.writers[number].write(token)
-            self.on_token(sum(len(writer.written) for writer in self.writers))
+            # Answers that were begun anew are not counted down.
+            self._told = max(self._told, sum(len(writer.written) for writer in self.writers))
+            self.on_token(self._told)
             going = [row for row, number in enumerate(active) if not self.writers[number].done]
             if active[0] == 0 and 0 not in going:
                 self._first = attempt(partial(own_states, rows.states, 0, rows.pads[0])) or []

@@ -103,6 +103,12 @@ class ByteCache:
         if self.spare is not None:
             self.spare.cache.clear()
 
+    def forget(self, kind: str) -> None:
+        """Drop all entries of that kind, wherever they lie."""
+        for cache in (self, *([self.spare.cache] if self.spare else [])):
+            for place in [place for place in cache._entries if place[0] == kind]:
+                cache._drop(place)
+
     def retreat(self) -> None:
         """Hold nothing here: everything goes into the spare place, as far as there is one with room."""
         while self._entries:

@@ -45,11 +45,14 @@ def host_spare(budget: int) -> Spare | None:
 
 
 def sent_away(value: Any) -> Any:
-    """`value` with its tensors (in dataclasses, tuples, lists, key-value caches) in host memory, pinned where
-    there is a GPU, so that they come back fast. For `brought_back` alone."""
+    """`value` with its tensors (in dataclasses, tuples, lists, key-value caches) in host memory. For
+    `brought_back` alone.
+
+    Not in pinned memory: torch rounds each block of it up to a power of two and never gives it back to the
+    system, so that a budget in bytes would not hold.
+    """
     if isinstance(value, Tensor):
-        held = torch.empty_like(value, device="cpu", pin_memory=torch.cuda.is_available())
-        return _Away(held.copy_(value), value.device)
+        return _Away(torch.empty_like(value, device="cpu").copy_(value), value.device)
     if isinstance(value, DynamicCache):
         return _AwayStates(tuple((sent_away(layer.keys), sent_away(layer.values)) for layer in value.layers))
     return _in_each(value, sent_away)

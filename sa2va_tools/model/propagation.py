@@ -43,31 +43,34 @@ class MemoryBank:
     num_maskmem: int
     max_pointers: int
     conditioning: dict[int, Memory] = field(default_factory=dict)
-    recent: dict[int, Memory] = field(default_factory=dict)
+    recent: dict[int, Tensor] = field(default_factory=dict)
+    """Features of tracked frames."""
+    passed: dict[int, Tensor] = field(default_factory=dict)
+    """Their object pointers, which reach further back and are small."""
 
     def remember(self, position: int, memory: Memory) -> None:
         """Add the newest tracked frame; let go of what no later frame can reach."""
-        self.recent[position] = memory
-        reach = max(self.max_pointers, self.num_maskmem) - 1
-        for old in [kept for kept in self.recent if abs(position - kept) >= reach]:
-            del self.recent[old]
+        self.recent[position], self.passed[position] = memory.features, memory.pointer
+        for held, most in ((self.recent, self.num_maskmem), (self.passed, self.max_pointers)):
+            for old in [kept for kept in held if abs(position - kept) >= most - 1]:
+                del held[old]
 
     def memories(self, position: int, step: int) -> list[tuple[int, Tensor]]:
         """(slot, features): all conditioning frames in slot 0, then the frames k steps behind."""
         kept = [(0, memory.features) for memory in self.conditioning.values()]
         for distance in range(self.num_maskmem - 1, 0, -1):
-            memory = self.recent.get(position - step * distance)
-            if memory is not None:
-                kept.append((distance, memory.features))
+            features = self.recent.get(position - step * distance)
+            if features is not None:
+                kept.append((distance, features))
         return kept
 
     def pointers(self, position: int, step: int) -> list[Tensor]:
         """Object pointers of conditioning frames already passed, then of the frames behind."""
         kept = [memory.pointer for at, memory in self.conditioning.items() if (position - at) * step >= 0]
         for distance in range(1, self.max_pointers):
-            memory = self.recent.get(position - step * distance)
-            if memory is not None:
-                kept.append(memory.pointer)
+            pointer = self.passed.get(position - step * distance)
+            if pointer is not None:
+                kept.append(pointer)
         return kept
 
 
@@ -171,10 +174,12 @@ class Propagator:
         return torch.minimum(binary, first) if threshold > 0.5 else torch.maximum(binary, first)
 
     def masks(self, source: FrameSource, position: int, masks: Tensor) -> Iterator[FrameMasks]:
-        """Track (N, height, width) boolean masks given on one frame, both ways."""
+        """Track (N, height, width) boolean masks given on one frame, both ways. Those that are at work are
+        moved to the device."""
+        device = self.grounding.no_object_pointer.device
 
         def condition(seen: SeenFrame, part: slice) -> KeyFrame:
-            chosen = self.from_masks(seen.features, masks[part])
+            chosen = self.from_masks(seen.features, masks[part].to(device))
             return KeyFrame(chosen, chosen)
 
         return self._clip(source, [position], condition, len(masks))

@@ -81,7 +81,8 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         kept = choose_cache_bytes(cache_bytes, small=small)
         check_window(loaded.config.grounding, pace.window)
         if compile_encoder:
-            compile_encoder_of(loaded.modules.grounding, pace.batch)
+            with memory_guard("Compiling SAM-2's image encoder"):
+                compile_encoder_of(loaded.modules.grounding, pace.batch)
         return cls(
             loaded,
             name or folder.name,

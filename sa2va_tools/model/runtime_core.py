@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sa2va_tools.model.asking import Asking
+from sa2va_tools.model.asking import READINGS, Asking
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.config import Capabilities
 from sa2va_tools.model.device import AT_EASE, Pace
@@ -61,12 +61,18 @@ class RuntimeCore:
     def capabilities(self) -> Capabilities:
         return self.config.capabilities
 
-    def make_room(self) -> None:
-        """Let go of what was kept on the device of media that was seen."""
-        if self.cache.bytes:
+    def make_room(self) -> bool:
+        """Let go of what was kept on the device of media that was seen. False where nothing was.
+
+        Of what the language model has read nothing is moved: whoever goes on from it has it twice.
+        """
+        held = self.cache.bytes > 0
+        if held:
+            self.cache.forget(READINGS)
             self.cache.retreat()
             self.tally.relieved(MOVED if self.cache.spare else DROPPED)
         release()
+        return held
 
     @property
     def _home(self) -> torch.Tensor:

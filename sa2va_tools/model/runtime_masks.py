@@ -69,8 +69,10 @@ class RuntimeMasks(RuntimeCore):
         cancel: CancelToken | None = None,
     ) -> Iterator[FrameMasks]:
         """Track (N, height, width) masks given on one frame, both ways."""
-        propagator = self.propagator(gate=wishes.gate, wishes=wishes, cancel=cancel)
-        return _guarded(propagator.masks(source, position, torch.from_numpy(masks).to(self._home.device)))
+        propagator = self.propagator(
+            gate=wishes.gate, wishes=wishes, frames=len(source), objects=len(masks), cancel=cancel
+        )
+        return _guarded(propagator.masks(source, position, torch.from_numpy(masks)))
 
     @torch.inference_mode()
     def masks_from_points(
@@ -83,7 +85,7 @@ class RuntimeMasks(RuntimeCore):
     ) -> FrameMasks:
         """A mask per box or set of points, by the checkpoint's own SAM-2 head; `key` is that of the frame
         (`FrameSource.key_of`)."""
-        propagator = self.propagator(gate=False, cancel=cancel)
+        propagator = self.propagator(gate=False, frames=1, objects=1, cancel=cancel)
         grounding, side = self._modules.grounding, self.config.grounding.image_size
         with memory_guard("Segmenting the region"):
             features = propagator.encode(picture, key)
