@@ -72,6 +72,18 @@ def test_a_region_between_the_sample_points_is_rescued_by_cropping_in():
     assert rescued.picture.shape[0] < 64
 
 
+def test_a_checkpoint_that_knows_single_cells_sees_a_region_between_the_points_in_the_whole_picture():
+    picture, mask = np.zeros((128, 128, 3), np.uint8), np.zeros((128, 128), bool)
+    mask[36:46, 17:27] = True  # 100 of the 256 pixels of cell (2, 1) of an 8 × 8 grid, and no sample point
+    assert len(region_cells(mask, 8)) == 0
+    whole = region_input(picture, mask, 8, cell_share=0.15)
+    assert not whole.cropped
+    assert whole.picture.shape == picture.shape
+    assert whole.cells.tolist() == [2 * 8 + 1]
+    assert region_input(picture, mask, 8, cell_share=0.5).cropped, "too little of the cell"
+    assert region_input(picture, mask, 8).cropped, "published checkpoints never saw single cells"
+
+
 def test_a_single_pixel_in_a_corner_still_has_a_cell():
     mask = np.zeros((300, 500), bool)
     mask[299, 499] = True

@@ -27,6 +27,7 @@ FALLING = {
     "language": ("loss", "text", "video_text", "place_error", "video_place_error"),
     "practice": ("loss", "text", "video_text"),
     "review": ("loss", "text", "video_text"),
+    "drill": ("loss", "text", "video_text"),
     "joint": ("loss", "text", "video_text", "place_error", "video_place_error"),
 }
 

@@ -24,6 +24,7 @@ TINY = NanoRecipe(
     language_steps=3,
     practice_steps=3,
     review_steps=3,
+    drill_steps=3,
     joint_steps=3,
     batch_share=0.01,
     workers=1,

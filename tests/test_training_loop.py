@@ -23,6 +23,7 @@ TINY = replace(
     language_steps=3,
     practice_steps=2,
     review_steps=2,
+    drill_steps=2,
     joint_steps=2,
 )
 POINTS = torch.linspace(-1, 1, 32)[:, None]

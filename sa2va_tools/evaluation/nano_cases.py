@@ -17,7 +17,7 @@ from sa2va_tools.training.rendering import Clip, sample_clip
 from sa2va_tools.training.tasks import Turn, TurnRules, make_turn
 from sa2va_tools.training.world import HELD_OUT, SceneRecipe, Split
 
-EXAM_SEED = 30_000_000
+EXAM_SEED = 40_000_000
 CLIP_FRAMES, LONG_FRAMES = 16, 100
 _TRIES = 60
 

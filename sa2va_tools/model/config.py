@@ -121,6 +121,9 @@ class Sa2vaConfig:
     """Frames that condition SAM-2 in mode `sa2va`; 5 where the file says nothing."""
     chat_frames: int
     """Frames shown to the language model; the key frames where the file says nothing."""
+    region_cell_share: float | None
+    """How much of a cell a region between the grid's sample points must cover to be shown by that cell (see
+    `regions.region_input`); None where the file says nothing, as in the published ones."""
     tie_word_embeddings: bool
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
@@ -285,6 +288,7 @@ def _parsed(raw: dict[str, Any], source: str, pixels: PixelStatistics | None) ->
     blocks = _internvl_blocks(raw, source) if family == "internvl" else _qwen_blocks(raw, family, source)
     mean, std = _PIXELS[family] if pixels is None or family == "internvl" else pixels
     key_frames = int(raw.get("key_frames", PUBLISHED_KEY_FRAMES))
+    share = raw.get("region_cell_share")
     return Sa2vaConfig(
         family=family,
         llm=blocks.llm,
@@ -300,6 +304,7 @@ def _parsed(raw: dict[str, Any], source: str, pixels: PixelStatistics | None) ->
         use_thumbnail=bool(raw.get("use_thumbnail", True)),
         key_frames=key_frames,
         chat_frames=int(raw.get("chat_frames", key_frames)),
+        region_cell_share=None if share is None else float(share),
         tie_word_embeddings=blocks.tied,
         pixel_mean=mean,
         pixel_std=std,

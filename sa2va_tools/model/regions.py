@@ -1,7 +1,8 @@
 """Region masks → the grid cells whose visual tokens a region prompt repeats, or a crop with an outline.
 
-No torch. Nearest sampling on the grid, as the published code does; a region too small to meet a
-sample point is rescued by cropping in around it. For checkpoints without region prompts the region is
+No torch. Nearest sampling on the grid, as the published code does. A region that meets no sample point is
+rescued: by the cell that it covers most, where the checkpoint was trained so and enough of one is covered,
+else by cropping in around it. For checkpoints without region prompts the region is
 outlined on a crop, and the question speaks of the outline.
 """
 
@@ -38,6 +39,13 @@ def region_cells(mask: NDArray[np.bool_], grid: int) -> NDArray[np.int64]:
     return np.flatnonzero(mask[np.ix_(rows, columns)]).astype(np.int64)
 
 
+def fullest_cell(mask: NDArray[np.bool_], grid: int) -> tuple[int, float]:
+    """The row-major number of the cell that the region covers most, and the share (0 … 1) covered of it."""
+    shares = cv2.resize(mask.astype(np.float32), (grid, grid), interpolation=cv2.INTER_AREA).ravel()
+    cell = int(shares.argmax())
+    return cell, float(shares[cell])
+
+
 def outlined_region(picture: Picture, mask: NDArray[np.bool_]) -> Picture:
     """A crop around the region, with a red line just outside of it. RequestError for an empty region."""
     _require_pixels(mask)
@@ -55,15 +63,22 @@ def outlined_question(question: str) -> str:
     return of_mark.replace("region1", f"the region inside {_OUTLINE}")
 
 
-def region_input(picture: Picture, mask: NDArray[np.bool_], grid: int) -> RegionInput:
+def region_input(
+    picture: Picture, mask: NDArray[np.bool_], grid: int, *, cell_share: float | None = None
+) -> RegionInput:
     """The picture as it is, or cropped around a region that vanishes on the grid.
 
-    Raises RequestError for a region without a pixel.
+    `cell_share` is how much of one cell a region between the sample points must cover to be shown by that
+    cell in the whole picture; None where the checkpoint never learnt from such cells. A crop makes small
+    things look large. Raises RequestError for a region without a pixel.
     """
     _require_pixels(mask)
     cells = region_cells(mask, grid)
     if len(cells):
         return RegionInput(picture, cells, cropped=False)
+    fullest, share = fullest_cell(mask, grid)
+    if cell_share is not None and share >= cell_share:
+        return RegionInput(picture, np.asarray([fullest], np.int64), cropped=False)
     top, bottom, left, right = _crop_around(mask)
     cropped = mask[top:bottom, left:right]
     cells = region_cells(cropped, grid)

@@ -134,6 +134,8 @@ class RuntimeWords(RuntimeCore):
                 max_new_tokens=max_new_tokens,
                 cancel=cancel,
                 on_token=on_token,
+                make_room=self.make_room,
+                on_fewer=lambda rows: self.tally.relieved(f"{rows} answer(s) were written at once"),
             )
             answers = [self._asking.answer(ids, each) for ids, each in zip(prompts, made, strict=True)]
         self._asking.keep(about, read)
@@ -163,7 +165,9 @@ class RuntimeWords(RuntimeCore):
                 on_text=on_text,
             )
             return RegionAnswer(answer, "outline")
-        region = region_input(picture, mask, self.config.region_grid)
+        region = region_input(
+            picture, mask, self.config.region_grid, cell_share=self.config.region_cell_share
+        )
         if region.cropped or visual is None:
             visual = self.look([region.picture], video=False)
         answer = self.answer(

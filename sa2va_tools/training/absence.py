@@ -63,6 +63,12 @@ def absent(objects: Sequence[ShapeObject], rng: random.Random, *, allow_held_out
     return None
 
 
+def deny_motion(objects: Sequence[ShapeObject], rng: random.Random) -> Denial | None:
+    """A kind that is there, moving as none of it does, or None where motions are not told."""
+    words = _wrong_motion(objects, rng)
+    return None if words is None else Denial(words, words, "modifier")
+
+
 def _no_such_kind(objects: Sequence[ShapeObject], rng: random.Random) -> Denial | None:
     """`all stars`, `all red objects`."""
     if any(o.colour is None for o in objects):

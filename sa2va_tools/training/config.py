@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
-StageName = Literal["grounding", "vision", "language", "practice", "review", "joint"]
-STAGES: tuple[StageName, ...] = ("grounding", "vision", "language", "practice", "review", "joint")
+StageName = Literal["grounding", "vision", "language", "practice", "review", "drill", "joint"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 _SMOKE_STEPS, _SMOKE_BATCHES = 18, 6  # three rounds; the joint stage has six kinds of step
 
 
 @dataclass(frozen=True, slots=True)
 class NanoRecipe:
-    """Steps per stage. The grounding stage runs beside vision and language; practice, review and joint
-    follow.
+    """Steps per stage. The grounding stage runs beside vision and language; practice, review, drill
+    and joint follow.
 
     `batch_share` scales the clips of every batch; after `repeats_after` batches a stage draws the same ones
-    again (None: always new ones). `workers` processes each draw a whole batch in every step of the last three
+    again (None: always new ones). `workers` processes each draw a whole batch in every step of the last four
     stages; they belong to the recipe, for the same seed with another number of them gives other weights.
     """
 
@@ -25,6 +25,7 @@ class NanoRecipe:
     language_steps: int = 3300
     practice_steps: int = 2800
     review_steps: int = 2400
+    drill_steps: int = 3000
     joint_steps: int = 500
     batch_share: float = 1.0
     repeats_after: int | None = None
@@ -56,5 +57,6 @@ class NanoRecipe:
             language_steps=steps["language"],
             practice_steps=steps["practice"],
             review_steps=steps["review"],
+            drill_steps=steps["drill"],
             joint_steps=steps["joint"],
         )

@@ -1,4 +1,4 @@
-"""Stage 4: both parts together, as in Sa2VA: mask losses reach the language model through `[SEG]`.
+"""The last stage: both parts together, as in Sa2VA: mask losses reach the language model through `[SEG]`.
 
 Until here the two parts never saw each other; now the mask decoder learns to read what the language model
 really writes. One step in six keeps the memory in training, and one points and boxes.
@@ -19,7 +19,7 @@ from sa2va_tools.model.sa2va import Sa2VA
 from sa2va_tools.training.grounding_data import cell_cover, normalise
 from sa2va_tools.training.grounding_stage import LONG_CLIPS, decoded_loss, image_step, video_step
 from sa2va_tools.training.language_losses import Batch, LanguageLoss, language_batch, read
-from sa2va_tools.training.language_stage import language_optimizers
+from sa2va_tools.training.language_stage import DRILL, language_optimizers
 from sa2va_tools.training.loop import StageRun
 from sa2va_tools.training.losses import MaskLoss
 from sa2va_tools.training.packing import Packer
@@ -53,7 +53,9 @@ def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageR
             continue
         video = turn in (1, 4)
         clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
-        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS).on(run.device)
+        tasks = DRILL.video_tasks if video else DRILL.image_tasks
+        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)
+        batch = batch.on(run.device)
         total, log, prompts = loss_of(batch, read(model.mllm, batch), dense=True)
         if len(prompts):
             masks = mask_losses(model, batch, prompts, step.rng)

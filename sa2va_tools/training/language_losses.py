@@ -79,6 +79,7 @@ def language_batch(
     clips: int,
     turns: int,
     tasks: Sequence[str] | None = None,
+    object_counts: tuple[int, ...] = SceneRecipe().object_counts,
 ) -> Batch:
     """Fresh training scenes with their turns; some scenes hold nameless paints and are asked less."""
     moments = VIDEO_MOMENTS if video else (0.0,)
@@ -93,6 +94,7 @@ def language_batch(
             leave_share=0.12,
             return_share=0.08,
             crossing_share=0.25,
+            object_counts=object_counts,
         )
         clip = sample_clip(rng, recipe, moments)
         asked = sample_turns(clip.objects, rng, turns, drawn, TurnRules(video=video))

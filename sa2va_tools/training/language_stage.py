@@ -20,6 +20,7 @@ from sa2va_tools.training.packing import IGNORED, Packer
 from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS
 from sa2va_tools.training.teacher import PLACE_DIMS, place_code
 from sa2va_tools.training.vision_stage import vision_step
+from sa2va_tools.training.world import SceneRecipe
 
 IMAGE_CLIPS, VIDEO_CLIPS, TURNS = 12, 5, 8
 VISION_RESTS_UNTIL = 0.25
@@ -41,13 +42,15 @@ class Lesson:
     """How a course over the language tasks goes.
 
     Turns are of `image_tasks` and `video_tasks`, each as often as it is named there. Every `vision_every`-th
-    step is the vision encoder's own, once it learns. `eases_in`: easy tasks first, vision resting.
+    step is the vision encoder's own, once it learns. `eases_in`: easy tasks first, vision resting. A scene
+    has as many objects as drawn from `object_counts`.
     """
 
     image_tasks: tuple[str, ...] = IMAGE_TASKS
     video_tasks: tuple[str, ...] = VIDEO_TASKS
     vision_every: int = 12
     eases_in: bool = False
+    object_counts: tuple[int, ...] = SceneRecipe().object_counts
 
 
 FIRST_LESSON = Lesson(vision_every=6, eases_in=True)
@@ -55,6 +58,13 @@ PRACTICE = Lesson()
 _HARD_TASKS = (*("ground",) * 2, *("describe",) * 2, *("count",) * 2, "several", "refuse")
 REVIEW = Lesson(image_tasks=(*IMAGE_TASKS, *_HARD_TASKS), video_tasks=(*VIDEO_TASKS, *_HARD_TASKS))
 """More of what is learnt last: lists of objects, counting, and telling that something is not there."""
+_LISTS = (*("ground",) * 6, *("describe",) * 3, *("count",) * 2, *("several",) * 2)
+DRILL = Lesson(
+    image_tasks=(*IMAGE_TASKS, *_LISTS, "refuse"),
+    video_tasks=(*VIDEO_TASKS, *_LISTS, *("refuse",) * 2, *("refuse_motion",) * 4),
+    object_counts=(1, 2, 3, 3, 4, 4, 4, 5, 5),
+)
+"""What the lessons before leave weakest: long lists, and motions that nothing in the clip makes."""
 
 
 def language_modules(model: Sa2VA, heads: DenseHeads) -> dict[str, nn.Module]:
@@ -103,8 +113,15 @@ def train_language(
         if lesson.eases_in and step.progress < EASY_UNTIL:
             tasks = _EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS
         clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
-        batch = language_batch(rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)
-        batch = batch.on(run.device)
+        batch = language_batch(
+            rng,
+            packer,
+            video=video,
+            clips=clips,
+            turns=TURNS,
+            tasks=tasks,
+            object_counts=lesson.object_counts,
+        ).on(run.device)
         total, log, _ = loss_of(batch, read(model.mllm, batch), dense=vision_learns)
         run.learn(total, {"loss": total - log.get("dense", 0), **log})
 

@@ -26,14 +26,12 @@ from sa2va_tools.training.config import NanoRecipe
 from sa2va_tools.training.curves import Fall, figure_class, loss_falls, plot_curves
 from sa2va_tools.training.device import training_device
 from sa2va_tools.training.nano_stages import (
+    SHARED_STAGES,
     Job,
     one_core,
     run_all,
     run_grounding,
-    run_joint,
     run_language,
-    run_practice,
-    run_review,
     run_vision,
     tokenizer_of,
 )
@@ -77,7 +75,7 @@ def train_nano(
 
     `share` is the part of the recipe's steps to take (None: all); `smoke` instead runs every stage for a
     moment, in this process, to see that each loss falls. `device` is auto, cpu or cuda. `workers` is how many
-    processes share the last three stages (None: two on a CPU whatever its cores, one on a GPU). The same
+    processes share the last four stages (None: two on a CPU whatever its cores, one on a GPU). The same
     seed, recipe and `workers` give the same weights on a CPU, also when the run was broken off in between; on
     a GPU as far as its kernels are deterministic.
     States, CSV logs and `curves.png` stay in `out_dir/run`.
@@ -153,7 +151,7 @@ class _Course:
         language = self._start([run_vision, run_language])
         self._wait([grounding, language])
         count = self._job.recipe.workers
-        for stage in (run_practice, run_review, run_joint):
+        for stage in SHARED_STAGES:
             with tempfile.TemporaryDirectory() as folder:
                 meeting = Path(folder) / "meeting"
                 self._wait([self._start([stage], rank, count, meeting) for rank in range(count)])

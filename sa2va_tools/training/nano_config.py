@@ -21,6 +21,7 @@ VISION_PATCH = 8
 LANGUAGE_WIDTH = 128
 KEY_FRAMES = 1
 CHAT_FRAMES = 5
+REGION_CELL_SHARE = 0.15  # training shows a region between the sample points by the cell it covers most
 
 WORLD = (
     f"coloured shapes: {', '.join(COLOURS)}; {', '.join(SHAPES)}; {' and '.join(SIZES)}; "
@@ -39,6 +40,7 @@ def nano_config(vocabulary: int) -> dict[str, Any]:
         "held_out_pairs": [list(pair) for pair in HELD_OUT_NAMES],
         "key_frames": KEY_FRAMES,
         "chat_frames": CHAT_FRAMES,
+        "region_cell_share": REGION_CELL_SHARE,
         "downsample_ratio": 0.5,
         "dynamic_image_size": False,
         "force_image_size": SIDE,

@@ -6,7 +6,7 @@ where it was, and one that is done ends at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from sa2va_tools.training.grounding_stage import train_grounding
 from sa2va_tools.training.joint_stage import joint_optimizers, train_joint
 from sa2va_tools.training.language_losses import LanguageLoss
 from sa2va_tools.training.language_stage import (
+    DRILL,
     PRACTICE,
     REVIEW,
     Lesson,
@@ -166,8 +167,13 @@ def run_review(job: Job) -> None:
     _language_again(job, "review", "practice", REVIEW, rate=0.6)
 
 
+def run_drill(job: Job) -> None:
+    """Stage 6, from stage 5."""
+    _language_again(job, "drill", "review", DRILL, rate=0.6)
+
+
 def run_joint(job: Job) -> None:
-    """Stage 6, from stages 1 and 5; writes the checkpoint."""
+    """Stage 7, from stages 1 and 6; writes the checkpoint."""
     parts = build(job.recipe.seed, job.folder, job.device)
     modules = {**language_modules(parts.model, parts.heads), "grounding": parts.model.grounding}
     load_stages(job, parts)
@@ -178,10 +184,14 @@ def run_joint(job: Job) -> None:
         export(parts, job.folder / "checkpoint")
 
 
+SHARED_STAGES: tuple[Callable[[Job], None], ...] = (run_practice, run_review, run_drill, run_joint)
+"""Those that several processes may share, in order."""
+
+
 def run_all(job: Job) -> None:
     """All stages, one after the other, in this process."""
     with one_core():
-        for stage in (run_grounding, run_vision, run_language, run_practice, run_review, run_joint):
+        for stage in (run_grounding, run_vision, run_language, *SHARED_STAGES):
             stage(job)
 
 
@@ -192,7 +202,7 @@ def load_stages(job: Job, parts: Parts) -> None:
         load_modules(job.state("joint"), {**modules, "grounding": parts.model.grounding})
         return
     load_modules(job.state("grounding"), {"grounding": parts.model.grounding})
-    done: tuple[StageName, ...] = ("review", "practice", "language")
+    done: tuple[StageName, ...] = ("drill", "review", "practice", "language")
     load_modules(job.state(next((stage for stage in done if job.state(stage).exists()), "language")), modules)
 
 

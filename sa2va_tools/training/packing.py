@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from sa2va_tools.model import regions
 from sa2va_tools.model.prompt import (
     IMAGE,
     IMG_CONTEXT,
@@ -22,10 +23,10 @@ from sa2va_tools.model.prompt import (
     region_tokens,
     template_named,
 )
-from sa2va_tools.training.dense_heads import TOKEN_CELLS, TOKEN_GRID, token_cover
+from sa2va_tools.training.dense_heads import TOKEN_CELLS, TOKEN_GRID
 from sa2va_tools.training.rendering import Clip
 from sa2va_tools.training.tasks import ONE_WORD_ANSWERS, Turn
-from sa2va_tools.training.world import COLOUR_KEPT_FROM, COLOURS, SHAPE_KEPT_FROM, SHAPES, SIDE
+from sa2va_tools.training.world import COLOUR_KEPT_FROM, COLOURS, SHAPE_KEPT_FROM, SHAPES
 
 IGNORED = -100
 _ONE_WORD_WEIGHT = 2.0
@@ -228,10 +229,9 @@ def _id_of_word(tokenizer: Tokenizer, word: str) -> int:
 
 def region_cells(mask_hw: np.ndarray) -> np.ndarray:
     """The tokens that a region repeats: nearest sampling of its mask, as published; a region that falls
-    between the samples gets the token it covers most."""
-    step = SIDE // TOKEN_GRID
-    cells = np.flatnonzero(mask_hw[::step, ::step])
-    return cells if len(cells) else np.array([int(token_cover(mask_hw).argmax())])
+    between the samples gets the token it covers most, as `REGION_CELL_SHARE` promises."""
+    cells = regions.region_cells(mask_hw, TOKEN_GRID)
+    return cells if len(cells) else np.array([regions.fullest_cell(mask_hw, TOKEN_GRID)[0]])
 
 
 def _pairs(values: object) -> Tensor:

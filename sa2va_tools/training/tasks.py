@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sa2va_tools.model.prompt import (
     CAPTION_REGION,
@@ -21,7 +22,7 @@ from sa2va_tools.model.prompt import (
     chat_question,
     segment_question,
 )
-from sa2va_tools.training.absence import absent, deny
+from sa2va_tools.training.absence import absent, deny, deny_motion
 from sa2va_tools.training.expressions import (
     MOVING,
     noun,
@@ -30,6 +31,14 @@ from sa2va_tools.training.expressions import (
     refer,
     single_out,
     with_article,
+)
+from sa2va_tools.training.wording import (
+    DESCRIBE,
+    FOUND,
+    FOUND_SEVERAL,
+    REGION,
+    SEGMENT_IMAGE,
+    SEGMENT_VIDEO,
 )
 from sa2va_tools.training.world import COLOURS, SHAPES, SIZES, ShapeObject
 
@@ -45,42 +54,6 @@ VIDEO_TASKS = (
 ONE_WORD_ANSWERS = frozenset(("count", "exists", "attribute", "where", "motion"))
 """Tasks whose answers hold one word that counts, where others hold many."""
 
-_SEGMENT_IMAGE = (
-    "Can you segment {the} in this image?",
-    "Could you provide a segmentation mask for {the} in this image?",
-    "Please segment {the}.",
-    "Segment {the}.",
-    "Please segment {the} in this image.",
-    "What is {the} in this image? Please respond with segmentation mask.",
-    "Where is {the} in this picture? Please respond with a segmentation mask.",
-    "Where is {the}? Please respond with a segmentation mask.",
-    "Find {the}.",
-    "Show me {the}.",
-    "Mark {the} in the image.",
-    "{the}",
-    "{the}",
-)
-_SEGMENT_VIDEO = (
-    "Can you segment {the} in this video?",
-    "Segment {the}.",
-    "Please segment {the} in this video.",
-    "What is {the} in this video? Please respond with a segmentation mask.",
-    "Track {the}.",
-    "Track {the} in this video.",
-    "Find {the}.",
-    "Show me {the}.",
-    "{the}",
-    "{the}",
-)
-_DESCRIBE = ("Describe the {kind}.", "What is in the {kind}?", "What do you see?", "Describe this {kind}.")
-_REGION = (
-    CAPTION_REGION,
-    "What is region{number}?",
-    "Describe region{number}.",
-    "Can you give me a short description of region{number}?",
-)
-FOUND = "Sure, it is [SEG]."
-FOUND_SEVERAL = "Sure, they are "
 _MOTION_WORDS = re.compile(r" (moving|standing|growing|left|right|up|down)(?=[ .<,])")
 
 
@@ -186,8 +159,13 @@ def _several(objects: Sequence[ShapeObject], index: int, rng: random.Random, rul
     return Turn("several", "several", question, answer, tuple(chosen), mentions=mentions)
 
 
-def _refuse(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules) -> Turn | None:
-    denial = deny(objects, rng, video=rules.video, allow_held_out=rules.allow_held_out)
+def _refuse(
+    objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: TurnRules, *, motion: bool = False
+) -> Turn | None:
+    if motion:
+        denial = deny_motion(objects, rng) if rules.video else None
+    else:
+        denial = deny(objects, rng, video=rules.video, allow_held_out=rules.allow_held_out)
     if denial is None:
         return None
     question = _segment(denial.asked, rng, rules)
@@ -208,7 +186,7 @@ def _segment(words: str, rng: random.Random, rules: TurnRules) -> str:
         return segment_question(the, video=rules.video)
     if form < 0.55:
         return segment_question(rng.choice((f"Where is {the}?", f"Which one is {the}?")), video=rules.video)
-    pattern = rng.choice(_SEGMENT_VIDEO if rules.video else _SEGMENT_IMAGE)
+    pattern = rng.choice(SEGMENT_VIDEO if rules.video else SEGMENT_IMAGE)
     return chat_question(pattern.format(the=the))
 
 
@@ -219,7 +197,7 @@ def _ground(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules: T
     question = GROUND_VIDEO if rules.video else GROUND_IMAGE
     if rules.vary and rng.random() < 0.3:
         kind = "video" if rules.video else "image"
-        question = f"{rng.choice(_DESCRIBE).format(kind=kind)} {GROUND_SUFFIX}"
+        question = f"{rng.choice(DESCRIBE).format(kind=kind)} {GROUND_SUFFIX}"
     answer, mentions = _enumerate("", [(f"<p>{words}", "</p> [SEG]", i) for words, i in parts])
     segments = tuple(i for _, i in parts)
     return Turn("ground", "ground", chat_question(question), answer, segments, mentions=mentions)
@@ -231,7 +209,7 @@ def _describe(objects: Sequence[ShapeObject], _: int, rng: random.Random, rules:
         return None
     question = DESCRIBE_VIDEO if rules.video else DESCRIBE_IMAGE
     if rules.vary and rng.random() < 0.5:
-        question = rng.choice(_DESCRIBE).format(kind="video" if rules.video else "image")
+        question = rng.choice(DESCRIBE).format(kind="video" if rules.video else "image")
     answer, mentions = _enumerate("There is ", [(words, "", i) for words, i in parts])
     return Turn("describe", "describe", chat_question(question), answer, mentions=mentions)
 
@@ -272,7 +250,7 @@ def _region(objects: Sequence[ShapeObject], index: int, rng: random.Random, rule
         rng.shuffle(regions)
         number = regions.index(index) + 1
     words = with_article(noun(objects[index], ("size", "colour", "shape")))
-    form = rng.choice(_REGION) if rules.vary else CAPTION_REGION
+    form = rng.choice(REGION) if rules.vary else CAPTION_REGION
     # No line break: the sentence that marks the regions ends with one.
     question = IMAGE + form.replace("region1", "region{number}").format(number=number)
     answer = words[0].upper() + words[1:] + "."
@@ -388,6 +366,7 @@ _MAKERS: dict[str, _Maker] = {
     "refer": _refer,
     "several": _several,
     "refuse": _refuse,
+    "refuse_motion": partial(_refuse, motion=True),
     "ground": _ground,
     "describe": _describe,
     "region": _region,
