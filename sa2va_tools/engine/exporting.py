@@ -57,16 +57,19 @@ def _check_free(targets: Sequence[Path], opened: Opened) -> None:
             raise RequestError(
                 f"{target} is the source of these masks; it would be lost.", hint="Choose another folder."
             )
-        held = [entry.name for entry in target.iterdir()] if target.is_dir() else None
-        if target.name == "masks":
-            is_free = held == [] or (ours and held is not None and all(map(MASK_PNG.fullmatch, held)))
-        else:
-            is_free = ours and held is None
-        if not is_free:
-            raise StoreError(
-                f"{target} is there and no export wrote it; it would be lost.",
-                hint="Choose a new or empty folder.",
-            )
+        held = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else None
+        foreign = target.name
+        if target.name == "masks" and held is not None:
+            unknown = [name for name in held if not (ours and MASK_PNG.fullmatch(name))]
+            if not unknown:
+                continue
+            foreign = f"{target.name}/{unknown[0]}"
+        elif target.name != "masks" and ours and held is None:
+            continue
+        raise StoreError(
+            f"{target.parent} holds {foreign}, which no export wrote; it would be lost.",
+            hint="Choose a new or empty folder.",
+        )
 
 
 def media_info(opened: Opened) -> dict[str, object]:

@@ -53,8 +53,9 @@ def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageR
             continue
         video = turn in (1, 4)
         clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
+        turns = run.clips(TURNS, least=4)
         tasks = DRILL.video_tasks if video else DRILL.image_tasks
-        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=TURNS, tasks=tasks)
+        batch = language_batch(step.rng, packer, video=video, clips=clips, turns=turns, tasks=tasks)
         batch = batch.on(run.device)
         total, log, prompts = loss_of(batch, read(model.mllm, batch), dense=True)
         if len(prompts):

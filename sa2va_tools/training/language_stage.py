@@ -118,7 +118,7 @@ def train_language(
             packer,
             video=video,
             clips=clips,
-            turns=TURNS,
+            turns=run.clips(TURNS, least=4),
             tasks=tasks,
             object_counts=lesson.object_counts,
         ).on(run.device)

@@ -96,7 +96,7 @@ class StageRun:
         return self.folder / f"{self.name}.csv"
 
     def clips(self, count: int, least: int = 2) -> int:
-        """How many clips a batch of `count` has in this run."""
+        """How many clips a batch of `count` (or a clip of so many turns) has in this run."""
         return max(least, round(count * self._batch_share))
 
     def __iter__(self) -> Iterator[Step]:
