@@ -23,24 +23,27 @@ from benchmarks.rounding import logit_error
 from benchmarks.scaling import QUICK, Extent, scaling
 from sa2va_tools.model.device import choose_device, choose_pace, choose_threads, cpu_threads
 
-_FULL, _SHORT = {"nano": (24, (60, 240)), "hiera-l": (12, (12,))}, {"nano": (6, (6,)), "hiera-l": (2, (2,))}
-"""Frames of a comparison, and those that memory is compared at."""
+_FULL = {"nano": ((24,), (60, 240)), "hiera-l": ((12, 32), (12, 32))}
+_SHORT = {"nano": ((6,), (6,)), "hiera-l": ((2,), (2,))}
+"""Frames of the clips that both ways go through, and of those that memory is compared at."""
 
 
 Steps = dict[str, Callable[[], Any]]
 
 
-def steps_of(size: Size, device: torch.device, *, quick: bool) -> Steps:
-    """What there is to measure of a size, in order."""
+def steps_of(size: Size, device: torch.device, *, quick: bool, frames: Sequence[int] = ()) -> Steps:
+    """What there is to measure of a size, in order; `frames` of the clips that both ways go through, where
+    they are not to be the usual ones."""
     small, cuda = size == "nano", device.type == "cuda"
     quickly = small or cuda  # else a frame takes many seconds
     batch = choose_pace(device, small=small).batch
-    frames, memory_frames = (_SHORT if quick else _FULL)[size]
+    usual, memory_frames = (_SHORT if quick else _FULL)[size]
+    compared_frames = frames or (usual if quickly else usual[:1])
     half = torch.bfloat16 if cuda else torch.float32
 
     def compared() -> dict[str, Any]:
         kept = memory_frames if quickly else ()
-        return propagation.measure(size, device, "float32", frames=frames, memory_frames=kept)
+        return propagation.measure(size, device, "float32", frames=compared_frames, memory_frames=kept)
 
     def encoded() -> list[dict[str, Any]]:
         repeats = 3 if quick else 7 if quickly else 1
@@ -62,6 +65,10 @@ def steps_of(size: Size, device: torch.device, *, quick: bool) -> Steps:
     steps["rounding"] = lambda: logit_error(grounding_of(size, device, torch.float32))
     if not quick:
         steps["questions"] = lambda: run_alone("benchmarks.questions", f"--device={device}")
+        steps["expressions"] = lambda: [
+            run_alone("benchmarks.expressions", f"--device={device}", f"--frames={count}")
+            for count in compared_frames
+        ]
     return steps
 
 
@@ -71,17 +78,18 @@ def bench(
     *,
     quick: bool,
     only: Sequence[str] = (),
+    frames: Sequence[int] = (),
     after_step: Callable[[dict[str, Any]], None] = lambda made: None,
 ) -> dict[str, Any]:
     """Step after step, each announced on stderr; `only` some of them. `after_step` is given what there is, so
-    that a long run may be broken off."""
+    that a long run may be broken off; `frames` as in `steps_of`."""
     made: dict[str, Any] = {
         "title": f"{size}, {machine.device_name(device)}",
         "size": size,
         "quick": quick,
         "machine": machine.about(device, torch.get_num_threads()),
     }
-    for name, step in steps_of(size, device, quick=quick).items():
+    for name, step in steps_of(size, device, quick=quick, frames=frames).items():
         if not only or name in only:
             print(f"… {name}", file=sys.stderr, flush=True)
             made[name] = step()
@@ -106,6 +114,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     parser.add_argument("--quick", action="store_true", help="small numbers of everything: minutes at most")
     parser.add_argument("--steps", nargs="+", default=(), help="only these: propagation, encoder, …")
+    parser.add_argument("--frames", type=int, nargs="+", default=(), help="of the clips that are compared")
     parser.add_argument("--results", type=Path, help="the page to put the section into")
     parser.add_argument("--json", type=Path, help="the raw figures, too")
     wish = parser.parse_args()
@@ -119,7 +128,9 @@ def main() -> None:
             wish.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
     with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
-        made = bench(wish.size, device, quick=wish.quick, only=wish.steps, after_step=keep)
+        made = bench(
+            wish.size, device, quick=wish.quick, only=wish.steps, frames=wish.frames, after_step=keep
+        )
     print(report.section(made))
 
 

@@ -23,10 +23,15 @@ def grounding_of(size: Size, device: torch.device, dtype: torch.dtype) -> Sam2Gr
         return load_checkpoint(NANO_FOLDER, device=device, dtype=dtype).modules.grounding
     torch.manual_seed(0)
     made = Sam2Grounding(GroundingConfig()).eval().requires_grad_(False)
-    # Scores near zero would let an object come and go by chance; a bias keeps it there, as in most videos.
-    with torch.no_grad():
-        made.mask_decoder.pred_obj_score_head.proj_out.bias.add_(4)
+    let_objects_stay(made)
     return made.to(device=device, dtype=dtype)
+
+
+def let_objects_stay(generated: Sam2Grounding) -> None:
+    """Scores of generated weights lie near zero, and would let an object come and go by chance; a bias keeps
+    it there, as in most videos."""
+    with torch.no_grad():
+        generated.mask_decoder.pred_obj_score_head.proj_out.bias.add_(4)
 
 
 class Frames:

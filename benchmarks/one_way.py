@@ -13,14 +13,12 @@ import torch
 from benchmarks.measuring import MIB, growth, run_alone
 from benchmarks.models import Frames, embeddings_of, grounding_of
 from benchmarks.reference import KEY_FRAMES, Reference
-from sa2va_tools.model.device import Pace
+from sa2va_tools.model.device import Pace, choose_pace
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.propagation import Propagator
 
 
-def both_ways(
-    size: str, device: torch.device, dtype: str, frames: int, objects: int, batch: int
-) -> dict[str, Any]:
+def both_ways(size: str, device: torch.device, dtype: str, frames: int, objects: int) -> dict[str, Any]:
     """Growth of the peak beside the weights and the clip, which both ways share, each in its own process."""
     words = (
         f"--size={size}",
@@ -28,7 +26,6 @@ def both_ways(
         f"--dtype={dtype}",
         f"--frames={frames}",
         f"--objects={objects}",
-        f"--batch={batch}",
     )
     theirs, ours = (run_alone("benchmarks.one_way", way, *words)["growth"] for way in ("reference", "ours"))
     return {
@@ -41,12 +38,12 @@ def both_ways(
 
 
 @torch.inference_mode()
-def walk(way: str, frames: Frames, embeddings: torch.Tensor, batch: int, grounding: Sam2Grounding) -> None:
+def walk(way: str, frames: Frames, embeddings: torch.Tensor, pace: Pace, grounding: Sam2Grounding) -> None:
     """Masks of the whole clip; the engine's way gives each frame away, the published one keeps all."""
     if way == "reference":
         Reference(grounding).masks(frames.pictures, embeddings)
         return
-    walker = Propagator(grounding, gate=False, pace=Pace(batch=batch))
+    walker = Propagator(grounding, gate=False, pace=pace)
     for _ in walker.language(frames, range(min(KEY_FRAMES, len(frames))), embeddings):
         pass
 
@@ -60,14 +57,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--objects", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=1)
     wish = parser.parse_args()
     device = torch.device(wish.device)
     grounding = grounding_of(wish.size, device, getattr(torch, wish.dtype))
     embeddings = embeddings_of(grounding, wish.objects)
-    frames = Frames(wish.frames)
-    walk(wish.way, Frames(2), embeddings[:1], wish.batch, grounding)  # what is only made once
-    work = partial(walk, wish.way, frames, embeddings, wish.batch, grounding)
+    frames, pace = Frames(wish.frames), choose_pace(device, small=wish.size == "nano")
+    walk(wish.way, Frames(2), embeddings[:1], pace, grounding)  # what is only made once
+    work = partial(walk, wish.way, frames, embeddings, pace, grounding)
     json.dump({"way": wish.way, "growth": growth(work, device)}, sys.stdout)
 
 

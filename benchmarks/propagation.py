@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,29 +15,18 @@ from benchmarks.machine import device_name
 from benchmarks.measuring import timed
 from benchmarks.models import Frames, Size, embeddings_of, grounding_of
 from benchmarks.one_way import both_ways
+from benchmarks.parts import parts
 from benchmarks.reference import KEY_FRAMES, Reference, passes
-from sa2va_tools.model.cache import ByteCache
-from sa2va_tools.model.device import Pace, choose_pace, choose_threads, cpu_threads
-from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
-from sa2va_tools.model.preprocess import grounding_pixels
-from sa2va_tools.model.propagation import Propagator
-
-
-class Ours:
-    """The engine's way through the same frames."""
-
-    def __init__(self, grounding: Sam2Grounding, *, batch: int, cache: ByteCache | None = None) -> None:
-        self.walker = Propagator(grounding, gate=False, pace=Pace(batch=batch), cache=cache)
-        self.walker.logits_of = {}
-
-    @torch.inference_mode()
-    def masks(self, frames: Frames, embeddings: torch.Tensor) -> int:
-        keys = range(min(KEY_FRAMES, len(frames)))
-        return sum(1 for _ in self.walker.language(frames, keys, embeddings))
-
-    def logits(self) -> torch.Tensor:
-        kept = self.walker.logits_of or {}
-        return torch.stack([kept[position] for position in sorted(kept)], 1)
+from benchmarks.walks import Ours
+from sa2va_tools.model.device import (
+    Pace,
+    choose_dtype,
+    choose_encoder_dtype,
+    choose_pace,
+    choose_threads,
+    cpu_threads,
+)
+from sa2va_tools.model.grounding import Sam2Grounding
 
 
 class Published:
@@ -58,12 +48,19 @@ class Published:
 
 
 def compare(
-    published: Published, frames: Frames, objects: int, *, batch: int, whole: bool = True
+    published: Published,
+    frames: Frames,
+    objects: int,
+    *,
+    pace: Pace,
+    whole: bool = True,
+    grounding: Sam2Grounding | None = None,
 ) -> dict[str, float]:
     """Ratio of the reference's time to ours. Unless `whole`, of several objects one goes the published way
-    and its time is multiplied, for there each goes by itself."""
-    grounding = published.grounding
-    embeddings, ours = embeddings_of(grounding, objects), Ours(grounding, batch=batch)
+    and its time is multiplied, for there each goes by itself. `grounding` is for ours, where it is not the
+    same (another number format)."""
+    grounding = grounding or published.grounding
+    embeddings, ours = embeddings_of(grounding, objects), Ours(grounding, pace)
     device = embeddings.device
     measured = objects if whole or len(frames) == 1 else 1
     theirs_s, other = published.seconds_and_logits(frames, measured)
@@ -75,7 +72,7 @@ def compare(
         "frames": len(frames),
         "objects": objects,
         "reference_s": round(theirs_s * objects / measured, 3),
-        "reference_measured_objects": measured,
+        "reference_measured": measured,
         "ours_s": round(ours_s, 3),
         "ratio": round(theirs_s * objects / measured / ours_s, 3),
         "reference_passes": passes(len(frames), objects),
@@ -85,55 +82,30 @@ def compare(
     }
 
 
-@torch.inference_mode()
-def parts(
-    grounding: Sam2Grounding, frames: Frames, objects: int, *, batch: int, wall_s: float | None = None
-) -> dict[str, float]:
-    """The wall time of a propagation (measured here, or just before) over the sum of its steps, each timed
-    alone."""
-    parameter = grounding.no_object_pointer
-    device, config = parameter.device, grounding.config
-    embeddings = embeddings_of(grounding, objects)
-    if wall_s is None:
-        wall_s = timed(lambda: Ours(grounding, batch=batch).masks(frames, embeddings), device)
-    pixels = torch.from_numpy(grounding_pixels(frames.pictures[:batch], config.image_size))
-    pixels = pixels.to(device, parameter.dtype)
-    encode_s = timed(lambda: grounding.encode(pixels), device) / len(pixels)
-    features = grounding.encode(pixels[:1])
-    language = grounding.language_prompt(embeddings)
-    chosen = grounding.choose(
-        grounding.decode(features, grounding.without_memory(features), language), gate=False
-    )
-    memory: Memory = grounding.encode_memory(features, chosen, torch.bfloat16)
-    remember_s = timed(lambda: grounding.encode_memory(features, chosen, torch.bfloat16), device)
-    total, tracked = encode_s * len(frames), len(frames) - KEY_FRAMES
-    for step in range(tracked):
-        recent = min(step, config.num_maskmem - 1)
-        memories = [(0, memory.features)] * KEY_FRAMES + [(k + 1, memory.features) for k in range(recent)]
-        pointers = [memory.pointer] * min(config.max_object_pointers, KEY_FRAMES + step)
-
-        total += timed(partial(_follow, grounding, features, memories, pointers, objects), device)
-    total += remember_s * len(frames)
-    return {
-        "frames": len(frames),
-        "objects": objects,
-        "wall_s": round(wall_s, 3),
-        "parts_s": round(total, 3),
-        "overhead": round(wall_s / total, 3),
-        "encode_s": round(encode_s, 4),
-    }
+def at_default_precision(
+    size: Size, published: Published, frames: Sequence[int], *, pace: Pace, whole: bool
+) -> list[dict[str, Any]]:
+    """In the number formats that the engine chooses by itself, beside the published way in those of its
+    modules: bfloat16 on CUDA, float32 elsewhere. Empty where `published` has those already."""
+    device, small = published.grounding.no_object_pointer.device, size == "nano"
+    base = choose_dtype("auto", device, small=small)
+    encoder = choose_encoder_dtype("auto", base, "auto", device, small=small)
+    if base == encoder == published.grounding.no_object_pointer.dtype:
+        return []
+    if base != published.grounding.no_object_pointer.dtype:
+        published = Published(grounding_of(size, device, base))
+    ours = copy.deepcopy(published.grounding)
+    ours.image_encoder.to(encoder)
+    formats = {"reference_dtype": _word(base), "our_dtype": _word(base), "our_encoder_dtype": _word(encoder)}
+    return [
+        formats | compare(published, Frames(count), objects, pace=pace, whole=whole, grounding=ours)
+        for count in frames
+        for objects in (1, 5)
+    ]
 
 
-def _follow(
-    grounding: Sam2Grounding,
-    features: FrameFeatures,
-    memories: list[tuple[int, torch.Tensor]],
-    pointers: list[torch.Tensor],
-    objects: int,
-) -> None:
-    """What a tracked frame costs beside its encoding and remembering."""
-    attended = grounding.attend(features, memories, pointers)
-    grounding.choose(grounding.decode(features, attended, grounding.empty_prompt(objects)), gate=False)
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def measure(
@@ -141,39 +113,39 @@ def measure(
     device: torch.device,
     dtype: str,
     *,
-    frames: int,
-    memory_frames: tuple[int, ...] = (),
-    batch: int | None = None,
+    frames: Sequence[int],
+    memory_frames: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Time, memory and masks of both ways; the engine's time beside its parts."""
+    """Time, memory and masks of both ways, for clips of these numbers of `frames`; for the first of them, the
+    engine's time beside its parts."""
     small = size == "nano"
-    grounding = grounding_of(size, device, getattr(torch, dtype))
-    batch = batch or choose_pace(device, small=small).batch
-    Ours(grounding, batch=batch).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
+    grounding, pace = grounding_of(size, device, getattr(torch, dtype)), choose_pace(device, small=small)
+    Ours(grounding, pace).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
     # The large encoder takes minutes on a CPU.
     whole = small or device.type == "cuda"
-    published, clip = Published(grounding), Frames(frames)
+    published = Published(grounding)
     compared = [
-        compare(published, Frames(count), objects, batch=batch, whole=whole)
-        for count, objects in ((frames, 1), (frames, 5), (1, 3))
+        compare(published, Frames(count), objects, pace=pace, whole=whole)
+        for count, objects in (*((count, objects) for count in frames for objects in (1, 5)), (1, 3))
     ]
     return {
         "size": size,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "dtype": dtype,
-        "batch": batch,
+        "batch": pace.batch,
         "torch": torch.__version__,
         "against_the_published_procedure": compared,
+        "at_default_precision": at_default_precision(size, published, frames, pace=pace, whole=whole),
         "memory": [
-            both_ways(size, device, dtype, count, objects, batch)
+            both_ways(size, device, dtype, count, objects)
             for count in memory_frames
             for objects in ((1, 5) if whole else (1,))
         ],
         "against_the_sum_of_parts": [
-            parts(grounding, clip, int(row["objects"]), batch=batch, wall_s=row["ours_s"])
+            parts(grounding, Frames(frames[0]), int(row["objects"]), pace=pace, wall_s=row["ours_s"])
             for row in compared
-            if row["frames"] > KEY_FRAMES
+            if row["frames"] == frames[0] > KEY_FRAMES
         ],
     }
 
@@ -184,16 +156,13 @@ def main() -> None:
     parser.add_argument("--size", choices=("nano", "hiera-l"), default="nano")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--frames", type=int, nargs="+", default=(12,))
     parser.add_argument("--memory-frames", type=int, nargs="*", help="default: as many as --frames")
-    parser.add_argument("--batch", type=int)
     wish = parser.parse_args()
-    memory = (wish.frames,) if wish.memory_frames is None else tuple(wish.memory_frames)
+    memory = wish.frames if wish.memory_frames is None else wish.memory_frames
     device = torch.device(wish.device)
     with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
-        report = measure(
-            wish.size, device, wish.dtype, frames=wish.frames, memory_frames=memory, batch=wish.batch
-        )
+        report = measure(wish.size, device, wish.dtype, frames=wish.frames, memory_frames=memory)
     json.dump(report, sys.stdout, indent=1)
     print()
 

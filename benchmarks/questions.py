@@ -39,7 +39,7 @@ QUESTIONS = (
 )
 
 
-def generated(model: str, device: torch.device, dtype: torch.dtype) -> Sa2vaRuntime:
+def generated(model: str, device: torch.device, dtype: torch.dtype) -> Loaded:
     """A published checkpoint's modules with weights by chance, and the nano's tokenizer."""
     one = published(model)
     if one is None:
@@ -50,8 +50,7 @@ def generated(model: str, device: torch.device, dtype: torch.dtype) -> Sa2vaRunt
         modules = Sa2VA(config).eval().requires_grad_(False).to(dtype)
     tokenizer = load_tokenizer(NANO_FOLDER, config.image_token)
     modules.mllm.image_token_id = tokenizer.image_id
-    loaded = Loaded(config, modules, tokenizer, load_chat(NANO_FOLDER, config), "generated")
-    return Sa2vaRuntime(loaded, model, devices=(device,), cache_bytes=CACHE_BYTES)
+    return Loaded(config, modules, tokenizer, load_chat(NANO_FOLDER, config), "generated")
 
 
 def first_tokens(
@@ -105,7 +104,9 @@ def main() -> None:
     wish = parser.parse_args()
     device = torch.device(wish.device)
     dtype = wish.dtype or ("bfloat16" if device.type == "cuda" else "float32")
-    json.dump(measure(generated(wish.model, device, getattr(torch, dtype))), sys.stdout, indent=1)
+    loaded = generated(wish.model, device, getattr(torch, dtype))
+    runtime = Sa2vaRuntime(loaded, wish.model, devices=(device,), cache_bytes=CACHE_BYTES)
+    json.dump(measure(runtime), sys.stdout, indent=1)
     print()
 
 

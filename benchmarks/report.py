@@ -36,6 +36,8 @@ def section(made: dict[str, Any], *, picture: str | None = None) -> str:
         parts += rounding_table(made["rounding"])
     if "questions" in made:
         parts += questions_table(made["questions"])
+    if "expressions" in made:
+        parts += expressions_table(made["expressions"])
     if "scaling" in made:
         parts += scaling_tables(made["scaling"])
         if picture is not None:
@@ -64,31 +66,8 @@ def propagation_tables(made: dict[str, Any]) -> list[str]:
         "### Beside the published procedure",
         "Seconds for the masks of a clip in memory; both ways on the same modules and weights. *: one object "
         "went the published way, and its time was multiplied, for there each goes by itself.",
-        table(
-            (
-                "frames",
-                "objects",
-                "published s",
-                "ours s",
-                "ratio",
-                "encoder passes",
-                "ours",
-                "equal pixels",
-            ),
-            (
-                (
-                    row["frames"],
-                    row["objects"],
-                    f"{row['reference_s']}{_star(row)}",
-                    row["ours_s"],
-                    row["ratio"],
-                    row["reference_passes"],
-                    row["our_passes"],
-                    f"{100 * row['equal_pixels']:.4f} %",
-                )
-                for row in made["against_the_published_procedure"]
-            ),
-        ),
+        _both_ways(made["against_the_published_procedure"], "objects"),
+        *_default_precision_table(made["at_default_precision"]),
         *_memory_table(made["memory"]),
         "The engine's time over the sum of its steps, each timed alone:",
         table(
@@ -98,6 +77,48 @@ def propagation_tables(made: dict[str, Any]) -> list[str]:
                 for row in made["against_the_sum_of_parts"]
             ),
         ),
+    ]
+
+
+def _both_ways(rows: Sequence[dict[str, Any]], what: str) -> str:
+    """Rows about so many objects, or expressions."""
+    heads = ("frames", what, "published s", "ours s", "ratio", "encoder passes", "ours", "equal pixels")
+    return table(
+        heads,
+        (
+            (
+                row["frames"],
+                row[what],
+                f"{row['reference_s']}{' *' if row['reference_measured'] < row[what] else ''}",
+                row["ours_s"],
+                row["ratio"],
+                row["reference_passes"],
+                row["our_passes"],
+                f"{100 * row['equal_pixels']:.4f} %",
+            )
+            for row in rows
+        ),
+    )
+
+
+def _default_precision_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    row = rows[0]
+    return [
+        f"In the number formats that the engine chooses by itself: {row['our_dtype']}, image encoder "
+        f"{row['our_encoder_dtype']}; the published way in {row['reference_dtype']}.",
+        _both_ways(rows, "objects"),
+    ]
+
+
+def expressions_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        "### Expressions",
+        "Several in one call beside a published call for each, words and masks together: modules of "
+        f"{rows[0]['model']} with generated weights, which answer `[SEG]` to everything. *: one call went "
+        "the published way, and its time was multiplied.",
+        _both_ways(rows, "expressions"),
     ]
 
 
@@ -282,10 +303,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _facts(made: dict[str, Any]) -> str:
     machine = made["machine"]
     return "\n".join(f"- {name}: {value}" for name, value in machine.items())
-
-
-def _star(row: dict[str, Any]) -> str:
-    return "" if row["reference_measured_objects"] == row["objects"] else " *"
 
 
 def _percent(points: Sequence[dict[str, Any]]) -> str:

@@ -9,14 +9,18 @@ from benchmarks import machine, report
 from benchmarks.__main__ import publish
 from benchmarks.clips import shapes_clip
 from benchmarks.encoder import encoder_speed, frame_flops
+from benchmarks.expressions import Compared
 from benchmarks.measuring import MIB, growth, run_alone
 from benchmarks.models import Frames, grounding_of
 from benchmarks.one_call import measure
 from benchmarks.overhead import tool_overhead
-from benchmarks.propagation import Published, compare, parts
+from benchmarks.parts import parts
+from benchmarks.propagation import Published, at_default_precision, compare
 from benchmarks.questions import QUESTIONS, first_tokens
 from benchmarks.scaling import Extent, scaling
 from sa2va_tools.model.checkpoints import NANO_FOLDER
+from sa2va_tools.model.device import Pace
+from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.testing import FakeEngine
 
@@ -31,19 +35,41 @@ def grounding():
 
 @pytest.mark.parametrize(("frames", "objects", "theirs"), [(7, 2, 24), (3, 1, 6), (1, 3, 3)])
 def test_both_ways_give_the_same_masks_ours_with_one_pass_a_frame(grounding, frames, objects, theirs):
-    found = compare(Published(grounding), Frames(frames, (120, 160)), objects, batch=4)
+    found = compare(Published(grounding), Frames(frames, (120, 160)), objects, pace=Pace(batch=4))
     assert (found["reference_passes"], found["our_passes"]) == (theirs, frames)
     assert found["equal_pixels"] == 1 and found["logit_difference"] < 1e-3
-    assert found["reference_measured_objects"] == objects
+    assert found["reference_measured"] == objects
 
 
 def test_of_several_objects_one_may_go_the_published_way(grounding):
-    found = compare(Published(grounding), Frames(3, (120, 160)), 2, batch=4, whole=False)
-    assert (found["reference_measured_objects"], found["reference_passes"]) == (1, 12)
+    found = compare(Published(grounding), Frames(3, (120, 160)), 2, pace=Pace(batch=4), whole=False)
+    assert (found["reference_measured"], found["reference_passes"]) == (1, 12)
+
+
+def test_formats_are_compared_where_the_engine_chooses_others(grounding, monkeypatch):
+    published, wish = Published(grounding), {"pace": Pace(batch=4), "whole": True}
+    assert at_default_precision("nano", published, [6], **wish) == []
+    monkeypatch.setattr("benchmarks.propagation.choose_encoder_dtype", lambda *_, **__: torch.bfloat16)
+    one, five = at_default_precision("nano", published, [6], **wish)
+    assert (one["our_dtype"], one["our_encoder_dtype"], one["reference_dtype"]) == (
+        "float32",
+        "bfloat16",
+        "float32",
+    )
+    assert (one["objects"], five["objects"]) == (1, 5)
+    assert one["logit_difference"] > 0 and one["equal_pixels"] > 0.99
+
+
+def test_expressions_in_one_call_give_the_masks_of_published_calls():
+    compared = Compared(load_checkpoint(NANO_FOLDER, device=CPU, dtype=torch.float32), CPU)
+    found = compared.measure(Frames(7, (120, 160)), ("the red circle", "the star"), published=2)
+    assert (found["reference_passes"], found["our_passes"]) == (24, 7)
+    assert found["equal_pixels"] > 0.999 and found["reference_measured"] == 2
+    assert compared.measure(Frames(3, (120, 160)), ("the star", "the ring"), published=1)["our_passes"] == 3
 
 
 def test_parts_are_summed_over_all_frames(grounding):
-    found = parts(grounding, Frames(7, (120, 160)), 2, batch=4)
+    found = parts(grounding, Frames(7, (120, 160)), 2, pace=Pace(batch=4))
     assert found["frames"] == 7 and found["parts_s"] > 0
 
 
@@ -110,9 +136,10 @@ def measured(title: str) -> dict:
         "propagation": {
             "against_the_published_procedure": [
                 ROW
-                | {"reference_s": 4.0, "reference_measured_objects": 1, "ours_s": 1.0, "ratio": 4.0}
+                | {"reference_s": 4.0, "reference_measured": 1, "ours_s": 1.0, "ratio": 4.0}
                 | {"reference_passes": 22, "our_passes": 6, "equal_pixels": 1.0}
             ],
+            "at_default_precision": [],
             "memory": [ROW | {"reference_mib": 30.0, "our_mib": 10.0, "ratio": 3.0}],
             "against_the_sum_of_parts": [ROW | {"wall_s": 1.1, "parts_s": 1.0, "overhead": 1.1}],
         },
