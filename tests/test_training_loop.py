@@ -109,8 +109,8 @@ def test_batches_come_again_where_asked_for(tmp_path):
 
 def test_a_share_of_a_batch_keeps_something(tmp_path):
     run = stage(tmp_path, line(), batch_share=0.25)
-    assert (run.clips(12), run.clips(5), run.clips(2, least=1)) == (3, 2, 1)
-    assert stage(tmp_path, line()).clips(12) == 12
+    assert (run.share_of(12), run.share_of(5), run.share_of(2, least=1)) == (3, 2, 1)
+    assert stage(tmp_path, line()).share_of(12) == 12
 
 
 def test_a_loss_that_is_not_finite_is_neither_learnt_nor_averaged(tmp_path):

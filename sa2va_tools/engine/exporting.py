@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def write_files(
     names = {"masks_json": "masks.json", "mask_pngs": "masks"}
     if overlay:
         names["overlay"] = "overlay.png" if opened.media.kind == "image" else "overlay.mp4"
-    _check_free([out_dir / name for name in names.values()], opened)
+    _check_free(out_dir, names, opened)
     report = _reporter(on_progress, cancel)
     with atomic.filled(out_dir) as made:
         write_mask_pngs(made / "masks", objects, on_frame=lambda done, total: report("masks", done, total))
@@ -46,30 +46,36 @@ def write_files(
     return ExportResult({kind: str(out_dir / name) for kind, name in names.items()})
 
 
-def _check_free(targets: Sequence[Path], opened: Opened) -> None:
+def _check_free(out_dir: Path, names: Mapping[str, str], opened: Opened) -> None:
     """StoreError where a target is somebody else's, RequestError where it is what the masks are of. An
     earlier export may be written anew."""
-    ours = is_ours(targets[0])
-    for target in targets:
-        if not (target.exists() or target.is_symlink()):
-            continue
-        if target.resolve() == opened.media.path.resolve():
+    ours = is_ours(out_dir / names["masks_json"])
+    for kind, name in names.items():
+        target = out_dir / name
+        if target.exists() and target.resolve() == opened.media.path.resolve():
             raise RequestError(
                 f"{target} is the source of these masks; it would be lost.", hint="Choose another folder."
             )
-        held = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else None
-        foreign = target.name
-        if target.name == "masks" and held is not None:
-            unknown = [name for name in held if not (ours and MASK_PNG.fullmatch(name))]
-            if not unknown:
-                continue
-            foreign = f"{target.name}/{unknown[0]}"
-        elif target.name != "masks" and ours and held is None:
-            continue
-        raise StoreError(
-            f"{target.parent} holds {foreign}, which no export wrote; it would be lost.",
-            hint="Choose a new or empty folder.",
-        )
+        foreign = _foreign(target, ours=ours, folder=kind == "mask_pngs")
+        if foreign is not None:
+            raise StoreError(
+                f"{out_dir} holds {foreign.relative_to(out_dir)}, which no export wrote; it would be lost.",
+                hint="Choose a new or empty folder.",
+            )
+
+
+def _foreign(target: Path, *, ours: bool, folder: bool) -> Path | None:
+    """What would be lost at `target`, where a file or a folder is to be written; `ours`: an export has been
+    there."""
+    if not (target.exists() or target.is_symlink()):
+        return None
+    if target.is_dir() != folder:
+        return target
+    if not folder:
+        return None if ours else target
+    return next(
+        (entry for entry in sorted(target.iterdir()) if not (ours and MASK_PNG.fullmatch(entry.name))), None
+    )
 
 
 def media_info(opened: Opened) -> dict[str, object]:

@@ -48,14 +48,12 @@ def plan_grounding(config: Sa2vaConfig, clip: Clip, mode: Mode, key_frames: int 
     seen, warnings = keys, []
     if key_frames is None and config.chat_frames > len(keys):
         seen = _unique(uniform_key_positions(len(clip), config.chat_frames))
-    elif not uniform and len(seen) < len(clip):
-        warnings.append(_blind_after(clip, seen))
     if uniform and not second:
         warnings.append(
             "This checkpoint has no second mask decoder: mode 'sa2va-i' uses uniform key frames and the "
             "checkpoint's own decoder."
         )
-    return FramePlan(chosen, seen, keys, tuple(warnings))
+    return with_seen(FramePlan(chosen, seen, keys, tuple(warnings)), clip, seen)
 
 
 def fewer_seen(plan: FramePlan, clip: Clip) -> FramePlan:

@@ -25,6 +25,7 @@ from sa2va_tools.engine.protocol import Engine, Mode
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken
+from sa2va_tools.store.handles import id_of
 
 MAX_REGIONS = 16
 _MAX_EXPLAINED = 5
@@ -192,6 +193,37 @@ Regions = Annotated[
         ),
     ),
 ]
+
+
+class RegionArguments(FrameArguments):
+    """What is pointed at, in one frame."""
+
+    regions: Regions
+    media: OptionalMedia = None
+
+
+def place_asked_for(
+    engine: Engine, arguments: RegionArguments, cancel: CancelToken
+) -> tuple[str, int | None]:
+    """The media, or that of the first mask handle among the regions; and the frame, None where none is asked
+    for."""
+    media = _media_of(engine, arguments, cancel)
+    return media, frame_asked_for(engine, media, arguments, cancel)
+
+
+def _media_of(engine: Engine, arguments: RegionArguments, cancel: CancelToken) -> str:
+    if arguments.media is not None:
+        if arguments.time_s is None:
+            return arguments.media
+        return engine.media_of(arguments.media, cancel=cancel).handle  # so that it is read once
+    handles = [region.mask for region in arguments.regions if region.mask is not None]
+    if not handles:
+        raise RequestError(
+            "Argument 'media' is missing, and no region is a mask handle that would tell it.",
+            hint="Give media: the path of the image or video, or its media: handle.",
+        )
+    id_of(handles[0], "mask")
+    return engine.media_of(handles[0], cancel=cancel).handle
 
 
 Arguments = TypeVar("Arguments", bound=ToolArguments)

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import Field
 
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.engine.regions import Region
-from sa2va_tools.errors import RequestError
 from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.store.handles import id_of
-from sa2va_tools.tools.arguments import FrameArguments, OptionalMedia, Regions, frame_asked_for
+from sa2va_tools.tools.arguments import RegionArguments, place_asked_for
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.outputs import UNTRUSTED_NOTE, CaptionOut, CaptionsResult
 from sa2va_tools.tools.reporting import in_words, list_masks, media_out, media_words, provenance_out, quoted
 
 
-class CaptionArguments(FrameArguments):
-    regions: Regions
-    media: OptionalMedia = None
+class CaptionArguments(RegionArguments):
     question: str | None = Field(
         None, max_length=4000, description='E.g. "What colour is it?" Default: describe it.'
     )
 
 
-def media_for(engine: Engine, media: str | None, regions: Sequence[Region]) -> str:
-    """`media`, or the one that the first mask handle among the regions was made from."""
-    if media is not None:
-        return media
-    handles = [region.mask for region in regions if region.mask is not None]
-    if not handles:
-        raise RequestError(
-            "Argument 'media' is missing, and no region is a mask handle that would tell it.",
-            hint="Give media: the path of the image or video, or its media: handle.",
-        )
-    id_of(handles[0], "mask")
-    return engine.media_of(handles[0]).handle
-
-
 def _run(
     engine: Engine, arguments: CaptionArguments, on_progress: ProgressCallback, cancel: CancelToken
 ) -> ToolOutput:
-    media = media_for(engine, arguments.media, arguments.regions)
-    if arguments.time_s is not None:
-        media = engine.media_of(media, cancel=cancel).handle  # so that it is read once
+    media, frame = place_asked_for(engine, arguments, cancel)
     result = engine.caption_region(
         media,
         arguments.regions,
         arguments.question,
-        frame_index=frame_asked_for(engine, media, arguments, cancel),
+        frame_index=frame,
         on_progress=on_progress,
         cancel=cancel,
     )

@@ -6,34 +6,28 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.arguments import (
     FinishArguments,
-    FrameArguments,
-    OptionalMedia,
     RangeArguments,
-    Regions,
-    frame_asked_for,
+    RegionArguments,
+    place_asked_for,
     wishes_of,
 )
 from sa2va_tools.tools.base import Tool, ToolOutput
-from sa2va_tools.tools.caption import media_for
 from sa2va_tools.tools.outputs import MasksResult
 from sa2va_tools.tools.segment import masks_output
 
 
-class TrackArguments(FinishArguments, FrameArguments, RangeArguments):
-    regions: Regions
-    media: OptionalMedia = None
+class TrackArguments(FinishArguments, RegionArguments, RangeArguments):
+    pass
 
 
 def _run(
     engine: Engine, arguments: TrackArguments, on_progress: ProgressCallback, cancel: CancelToken
 ) -> ToolOutput:
-    media = media_for(engine, arguments.media, arguments.regions)
-    if arguments.time_s is not None:
-        media = engine.media_of(media, cancel=cancel).handle  # so that it is read once
+    media, frame = place_asked_for(engine, arguments, cancel)
     result = engine.track(
         media,
         arguments.regions,
-        frame_index=frame_asked_for(engine, media, arguments, cancel),
+        frame_index=frame,
         start_s=arguments.start_s,
         end_s=arguments.end_s,
         stride=arguments.stride,

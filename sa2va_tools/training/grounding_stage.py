@@ -42,7 +42,7 @@ def train_grounding(grounding: Sam2Grounding, run: StageRun) -> None:
 def image_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, clicks: bool) -> None:
     """The teacher's prompt, and with `clicks` also a point, a box or a mask, on one encoding."""
     recipe = SceneRecipe(unnamed_share=0.25)
-    clips = run.clips(IMAGE_CLIPS)
+    clips = run.share_of(IMAGE_CLIPS)
     batch = grounding_batch(step.rng, recipe, clips=clips, moments=(0.0,), slots=IMAGE_SLOTS)
     batch = moved(batch, run.device)
     features = grounding.encode(batch.pixels[:, 0]).take(_frame_of_object(batch))
@@ -75,7 +75,7 @@ def video_step(grounding: Sam2Grounding, run: StageRun, step: Step, *, lengths: 
         video=True, unnamed_share=0.25, leave_share=0.2, return_share=0.2, crossing_share=0.6
     )
     moments = clip_moments(rng, frames)
-    clips = run.clips(VIDEO_FRAMES // frames, least=1)
+    clips = run.share_of(VIDEO_FRAMES // frames, least=1)
     batch = grounding_batch(rng, recipe, clips=clips, moments=moments, slots=VIDEO_SLOTS)
     batch = moved(batch, run.device)
     from_masks = rng.random() < 0.2

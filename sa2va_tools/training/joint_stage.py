@@ -52,8 +52,8 @@ def train_joint(model: Sa2VA, packer: Packer, loss_of: LanguageLoss, run: StageR
             image_step(model.grounding, run, step, clicks=True)
             continue
         video = turn in (1, 4)
-        clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
-        turns = run.clips(TURNS, least=4)
+        clips = run.share_of(VIDEO_CLIPS if video else IMAGE_CLIPS)
+        turns = run.share_of(TURNS, least=4)
         tasks = DRILL.video_tasks if video else DRILL.image_tasks
         batch = language_batch(step.rng, packer, video=video, clips=clips, turns=turns, tasks=tasks)
         batch = batch.on(run.device)

@@ -112,13 +112,13 @@ def train_language(
         tasks = lesson.video_tasks if video else lesson.image_tasks
         if lesson.eases_in and step.progress < EASY_UNTIL:
             tasks = _EASY_VIDEO_TASKS if video else _EASY_IMAGE_TASKS
-        clips = run.clips(VIDEO_CLIPS if video else IMAGE_CLIPS)
+        clips = run.share_of(VIDEO_CLIPS if video else IMAGE_CLIPS)
         batch = language_batch(
             rng,
             packer,
             video=video,
             clips=clips,
-            turns=run.clips(TURNS, least=4),
+            turns=run.share_of(TURNS, least=4),
             tasks=tasks,
             object_counts=lesson.object_counts,
         ).on(run.device)

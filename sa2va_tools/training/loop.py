@@ -95,8 +95,8 @@ class StageRun:
     def csv_path(self) -> Path:
         return self.folder / f"{self.name}.csv"
 
-    def clips(self, count: int, least: int = 2) -> int:
-        """How many clips a batch of `count` (or a clip of so many turns) has in this run."""
+    def share_of(self, count: int, least: int = 2) -> int:
+        """How many of `count` clips of a batch, or turns of a clip, this run takes."""
         return max(least, round(count * self._batch_share))
 
     def __iter__(self) -> Iterator[Step]:

@@ -52,7 +52,7 @@ def vision_step(
     logged as `name`."""
     moment = 0.0 if crowded else rng.random()
     recipe = (_PLAIN if plain else _CROWDED) if crowded else _USUAL
-    clips = [sample_clip(rng, recipe, (moment,)) for _ in range(run.clips(BATCH))]
+    clips = [sample_clip(rng, recipe, (moment,)) for _ in range(run.share_of(BATCH))]
     patches, tokens = see(mllm, clips)
     targets = moved(dense_targets(clips, (moment,)), run.device)
     total, log = dense_losses(heads, patches, tokens, targets, shape_weight=_SHAPE_WEIGHT)
