@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from sa2va_tools.errors import CancelledError
+from sa2va_tools.model import interrupts
 from sa2va_tools.model.checkpoints import NANO_FOLDER
+from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.prompt import IMAGE
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.progress import CancelToken
@@ -80,3 +82,44 @@ def test_a_cancel_is_heard_between_two_layers(runtime, work, stage):
     assert tensors[0]() is None, "what was computed is to be let go"
     with runtime.at_work():
         work(runtime)
+
+
+def attention_of_a_frame(grounding):
+    """(inputs of memory attention) → what a frame makes of two objects' memories."""
+    dice = torch.Generator().manual_seed(0)
+    side, width = grounding.config.top_side, grounding.config.hidden_dim
+    features = grounding.encode(torch.rand(1, 3, *(2 * [grounding.config.image_size]), generator=dice))
+    memories = [(slot, torch.randn(side**2, 2, 64, generator=dice)) for slot in (0, 1, 2)]
+    return grounding.attend(features, memories, [torch.randn(2, width, generator=dice)])
+
+
+@torch.inference_mode()
+def test_attention_in_pieces_is_the_same_attention(monkeypatch):
+    grounding = load_checkpoint(
+        NANO_FOLDER, device=torch.device("cpu"), dtype=torch.float32
+    ).modules.grounding
+    whole, pauses = attention_of_a_frame(grounding), []
+    modules = [each for each in grounding.memory_attention.modules() if hasattr(each, "rope_k_repeat")]
+    for module in modules:
+        interrupts.attend_in_pieces(module, lambda: pauses.append(1))
+    assert torch.equal(attention_of_a_frame(grounding), whole) and len(pauses) == len(modules)
+    monkeypatch.setattr(interrupts, "_PIECE", 0)
+    torch.testing.assert_close(attention_of_a_frame(grounding), whole, rtol=1e-5, atol=1e-5)
+    assert len(pauses) == len(modules) * (1 + grounding.config.top_side**2 // 64)
+
+
+def test_where_a_layer_takes_seconds_a_cancel_is_heard_inside_of_it():
+    loaded = load_checkpoint(NANO_FOLDER, device=torch.device("cpu"), dtype=torch.float32)
+    slow, token, ran = Sa2vaRuntime(loaded, "nano", slow=True), CancelToken(), []
+    layer = slow._modules.mllm.vision_model.encoder.layer[0]
+    leaves = [each for each in layer.modules() if isinstance(each, torch.nn.Linear)]
+
+    def cancel_in_the_first(module, inputs, output):
+        ran.append(module)
+        token.cancel()
+
+    for leaf in leaves:
+        leaf.register_forward_hook(cancel_in_the_first)
+    with pytest.raises(CancelledError), slow.at_work(token):
+        look(slow)
+    assert len(ran) == 1 < len(leaves)

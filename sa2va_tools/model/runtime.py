@@ -91,6 +91,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
             devices=(place, *others),
             pace=pace,
             compiled=compile_encoder,
+            slow=place.type == "cpu" and not small,
             cache_bytes=kept,
             host_bytes=choose_host_bytes(kept, place),
         )

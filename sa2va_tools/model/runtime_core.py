@@ -38,9 +38,11 @@ class RuntimeCore:
         cache_bytes: int = 0,
         host_bytes: int = 0,
         compiled: bool = False,
+        slow: bool = False,
     ) -> None:
         """What was seen and read is kept within `cache_bytes` on the device, and `host_bytes` besides in host
-        memory. `compiled`: SAM-2's image encoder is."""
+        memory. `compiled`: SAM-2's image encoder is. `slow`: a single layer may take seconds, in which a
+        cancel is to be heard."""
         self._pace, self.speed = pace, Speed()
         self.cache = ByteCache(cache_bytes, host_spare(host_bytes))
         self.tally = Tally()
@@ -55,7 +57,11 @@ class RuntimeCore:
         self._interrupts = Interrupts()
         # A compiled module would be cut into pieces by what looks in between its layers.
         encoder = loaded.modules.grounding.image_encoder
-        self._interrupts.watch(loaded.modules, but=encoder if compiled else None)
+        self._interrupts.watch(
+            loaded.modules,
+            but=encoder if compiled else None,
+            closely=slow,
+        )
 
     @property
     def capabilities(self) -> Capabilities:
