@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -28,6 +29,15 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - began
+
+
+def fair_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of one run on a CPU, where runs are long. On CUDA the median of three, after one that loads kernels and
+    fills the allocator: whatever goes first would pay for it."""
+    if device.type != "cuda":
+        return timed(work, device)
+    work()
+    return statistics.median(timed(work, device) for _ in range(3))
 
 
 def run_alone(module: str, *arguments: object) -> dict[str, Any]:

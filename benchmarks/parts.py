@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.measuring import timed
+from benchmarks.measuring import fair_seconds
 from benchmarks.models import Frames, embeddings_of
 from benchmarks.reference import KEY_FRAMES
 from benchmarks.walks import Ours
@@ -25,23 +25,23 @@ def parts(
     device, config = parameter.device, grounding.config
     embeddings = embeddings_of(grounding, objects)
     if wall_s is None:
-        wall_s = timed(lambda: Ours(grounding, pace).masks(frames, embeddings), device)
+        wall_s = fair_seconds(lambda: Ours(grounding, pace).masks(frames, embeddings), device)
     pixels = torch.from_numpy(grounding_pixels(frames.pictures[: pace.batch], config.image_size))
     pixels = pixels.to(device, parameter.dtype)
-    encode_s = timed(lambda: grounding.encode(pixels), device) / len(pixels)
+    encode_s = fair_seconds(lambda: grounding.encode(pixels), device) / len(pixels)
     features = grounding.encode(pixels[:1])
     language = grounding.language_prompt(embeddings)
     chosen = grounding.choose(
         grounding.decode(features, grounding.without_memory(features), language), gate=False
     )
     memory: Memory = grounding.encode_memory(features, chosen, torch.bfloat16)
-    remember_s = timed(lambda: grounding.encode_memory(features, chosen, torch.bfloat16), device)
+    remember_s = fair_seconds(lambda: grounding.encode_memory(features, chosen, torch.bfloat16), device)
     total, tracked = encode_s * len(frames), len(frames) - KEY_FRAMES
     for step in range(tracked):
         recent = min(step, config.num_maskmem - 1)
         memories = [(0, memory.features)] * KEY_FRAMES + [(k + 1, memory.features) for k in range(recent)]
         pointers = [memory.pointer] * min(config.max_object_pointers, KEY_FRAMES + step)
-        total += timed(partial(_follow, grounding, features, memories, pointers, objects), device)
+        total += fair_seconds(partial(_follow, grounding, features, memories, pointers, objects), device)
     total += remember_s * len(frames)
     return {
         "frames": len(frames),

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import device_name
-from benchmarks.measuring import timed
+from benchmarks.measuring import fair_seconds
 from benchmarks.models import Frames, Size, embeddings_of, grounding_of
 from benchmarks.one_way import both_ways
 from benchmarks.parts import parts
@@ -41,8 +41,8 @@ class Published:
         if (len(frames), objects) not in self._gone:
             reference, embeddings = Reference(self.grounding), embeddings_of(self.grounding, objects)
             device = embeddings.device
-            seconds = timed(lambda: reference.masks(frames.pictures, embeddings), device)
-            assert reference.encoder_passes == passes(len(frames), objects)
+            seconds = fair_seconds(lambda: reference.masks(frames.pictures, embeddings), device)
+            assert reference.passes_of_last == passes(len(frames), objects)
             self._gone[len(frames), objects] = seconds, torch.stack(reference.logits).cpu()
         return self._gone[len(frames), objects]
 
@@ -64,8 +64,8 @@ def compare(
     device = embeddings.device
     measured = objects if whole or len(frames) == 1 else 1
     theirs_s, other = published.seconds_and_logits(frames, measured)
-    ours_s = timed(lambda: ours.masks(frames, embeddings), device)
-    assert ours.walker.encoder_passes == len(frames)
+    ours_s = fair_seconds(lambda: ours.masks(frames, embeddings), device)
+    assert ours.passes_of_last == len(frames)
     one = ours.logits()[:measured]
     same = ((one > 0) == (other > 0)).float().mean()
     return {
@@ -76,7 +76,7 @@ def compare(
         "ours_s": round(ours_s, 3),
         "ratio": round(theirs_s * objects / measured / ours_s, 3),
         "reference_passes": passes(len(frames), objects),
-        "our_passes": ours.walker.encoder_passes,
+        "our_passes": ours.passes_of_last,
         "equal_pixels": round(float(same), 6),
         "logit_difference": round(float((one - other).abs().max()), 6),
     }

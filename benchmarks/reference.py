@@ -27,13 +27,15 @@ class Reference:
     """One answer's masks, as the published code makes them."""
 
     grounding: Sam2Grounding
-    encoder_passes: int = 0
+    passes_of_last: int = 0
+    """Of the image encoder, for the masks made last."""
     logits: list[Tensor] = field(default_factory=list)
     """Per object (frames, 4s, 4s), for comparison."""
 
     @torch.inference_mode()
     def masks(self, pictures: Sequence[NDArray[np.uint8]], embeddings: Tensor) -> Tensor:
         """(objects, frames, height, width) booleans, on the device."""
+        self.passes_of_last = 0
         config, parameter = self.grounding.config, self.grounding.no_object_pointer
         pixels = torch.from_numpy(grounding_pixels(list(pictures), config.image_size))
         resident = pixels.to(parameter.device, parameter.dtype)
@@ -72,7 +74,7 @@ class Reference:
         return torch.cat([shown[position] for position in range(len(pixels))]).float()
 
     def _encode(self, pixels: Tensor) -> FrameFeatures:
-        self.encoder_passes += 1
+        self.passes_of_last += 1
         return self.grounding.encode(pixels[None])
 
 

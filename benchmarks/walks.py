@@ -17,11 +17,14 @@ class Ours:
     def __init__(self, grounding: Sam2Grounding, pace: Pace) -> None:
         self.walker = Propagator(grounding, gate=False, pace=pace)
         self.walker.logits_of = {}
+        self.passes_of_last = 0
 
     @torch.inference_mode()
     def masks(self, frames: Frames, embeddings: torch.Tensor) -> int:
-        keys = range(min(KEY_FRAMES, len(frames)))
-        return sum(1 for _ in self.walker.language(frames, keys, embeddings))
+        keys, before = range(min(KEY_FRAMES, len(frames))), self.walker.encoder_passes
+        count = sum(1 for _ in self.walker.language(frames, keys, embeddings))
+        self.passes_of_last = self.walker.encoder_passes - before
+        return count
 
     def logits(self) -> torch.Tensor:
         kept = self.walker.logits_of or {}

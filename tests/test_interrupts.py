@@ -104,8 +104,9 @@ def test_attention_in_pieces_is_the_same_attention(monkeypatch):
         interrupts.attend_in_pieces(module, lambda: pauses.append(1))
     assert torch.equal(attention_of_a_frame(grounding), whole) and len(pauses) == len(modules)
     monkeypatch.setattr(interrupts, "_PIECE", 0)
+    monkeypatch.setattr(interrupts, "_LEAST_QUERIES", 64)
     torch.testing.assert_close(attention_of_a_frame(grounding), whole, rtol=1e-5, atol=1e-5)
-    assert len(pauses) == len(modules) * (1 + grounding.config.top_side**2 // 64)
+    assert len(pauses) == len(modules) * (1 + 2 * grounding.config.top_side**2 // 64)  # two objects
 
 
 def test_where_a_layer_takes_seconds_a_cancel_is_heard_inside_of_it():

@@ -3,6 +3,8 @@ what to do, after which the engine works on."""
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from sa2va_tools.model.feature_stream import OnePicture
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.offload import host_spare
-from sa2va_tools.model.out_of_memory import is_out_of_memory
+from sa2va_tools.model.out_of_memory import is_out_of_memory, memory_guard
 from sa2va_tools.model.output import PointPrompt
 from sa2va_tools.model.propagation import Propagator
 from sa2va_tools.model.runtime import Sa2vaRuntime
@@ -216,3 +218,16 @@ def test_the_language_model_sees_fewer_frames_where_all_do_not_fit(clip, tmp_pat
     assert follow_up.provenance.key_frames == told.provenance.key_frames
     assert found.objects[0].found and len(found.provenance.key_frames) == 2
     assert any("Memory ran short" in warning for warning in told.warnings)
+
+
+def test_who_holds_the_error_does_not_hold_the_tensors():
+    made = []
+
+    def fill():
+        tensor = torch.zeros(8)
+        made.append(weakref.ref(tensor))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(OutOfMemoryError) as held, memory_guard("The test"):
+        fill()
+    assert held.value.__cause__ is not None and made[0]() is None

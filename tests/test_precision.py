@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from pretend_gpu import GPU, PretendGpu, is_there
+from transformers.models.sam2.modeling_sam2 import Sam2MultiScaleAttention
 
+from benchmarks.models import grounding_of
 from sa2va_server.demo_scene import EXPRESSIONS, write_demo_clip
 from sa2va_tools import Engine, Settings
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model import device as devices
 from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.device import Pace, choose_encoder_dtype, choose_pace
+from sa2va_tools.model.device import Pace, choose_encoder_dtype, choose_pace, exact_convolutions
+from sa2va_tools.model.feature_stream import pixels_at
+from sa2va_tools.model.hiera_attention import HieraAttention
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.memory import fitting_pace
 from sa2va_tools.model.pooled_attention import check_window, pooled_attention
@@ -124,6 +131,39 @@ def test_speed_is_learnt_from_walks_of_different_kinds():
     speed.learn(10, 30, 17.0)
     assert speed.seconds(10, 10) == pytest.approx(13, rel=0.1)
     assert speed.seconds(0, 100) == pytest.approx(20, rel=0.2)
+
+
+def test_the_encoder_without_idle_work_is_the_same_encoder():
+    grounding = grounding_of("nano", torch.device("cpu"), torch.float32)
+    ours = [each for each in grounding.vision_encoder.modules() if isinstance(each, HieraAttention)]
+    pixels = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    made = grounding.encode(pixels)
+    for module in ours:
+        module.__class__ = Sam2MultiScaleAttention
+    theirs = grounding.encode(pixels)
+    assert len(ours) > 2 and any(module.query_stride for module in ours)
+    assert torch.equal(made.top, theirs.top) and torch.equal(made.skips[0][0], theirs.skips[0][0])
+
+
+def test_pixels_are_the_same_wherever_they_are_normalised():
+    squares = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in (0, 1)]
+    for dtype in (torch.float32, torch.bfloat16):
+        here = pixels_at(torch.zeros(1, dtype=dtype), squares)
+        with PretendGpu():
+            there = pixels_at(torch.zeros(1, dtype=dtype).to(GPU), squares)
+            assert is_there(there)
+        assert here.dtype == there.dtype == dtype and torch.equal(here, there)
+
+
+@pytest.mark.parametrize(("dtype", "exact"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_convolutions_are_exact_on_cuda_where_all_else_is(dtype, exact):
+    before = torch.backends.cudnn.allow_tf32
+    with exact_convolutions(torch.zeros(1, dtype=dtype)):
+        assert torch.backends.cudnn.allow_tf32 == before
+    home = SimpleNamespace(device=torch.device("cuda"), dtype=dtype)
+    with exact_convolutions(home):
+        assert (torch.backends.cudnn.conv.fp32_precision == "ieee") == exact
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.slow

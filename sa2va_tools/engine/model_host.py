@@ -57,7 +57,13 @@ class ModelHost:
     def close(self) -> None:
         """Let go of the weights, once the running job has ended."""
         with self._turn:
+            if self._runtime is None:
+                return
             self._runtime = None
+            gc.collect()  # a runtime's parts know each other
+            from sa2va_tools.model.out_of_memory import release
+
+            release()
 
     def _load(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Sa2vaRuntime:
         on_progress(Progress("load", 0, None, f"loading {self.model}"))

@@ -10,14 +10,15 @@ from sa2va_tools.model.out_of_memory import is_out_of_memory
 
 
 def compile_encoder_of(grounding: Sam2Grounding, batch: int) -> None:
-    """Compile it for batches of that many frames, which takes minutes; other sizes of batches compile once
-    more when they come. Raises RequestError where torch cannot compile here."""
+    """Compile it, which takes minutes: for batches of that many frames, for any smaller ones, and for single
+    frames, which torch treats apart. Raises RequestError where torch cannot compile here."""
     grounding.image_encoder.compile()
     parameter, side = grounding.no_object_pointer, grounding.config.image_size
     frames = torch.zeros(batch, 3, side, side, device=parameter.device, dtype=parameter.dtype)
     try:
         with torch.inference_mode():
-            grounding.encode(frames)
+            for count in sorted({batch, (batch + 1) // 2, 1}, reverse=True):
+                grounding.encode(frames[:count])
     except Exception as error:
         if is_out_of_memory(error):
             raise

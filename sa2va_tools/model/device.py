@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -137,6 +138,31 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def exact_convolutions(home: torch.Tensor) -> Iterator[None]:
+    """In this block float32 on CUDA is float32: torch's default lets convolutions round to 10 bits (TF32)."""
+    if home.device.type != "cuda" or home.dtype != torch.float32:
+        yield
+        return
+    # From torch 2.9 on there is a switch for convolutions alone; where it is used, the old one fails.
+    cudnn: Any = torch.backends.cudnn
+    place, name, exact = (
+        (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
+    )
+    before = getattr(place, name)
+    setattr(place, name, exact)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until all that was begun on a CUDA device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def choose_dtype(wanted: str, device: torch.device, *, small: bool) -> torch.dtype:

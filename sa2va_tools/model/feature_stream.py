@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
 from sa2va_tools.model.out_of_memory import attempt
 from sa2va_tools.model.output import FrameSource
 from sa2va_tools.model.prefetch import prefetched
-from sa2va_tools.model.preprocess import grounding_pixels, grounding_square
+from sa2va_tools.model.preprocess import grounding_levels, grounding_pixels, grounding_square
 from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
 
@@ -184,9 +185,7 @@ class FeatureStream:
         return True
 
     def _encoded(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
-        parameter = self.grounding.no_object_pointer
-        pixels = torch.from_numpy(grounding_pixels(squares, self._side))
-        features = self.grounding.encode(pixels.to(parameter.device, parameter.dtype))
+        features = self.grounding.encode(pixels_at(self.grounding.no_object_pointer, squares))
         self.tally.encoder_passes += len(squares)
         return [features.frames(slice(number, number + 1)) for number in range(len(squares))]
 
@@ -231,3 +230,13 @@ class FeatureStream:
         ) ** 2 * config.hidden_dim // 4
         decoders = 1 + int(config.separate_language_mask_decoder)
         return width * (decoders * skips + config.top_side**2 * config.hidden_dim)
+
+
+def pixels_at(home: Tensor, squares: list[NDArray[np.uint8]]) -> Tensor:
+    """Frames at SAM-2's size as its encoder takes them, (B, 3, S, S), where `home` is and in its dtype."""
+    if home.device.type == "cpu":
+        return torch.from_numpy(grounding_pixels(squares, squares[0].shape[0])).to(home.dtype)
+    # A byte a value travels and is looked up there: the device would wait ten times as long for floats.
+    levels = torch.from_numpy(grounding_levels()).to(home.device, home.dtype)
+    sent = torch.from_numpy(np.stack(squares)).to(home.device)
+    return torch.stack([levels[:, channel][sent[..., channel].long()] for channel in range(3)], 1)

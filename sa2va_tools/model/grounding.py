@@ -20,6 +20,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 
 from sa2va_tools.model.config import GroundingConfig
+from sa2va_tools.model.hiera_attention import drop_idle_work
 from sa2va_tools.model.pooled_attention import pooled_attention
 from sa2va_tools.model.sam2_sizes import sam2_video_config
 
@@ -139,6 +140,7 @@ class Sam2Grounding(nn.Module):
     def _build(self, config: GroundingConfig) -> None:
         built = Sam2VideoModel(sam2_video_config(config))
         self.vision_encoder = built.vision_encoder
+        drop_idle_work(self.vision_encoder)
         self.prompt_encoder = built.prompt_encoder
         self.mask_decoder = built.mask_decoder
         self.memory_attention = built.memory_attention
@@ -235,7 +237,7 @@ class Sam2Grounding(nn.Module):
         pointer = torch.where(present[:, None], pointer, self.no_object_pointer)
         logits = decoded.logits[rows, best]
         if gate:
-            logits = torch.where(present[:, None, None], logits, logits.new_tensor(NO_OBJECT_LOGIT))
+            logits = torch.where(present[:, None, None], logits, NO_OBJECT_LOGIT)
         return Chosen(logits, pointer, decoded.object_logits)
 
     def mask_as_output(self, features: FrameFeatures, masks: Tensor) -> Chosen:

@@ -16,9 +16,9 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoRoPEAtte
 from sa2va_tools.progress import CancelToken
 
 _IN_PIECES = "sa2va_in_pieces"
-_PIECE = 2**34
-"""Multiplications of a piece of attention: about half a second of one core."""
-_LEAST_QUERIES = 64
+_PIECE = 2**35
+"""Multiplications of a piece of attention: about a second of one core."""
+_LEAST_QUERIES, _BLOCK = 768, 256  # with fewer at once torch's kernel goes in smaller steps, and slower
 
 
 class Interrupts:
@@ -72,12 +72,17 @@ def _in_pieces(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **wishes: Any
 ) -> tuple[Tensor, None]:
     """What "sdpa" computes: (N, heads, queries, channels) → (N, queries, heads, channels)."""
-    of_one_query = query.shape[0] * query.shape[1] * key.shape[2] * (query.shape[3] + value.shape[3])
-    parts = []
-    for part in query.split(max(_PIECE // of_one_query, _LEAST_QUERIES), dim=2):
-        module.between_pieces()
-        parts.append(sdpa_attention_forward(module, part, key, value, attention_mask, **wishes)[0])
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), None
+    of_one_query = query.shape[1] * key.shape[2] * (query.shape[3] + value.shape[3])
+    many = query.shape[0] * query.shape[2] * of_one_query > _PIECE
+    width = max(_PIECE // of_one_query // _BLOCK * _BLOCK, _LEAST_QUERIES)
+    rows = []
+    for one in zip(*(each.split(1 if many else len(each)) for each in (query, key, value)), strict=True):
+        pieces = []
+        for part in one[0].split(width if many else query.shape[2], dim=2):
+            module.between_pieces()
+            pieces.append(sdpa_attention_forward(module, part, *one[1:], attention_mask, **wishes)[0])
+        rows.append(torch.cat(pieces, 1))
+    return torch.cat(rows), None
 
 
 AttentionInterface.register(_IN_PIECES, _in_pieces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -24,6 +25,8 @@ class memory_guard:  # noqa: N801  used like a function
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and is_out_of_memory(error):
+            # Whoever holds the error would hold the tensors of the calls that it came through.
+            traceback.clear_frames(error.__traceback__)
             release()
             raise OutOfMemoryError(
                 f"{self.what} did not fit into the device's memory{f': {error}' if str(error) else ''}.",

@@ -63,7 +63,8 @@ def tile_pictures(
 def vision_pixels(tiles: list[Picture], side: int) -> Pixels:
     """Tiles or whole frames → (n, 3, side, side) for the vision encoder."""
     square = np.stack([_resize(tile, (side, side)) for tile in tiles])
-    return _normalise(square, np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32))
+    mean, std = (np.asarray(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return _looked_up(square, _levels(mean, std))
 
 
 def grounding_square(picture: Picture, side: int) -> Picture:
@@ -74,7 +75,7 @@ def grounding_square(picture: Picture, side: int) -> Picture:
 def grounding_pixels(pictures: list[Picture], side: int) -> Pixels:
     """Frames (of any size, or squares already) → (n, 3, side, side) for SAM-2."""
     square = np.stack([grounding_square(picture, side) for picture in pictures])
-    return _normalise(square, _bfloat16(IMAGENET_MEAN), _bfloat16(IMAGENET_STD))
+    return _looked_up(square, grounding_levels())
 
 
 def _resize(picture: Picture, size_wh: tuple[int, int]) -> Picture:
@@ -83,9 +84,19 @@ def _resize(picture: Picture, size_wh: tuple[int, int]) -> Picture:
     return np.asarray(Image.fromarray(picture).resize(size_wh))
 
 
-def _normalise(pictures: Picture, mean: NDArray[np.float32], std: NDArray[np.float32]) -> Pixels:
-    scaled = pictures.astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(((scaled - mean) / std).transpose(0, 3, 1, 2))
+def grounding_levels() -> NDArray[np.float32]:
+    """(256, 3): what each value of a channel becomes for SAM-2."""
+    return _levels(_bfloat16(IMAGENET_MEAN), _bfloat16(IMAGENET_STD))
+
+
+def _levels(mean: NDArray[np.float32], std: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+    return (scaled - mean) / std
+
+
+def _looked_up(pictures: Picture, levels: NDArray[np.float32]) -> Pixels:
+    """(n, height, width, 3) → (n, 3, height, width): 256 values need not be computed a million times."""
+    return np.stack([levels[:, channel].take(pictures[..., channel]) for channel in range(3)], 1)
 
 
 def _bfloat16(values: tuple[float, ...]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from sa2va_tools.model.device import (
     choose_pace,
     choose_threads,
     cpu_threads,
+    exact_convolutions,
 )
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.out_of_memory import memory_guard
@@ -98,10 +99,15 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
 
     @contextmanager
     def at_work(self, cancel: CancelToken | None = None) -> Iterator[None]:
-        """Around everything that is asked of the model: its number of CPU threads, only meanwhile; `cancel`
-        is heard between any two layers. What `tally` says is of this work."""
+        """Around everything that is asked of the model: its number of CPU threads and the exactness of its
+        arithmetic, only meanwhile; `cancel` is heard between any two layers. What `tally` says is of this
+        work."""
         self.tally = Tally()
-        with cpu_threads(self._threads), self._interrupts.heard_by(cancel):
+        with (
+            cpu_threads(self._threads),
+            exact_convolutions(self._home),
+            self._interrupts.heard_by(cancel),
+        ):
             yield
 
     @property

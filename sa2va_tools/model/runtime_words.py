@@ -13,6 +13,7 @@ from sa2va_tools.model import prompt as words
 from sa2va_tools.model.asking import About
 from sa2va_tools.model.batching import generate_all
 from sa2va_tools.model.cache import tensor_bytes
+from sa2va_tools.model.device import wait_for
 from sa2va_tools.model.families.base import VisualInput
 from sa2va_tools.model.generation import NextToken, generate, greedy
 from sa2va_tools.model.out_of_memory import memory_guard
@@ -48,6 +49,7 @@ class RuntimeWords(RuntimeCore):
         pictures and the way they are shown."""
         with memory_guard("Looking at the pictures"):
             seen = self._modules.mllm.look(pictures, video=video, cancel=cancel)
+            wait_for(self._home.device)  # else its time and its errors would be the answer's
         if key is not None:
             seen = replace(seen, key=key)
             self.cache.put("visual tokens", key, seen, tensor_bytes(seen))
