@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sa2va_tools.progress import Progress
 from sa2va_tools.testing import FakeEngine
@@ -171,3 +172,34 @@ def test_stray_prints_of_libraries_stay_off_stdout(run, clip):
 
     result = run("describe", clip, "--json", opener=lambda s: Chatty(s.store_dir))
     assert json.loads(result.stdout)["text"] and "loading" in result.stderr
+
+
+def test_the_source_of_a_handle_is_not_overwritten_by_its_view(run, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(photo)
+    before = photo.read_bytes()
+    answer = json.loads(run("segment", photo, "red square", "--json").stdout)["handle"]
+    for name in (answer, photo):
+        result = run("view", name, "--out", photo)
+        assert result.exit_code == 2 and "what is to be viewed" in result.stderr
+    assert photo.read_bytes() == before
+    assert run("view", answer, "--out", "other.png").exit_code == 0
+
+
+def test_nothing_found_overwrites_nothing_of_the_users(run, clip, tmp_path):
+    nothing = "a unicorn"
+    mine = tmp_path / "mine" / "masks.json"
+    mine.parent.mkdir()
+    mine.write_text('{"my": "annotations"}', "utf-8")
+    result = run("segment", clip, nothing, "--out", "mine")
+    assert result.exit_code == 1 and "which no export wrote" in result.stderr
+    assert mine.read_text("utf-8") == '{"my": "annotations"}'
+
+    assert run("segment", clip, "red square", "--out", "found").exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "found").rglob("*.*")}
+    for source in ("overlay.mp4", "masks/frame_000002.png"):
+        result = run("segment", f"found/{source}", nothing, "--out", "found")
+        assert (result.exit_code, "is the source of this result" in result.stderr) == (1, True), result.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "found").rglob("*.*")} == before
+    assert run("segment", clip, nothing, "--out", "found").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["masks.json"]

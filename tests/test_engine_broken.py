@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from sa2va_server.demo_scene import write_demo_clip
 from sa2va_tools import Engine, Settings
 from sa2va_tools.engine import clip as clips
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media import media as media_module
 
 
 @pytest.mark.parametrize("prompted", ["words", "box"])
@@ -34,3 +38,33 @@ def test_a_video_that_breaks_off_while_it_is_decoded_gives_the_frames_before(
     assert track.frame_indices == tuple(range(8)) and len(track.rles) == len(result.objects[0].times_s) == 8
     assert result.provenance.frames == 8 and not result.provenance.complete
     assert any(f"8 of {result.media.frame_count} frames got masks" in warning for warning in result.warnings)
+
+
+@pytest.fixture
+def damaged(tmp_path, monkeypatch):
+    """A video whose second half is gone, farther than what opening it decodes."""
+    monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 160 * 120 * 3)
+    path = write_demo_clip(tmp_path / "a.mp4", frames=40, size_wh=(160, 120))
+    whole = path.read_bytes()
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        handle = engine.media_of(path).handle
+        status = path.stat()
+        path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        yield engine, handle
+
+
+def test_words_about_a_damaged_video_are_about_its_readable_part(damaged):
+    engine, handle = damaged
+    described = engine.describe(handle)
+    assert 5 < described.provenance.key_frames[-1] < 30 and not described.provenance.complete
+    assert any("of 40 frames could be read" in said for said in described.warnings)
+    for mode in ("sa2va", "sa2va-i"):
+        result = engine.segment(handle, "the red circle", mode=mode)
+        made = result.provenance
+        assert 5 < made.frames < 30 and max(made.key_frames) < made.frames and not made.complete
+        assert any(f"{made.frames} of 40 frames got masks" in said for said in result.warnings)
+    shown = engine.view(handle)
+    assert 5 < shown.frames[-1] < made.frames
+    with pytest.raises(MediaUnreadableError):
+        engine.view(handle, frame_index=39)

@@ -37,6 +37,23 @@ def test_an_extended_result_is_that_of_asking_for_all_at_once(engine, demo):
     assert {handle for _, handle, _ in engine.view(both.handle).legend} == {o.handle for o in both.objects}
 
 
+def test_what_is_there_is_not_asked_for_again(engine, demo):
+    one, other = EXPRESSIONS[:2]
+    first = engine.segment(demo, one)
+    both = engine.extend(first.handle, [one, other])
+    assert [item.label for item in both.objects] == [one, other]
+    assert any(f'"{one}" is there already' in said for said in both.warnings)
+    with pytest.raises(RequestError, match="in that result already"):
+        engine.extend(both.handle, [other, one])
+
+
+def test_an_extension_by_nothing_still_covers_the_frames(engine, demo):
+    first = engine.segment(demo, EXPRESSIONS[0])
+    more = engine.extend(first.handle, "the pink ring")
+    assert [item.found for item in more.objects] == [True, False]
+    assert more.provenance.frames == first.provenance.frames > 0
+
+
 def test_the_key_frames_stay_those_of_the_first_call(engine, demo):
     first = engine.segment(demo, EXPRESSIONS[0], key_frames=3, mode="sa2va-i")
     both = engine.extend(first.handle, EXPRESSIONS[1])

@@ -7,15 +7,18 @@ import shutil
 import pytest
 from PIL import Image
 
+from sa2va_tools import Engine, Settings
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import (
     CancelledError,
     MediaNotFoundError,
+    MediaTooLargeError,
     MediaUnreadableError,
     RequestError,
     StoreError,
 )
 from sa2va_tools.progress import CancelToken
+from sa2va_tools.settings import MediaLimits
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 
 
@@ -159,3 +162,91 @@ def test_a_region_can_be_marked_after_the_last_frame_of_the_stride(engine, clip)
     last = engine.media_of(clip).frame_count - 1
     result = engine.track(clip, Region(box_xyxy=(10, 10, 60, 60)), frame_index=last, stride=last - 1)
     assert last in result.objects[0].track.frame_indices
+
+
+def test_a_file_that_is_replaced_during_a_call_gives_no_result_and_leaves_no_frames(tmp_path):
+    path, other = synthetic_clip(tmp_path / "a.mp4", frames=6), synthetic_clip(tmp_path / "b.mp4", frames=7)
+    first = path.read_bytes()
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        engine.describe(other)  # the model is loaded
+        handle = engine.media_of(path).handle
+
+        def replaced(report):
+            if report.stage == "look":
+                path.write_bytes(other.read_bytes())
+
+        with pytest.raises(MediaUnreadableError, match="changed while it was worked on"):
+            engine.segment(path, "the red square", on_progress=replaced)
+        assert not [name for name in engine.library.store.handles() if name.startswith("mask:")]
+        path.write_bytes(first)
+        result = engine.segment(path, "the red square", gate_by_object_score=False)
+        assert result.media.handle == handle and result.provenance.encoder_passes in (0, 6)
+        assert result.provenance.encoder_passes == result.provenance.frames
+
+
+def test_limits_hold_for_handles_too(engine, clip, tmp_path):
+    handle = engine.media_of(clip).handle
+    for limits in ({"max_frames": 3}, {"max_duration_s": 0.2}, {"max_pixels": 99}, {"max_bytes": 99}):
+        with FakeEngine(tmp_path / "store") as other:
+            other.library.limits = MediaLimits(**limits)
+            with pytest.raises(MediaTooLargeError, match=r"at most|the most") as said:
+                other.describe(handle)
+            assert "SA2VA_LIMITS__" in said.value.hint
+
+
+# ---- names and sizes that cannot be ---------------------------------------------------------------
+
+
+def test_an_overlay_of_somebody_else_is_safe_from_a_second_export_too(engine, found, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "overlay.mp4").write_bytes(b"years of work")
+    for overlay in (False, True):
+        with pytest.raises(StoreError, match="would be lost"):
+            engine.export(found.handle, tmp_path / "out", overlay=overlay)
+    assert content(tmp_path / "out") == {"overlay.mp4": b"years of work"}
+
+
+def test_a_source_among_the_masks_of_an_earlier_export_is_kept(engine, clip, tmp_path):
+    engine.export(engine.segment(clip, "red square").handle, tmp_path / "out")
+    again = engine.segment(tmp_path / "out" / "masks" / "frame_000002.png", "blue circle")
+    before = content(tmp_path / "out")
+    with pytest.raises(RequestError, match="is the source of these masks"):
+        engine.export(again.handle, tmp_path / "out")
+    assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(("name", "error"), [("x" * 300, StoreError), ("a\0b", RequestError)])
+def test_names_that_no_disk_takes_are_told(engine, found, tmp_path, name, error):
+    with pytest.raises(error, match="folder"):
+        engine.export(found.handle, tmp_path / name)
+
+
+def test_a_view_without_room_is_told(engine, found, tmp_path):
+    with pytest.raises(RequestError, match="no room for 100 frame"):
+        engine.view(str(synthetic_clip(tmp_path / "long.mp4", frames=100)), max_frames=100, max_side=64)
+    with pytest.raises(RequestError, match="does not fit into 1000 bytes"):
+        engine.view(found.handle, max_frames=9, max_side=400, max_bytes=1000)
+
+
+def test_pictures_of_many_large_masks_can_be_cancelled_between_two(tmp_path):
+    """At full size a mask takes long to draw; there are as many checks as masks."""
+
+    class Counting(CancelToken):
+        checks = 0
+
+        def raise_if_cancelled(self):
+            self.checks += 1
+            super().raise_if_cancelled()
+
+    Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
+    masks = [Region(polygon_xy=[(10, 10), (90 + n, 10), (50, 90)]) for n in range(9)]
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        result = engine.track(tmp_path / "a.png", masks)
+        for call in (
+            lambda token: engine.view(result.handle, cancel=token),
+            lambda token: engine.export(result.handle, tmp_path / "out", overlay=False, cancel=token),
+            lambda token: engine.track(tmp_path / "a.png", masks, cancel=token),
+        ):
+            token = Counting()
+            call(token)
+            assert token.checks > 2 * len(masks)

@@ -11,6 +11,7 @@ from PIL import Image
 from sa2va_tools import Engine, Region, Settings
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.errors import RequestError
+from sa2va_tools.masks import rle
 from sa2va_tools.media.encode import VideoWriter
 from sa2va_tools.testing import FakeEngine
 
@@ -121,3 +122,28 @@ def test_thresholds_that_are_none_are_refused_before_the_model_is_asked(media, t
         ):
             with pytest.raises(RequestError, match="between 0 and 1"):
                 call()
+
+
+@pytest.mark.parametrize("threshold", [0.0001, 0.5, 0.9999])
+def test_a_tracked_region_stays_as_it_was_given(engine, media, threshold):
+    clip = media / "clip.mp4"
+    width, height = engine.media_of(clip).size_wh
+    exact = np.zeros((height, width), bool)
+    exact[41:77, 33:90] = True
+    exact[50:60, 50:51] = False
+    region = Region(rle=rle.encode(exact))
+    tracked = engine.track(clip, region, frame_index=5, threshold=threshold)
+    still = engine.track(media / "still.png", region, threshold=threshold)
+    assert np.array_equal(tracked.objects[0].track.mask(5), exact)
+    assert np.array_equal(still.objects[0].track.mask(0), exact)
+    assert tracked.objects[0].track.mask_scores[5] > 0.5
+
+
+def test_a_region_too_small_to_be_followed_is_kept_and_told(engine, media):
+    width, height = engine.media_of(media / "clip.mp4").size_wh
+    dot = np.zeros((height, width), bool)
+    dot[20, 30] = True
+    result = engine.track(media / "clip.mp4", Region(rle=rle.encode(dot)), frame_index=2)
+    (item,) = result.objects
+    assert item.found and item.track.visible == (2,) and item.track.areas[2] == 1
+    assert any("Region 1: smaller than the model can see" in said for said in result.warnings)

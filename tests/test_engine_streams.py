@@ -7,6 +7,7 @@ import pytest
 from media_makers import make_video
 
 from sa2va_tools import Engine, Region, Settings
+from sa2va_tools.errors import RequestError
 from sa2va_tools.testing import synthetic_clip
 
 BOX = Region(box_xyxy=(10, 10, 40, 40))
@@ -92,3 +93,27 @@ def test_masks_do_not_depend_on_what_is_kept(engine, tmp_path, budget):
     for frame in warm.frame_indices:
         one, other = warm.mask(frame), cold.mask(frame)
         assert np.sum(one & other) >= 0.999 * np.sum(one | other)
+
+
+def test_frames_that_were_encoded_are_counted_as_misses(clip, tmp_path):
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
+        first = engine.segment(clip, "the red square", gate_by_object_score=False)
+        frames = first.provenance.encoder_passes
+        assert engine.host.cache_counts()["features"].misses == frames > 0
+        engine.segment(clip, "the red square", gate_by_object_score=False)
+        counts = engine.host.cache_counts()["features"]
+        assert (counts.misses, counts.hits >= frames) == (frames, True)
+
+
+def test_a_call_from_inside_of_a_call_is_refused_and_the_engine_works_on(clip, tmp_path):
+    refused = []
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
+
+        def ask(report):
+            if report.stage == "look" and not refused:
+                with pytest.raises(RequestError, match="at work in this very call") as told:
+                    engine.describe(clip)
+                refused.append(told.value)
+
+        assert engine.describe(clip, on_progress=ask).text and refused
+        assert engine.describe(clip).text

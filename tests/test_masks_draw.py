@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.draw import draw_masks
 from sa2va_tools.masks.palette import PALETTE, color_of, draw_badge, text_strip
 from sa2va_tools.masks.sheet import contact_sheet, legend_strip
@@ -207,7 +208,7 @@ def test_unequal_frames_or_no_room_are_named():
         contact_sheet([], [], 100)
     with pytest.raises(ValueError, match="one per frame"):
         contact_sheet([small], [], 100)
-    with pytest.raises(ValueError, match="max_side"):
+    with pytest.raises(RequestError, match="no room for 400 frame"):
         contact_sheet([small] * 400, ["x"] * 400, 60)
 
 

@@ -43,6 +43,11 @@ class Clip:
             for _, picture in iter_frames(self.media, wanted, cancel=self.cancel):
                 yield picture
 
+    def readable(self) -> Clip:
+        """Its beginning, up to where decoding breaks off, if it does. Reads all of it."""
+        count = sum(1 for _ in self.frames(range(len(self))))
+        return replace(self, frame_indices=self.frame_indices[:count])
+
     def pictures(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
         """A few frames at once."""
         wanted = [self.frame_indices[position] for position in positions]

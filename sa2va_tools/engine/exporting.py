@@ -13,12 +13,14 @@ from sa2va_tools import atomic
 from sa2va_tools.engine.library import Opened
 from sa2va_tools.engine.results import ExportResult
 from sa2va_tools.errors import RequestError, StoreError
-from sa2va_tools.masks.draw import draw_masks
+from sa2va_tools.masks.draw import draw_masks, unhindered
 from sa2va_tools.masks.export import MASK_PNG, ExportedMask, is_ours, write_mask_pngs, write_masks_json
 from sa2va_tools.masks.sheet import legend_strip
 from sa2va_tools.media.decode import iter_frames, read_image
 from sa2va_tools.media.encode import VideoWriter, encode_image
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
+
+_OVERLAYS = ("overlay.png", "overlay.mp4")
 
 
 def write_files(
@@ -35,11 +37,16 @@ def write_files(
         raise RequestError("There is no mask to export.", hint="Give a mask: or answer: handle that has one.")
     names = {"masks_json": "masks.json", "mask_pngs": "masks"}
     if overlay:
-        names["overlay"] = "overlay.png" if opened.media.kind == "image" else "overlay.mp4"
+        names["overlay"] = _OVERLAYS[opened.media.kind == "video"]
     _check_free(out_dir, names, opened)
     report = _reporter(on_progress, cancel)
     with atomic.filled(out_dir) as made:
-        write_mask_pngs(made / "masks", objects, on_frame=lambda done, total: report("masks", done, total))
+        write_mask_pngs(
+            made / "masks",
+            objects,
+            on_frame=lambda done, total: report("masks", done, total),
+            check=_check_of(cancel),
+        )
         if overlay:
             _write_overlay(opened, objects, made / names["overlay"], report, cancel)
         write_masks_json(made / "masks.json", media_info(opened), objects, opened.media.timestamps_s)
@@ -49,12 +56,16 @@ def write_files(
 def _check_free(out_dir: Path, names: Mapping[str, str], opened: Opened) -> None:
     """StoreError where a target is somebody else's, RequestError where it is what the masks are of. An
     earlier export may be written anew."""
+    if "\0" in str(out_dir):
+        raise RequestError("A folder's name cannot hold a NUL character.", hint="Choose another folder.")
     ours = is_ours(out_dir / names["masks_json"])
+    # An overlay that is not wanted now must not pass for ours at the next export into this folder.
+    names = names if ours else {**{name: name for name in _OVERLAYS}, **names}
     for kind, name in names.items():
-        target = out_dir / name
-        if target.exists() and target.resolve() == opened.media.path.resolve():
+        target, source = out_dir / name, opened.media.path.resolve()
+        if _is_there(target) and target.resolve() in (source, *source.parents):
             raise RequestError(
-                f"{target} is the source of these masks; it would be lost.", hint="Choose another folder."
+                f"{source} is the source of these masks; it would be lost.", hint="Choose another folder."
             )
         foreign = _foreign(target, ours=ours, folder=kind == "mask_pngs")
         if foreign is not None:
@@ -64,10 +75,20 @@ def _check_free(out_dir: Path, names: Mapping[str, str], opened: Opened) -> None
             )
 
 
+def _is_there(target: Path) -> bool:
+    """StoreError where the disk knows no such name."""
+    try:
+        return target.is_symlink() or target.exists()
+    except OSError as error:
+        raise StoreError(
+            f"{target.parent} cannot be a folder: {error.strerror or error}.", hint="Choose another folder."
+        ) from error
+
+
 def _foreign(target: Path, *, ours: bool, folder: bool) -> Path | None:
     """What would be lost at `target`, where a file or a folder is to be written; `ours`: an export has been
     there."""
-    if not (target.exists() or target.is_symlink()):
+    if not _is_there(target):
         return None
     if target.is_dir() != folder:
         return target
@@ -99,7 +120,7 @@ def _write_overlay(
         opened.media.size_wh[0],
     )
     if opened.media.kind == "image":
-        picture = _drawn(read_image(opened.media), objects, 0, legend)
+        picture = _drawn(read_image(opened.media), objects, 0, legend, _check_of(cancel))
         atomic.write_bytes(path, encode_image(picture, "png"))
         return
     _write_video(opened, objects, path, legend, report, cancel)
@@ -120,19 +141,30 @@ def _write_video(
     start_s = media.timestamps_s[frames[0]]
     with VideoWriter(path, size, media.fps or Fraction(25)) as writer:
         for done, (frame, picture) in enumerate(iter_frames(media, frames, cancel=cancel), start=1):
-            writer.write(_drawn(picture, objects, frame, legend), media.timestamps_s[frame] - start_s)
+            drawn = _drawn(picture, objects, frame, legend, _check_of(cancel))
+            at_s = media.timestamps_s[frame]
+            lasts_s = (media.duration_s or at_s) - at_s if frame == media.frame_count - 1 else None
+            writer.write(drawn, at_s - start_s, lasts_s)
             report("overlay", done, len(frames))
 
 
 def _drawn(
-    picture: NDArray[np.uint8], objects: Sequence[ExportedMask], frame: int, legend: NDArray[np.uint8]
+    picture: NDArray[np.uint8],
+    objects: Sequence[ExportedMask],
+    frame: int,
+    legend: NDArray[np.uint8],
+    check: Callable[[], None],
 ) -> NDArray[np.uint8]:
-    masks = [
-        (number, entry.track.mask(frame))
-        for number, entry in enumerate(objects, start=1)
-        if entry.track.covers(frame)
-    ]
-    return np.concatenate([draw_masks(picture, masks), legend])
+    masks = []
+    for number, entry in enumerate(objects, start=1):
+        check()
+        if entry.track.covers(frame):
+            masks.append((number, entry.track.mask(frame)))
+    return np.concatenate([draw_masks(picture, masks, check=check), legend])
+
+
+def _check_of(cancel: CancelToken | None) -> Callable[[], None]:
+    return unhindered if cancel is None else cancel.raise_if_cancelled
 
 
 def _reporter(on_progress: ProgressCallback, cancel: CancelToken | None) -> _Report:

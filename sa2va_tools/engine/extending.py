@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
@@ -57,6 +57,17 @@ class Earlier:
             for name in ("seen", "keys")
         )
         return with_seen(replace(usual, keys=keys or usual.keys), self.clip, seen or usual.seen)
+
+    def lacking(self, expressions: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Those that no object answers yet, and the others. RequestError where there is nothing to add."""
+        there = {item.label.rpartition(" #")[0] or item.label for item in self.objects}
+        there |= {item.label for item in self.objects}
+        known = [each for each in expressions if each in there]
+        if len(known) == len(expressions):
+            raise RequestError(
+                "Everything that was asked for is in that result already.", hint="Ask for something else."
+            )
+        return [each for each in expressions if each not in there], known
 
     def doubts(self, revision: str) -> list[str]:
         """Warnings: what the masks that are there have not in common with those that join."""

@@ -18,7 +18,8 @@ from sa2va_tools.engine.key_frames import FramePlan, fewer_seen
 from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
-from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.errors import MediaUnreadableError, OutOfMemoryError
+from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import (
     USUAL_WISHES,
@@ -69,22 +70,35 @@ class Job:
     seconds: dict[str, float] = field(default_factory=dict)
     followed: int | None = None
     """Frames that got masks; None before there were any."""
+    readable: int | None = None
+    """Frames up to where decoding breaks off; None where it was not met."""
 
     def answers(
-        self, plan: FramePlan, questions: Sequence[str], history: Sequence[Turn] = ()
+        self, plan_of: Callable[[Clip], FramePlan], questions: Sequence[str], history: Sequence[Turn] = ()
     ) -> tuple[list[ModelAnswer], FramePlan]:
-        """An answer to each question about the frames that `plan` shows; about fewer of them where all do not
-        fit into memory, which the plan that is returned says."""
-        made_room, visual = False, None
+        """An answer to each question about the frames that `plan_of` the clip shows. It is asked again with
+        the clip's beginning where the rest does not decode; fewer frames are shown where all do not fit into
+        memory. The plan that is returned says what was shown."""
+        made_room, visual, clip = False, None, self.clip
+        plan = plan_of(clip)
         while True:
             try:
                 visual = self.look(plan.seen)
                 if len(questions) == 1:
                     return [self.ask(questions[0], visual, history=history)], plan
                 return self.ask_all(questions, visual, history=history), plan
+            except MediaUnreadableError:
+                if self.readable is not None:
+                    raise
+                clip = self.clip.readable()
+                self.readable = len(clip)
+                if not 0 < len(clip) < len(self.clip):
+                    raise
+                plan = plan_of(clip)
+                continue
             except OutOfMemoryError:
                 # A conversation is about the frames that it began with.
-                fewer = plan if history else fewer_seen(plan, self.clip)
+                fewer = plan if history else fewer_seen(plan, clip)
                 if made_room and fewer == plan:
                     raise
             visual = None  # before room is made
@@ -202,25 +216,36 @@ class Job:
             )
             return self._followed(walk, len(seg_prompts))
 
-    def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[MaskTrack]:
-        """One track per mask given at `position`, both ways."""
+    def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[tuple[MaskTrack, bool]]:
+        """One track per mask given at `position`, both ways; there it is as it was given. The second value of
+        each is False where the mask was too small for the model to see anything in it."""
         with self._stage("propagate"):
             walk = self.runtime.masks_from_masks(
                 self.clip, masks, position, wishes=self.wishes, cancel=self.cancel
             )
-            return self._followed(walk, len(masks))
+            tracks = self._followed(walk, len(masks))
+            frame = self.clip.frame_indices[position]
+            return [
+                (track.given(frame, rle.encode(mask)), bool(track.mask(frame).any()))
+                for track, mask in zip(tracks, masks, strict=True)
+            ]
 
     def _followed(self, walk: Iterator[FrameMasks], objects: int) -> list[MaskTrack]:
         """Told beforehand what it will come to, and learnt from afterwards."""
         runtime, frames = self.runtime, len(self.clip)
         before, began = runtime.tally.encoder_passes, time.perf_counter()
-        wanted = runtime.memory_estimate(objects, video=self.clip.is_video).total / 2**30
+        width, height = self.clip.media.size_wh
+        estimate = runtime.memory_estimate(objects, video=self.clip.is_video, pixels=width * height)
+        wanted = estimate.total / 2**30
         seconds = runtime.speed.seconds(frames - runtime.kept_frames(self.clip), frames * objects)
         told = "" if seconds is None else f", about {seconds:.1f} s"
         words = f"{frames} frame(s), {objects} object(s){told}, {wanted:.1f} GiB"
         self.on_progress(Progress("plan", 0, None, words))
+        from sa2va_tools.model.out_of_memory import memory_guard  # torch is here once a model is
+
         try:
-            tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
+            with memory_guard("The masks at full size"):
+                tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
         except OutOfMemoryError as error:
             raise OutOfMemoryError(f"{error.message} Wanted: {words}.", hint=error.hint) from error
         self.followed = len(tracks[0].frame_indices)
@@ -230,8 +255,9 @@ class Job:
         return tracks
 
     @property
-    def _breaks_off(self) -> bool:
-        return self.followed is not None and self.followed < len(self.clip)
+    def _reached(self) -> int:
+        """Frames of the clip that could be used."""
+        return next(count for count in (self.followed, self.readable, len(self.clip)) if count is not None)
 
     def provenance(self, mode: str, seen: Sequence[int]) -> Provenance:
         """`seen` are positions that the language model saw."""
@@ -248,7 +274,7 @@ class Job:
             dtype=facts.dtype,
             version=__version__,
             timings_s={name: round(seconds, 4) for name, seconds in self.seconds.items()},
-            complete=self.clip.media.complete and not self._breaks_off,
+            complete=self.clip.media.complete and self._reached == len(self.clip),
             encoder_passes=self.runtime.tally.encoder_passes,
             relief=tuple(self.runtime.tally.relief),
             gate_by_object_score=self.wishes.gate,
@@ -259,10 +285,11 @@ class Job:
     def warnings(self, answers: Sequence[ModelAnswer] = (), asked: Sequence[str] = ()) -> list[str]:
         """What is to be said of the media, the checkpoint, the user's own words `asked` and the answers."""
         said = [*self.clip.media.warnings, *self._warnings_of_world(asked)]
-        if self._breaks_off:
+        if self._reached < len(self.clip):
+            got = "could be read" if self.followed is None else "got masks"
             said.append(
-                f"{self.clip.media.name} breaks off while it is decoded: {self.followed} of {len(self.clip)} "
-                "frames got masks."
+                f"{self.clip.media.name} breaks off while it is decoded: {self._reached} of {len(self.clip)} "
+                f"frames {got}."
             )
         if any(answer.truncated for answer in answers):
             said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sa2va_tools.engine.results import MediaRef
 from sa2va_tools.errors import MediaUnreadableError, RequestError
+from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.progress import CancelToken
@@ -24,6 +25,8 @@ class Opened:
 
     media: Media
     ref: MediaRef
+    stamp: str | None = None
+    """Of its file, when it was opened."""
 
 
 class Library:
@@ -40,16 +43,29 @@ class Library:
         if kind is None and is_handle(text):
             id_of(text.strip(), _meant(text))  # raises: a mistyped handle is not a file's name
         if kind is None:
-            media = self._read(self.access.resolve(text), cancel)
-            return Opened(media, media_ref(media, self.store.put_media(media)))
+            media, stamp = self._read(self.access.resolve(text), cancel)
+            return Opened(media, media_ref(media, self.store.put_media(media)), stamp)
         handle = self._media_handle(text.strip(), kind)
         paths = self.store.media_paths(handle)
         if not any(self.access.allows(path) for path in paths):
             self.access.resolve(paths[0])  # raises: told apart from a missing file before any look at it
         media = self.store.get_media(handle, self.access.allows)
-        return Opened(media, media_ref(media, handle))
+        self._check_limits(media)
+        return Opened(media, media_ref(media, handle), _stamp(media.path))
 
-    def _read(self, path: Path, cancel: CancelToken | None) -> Media:
+    def _check_limits(self, media: Media) -> None:
+        """Those of now: the handle may be from a time of wider ones. Raises MediaTooLargeError."""
+        check_pixels(media.name, media.size_wh, self.limits)
+        check_frames(media.name, media.frame_count, self.limits)
+        check_duration(media.name, media.duration_s or 0.0, self.limits)
+        if media.path.is_file():
+            check_bytes(media.name, media.path.stat().st_size, self.limits)
+
+    def has_changed(self, opened: Opened) -> bool:
+        """Whether its file is another one than when it was opened, or gone."""
+        return _stamp(opened.media.path) != opened.stamp
+
+    def _read(self, path: Path, cancel: CancelToken | None) -> tuple[Media, str | None]:
         """Raises MediaUnreadableError where the file changes while it is looked at."""
         before = _stamp(path)
         media = open_media(path, self.limits, cancel)
@@ -58,7 +74,7 @@ class Library:
                 f"{path.name} changed while it was being read.",
                 hint="Wait until it is written or downloaded, then ask again.",
             )
-        return media
+        return media, before
 
     def _media_handle(self, handle: str, kind: str) -> str:
         if kind == "mask":

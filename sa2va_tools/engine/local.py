@@ -6,7 +6,7 @@ stored is said elsewhere. The model is loaded by the first call that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.model_host import ModelHost
 from sa2va_tools.engine.objects import objects_of, phrases_of, segment_result
-from sa2va_tools.engine.pointing import region_label, region_masks
+from sa2va_tools.engine.pointing import checked_regions, region_label, region_masks
 from sa2va_tools.engine.protocol import MediaSource, Mode
 from sa2va_tools.engine.recording import Recorder
 from sa2va_tools.engine.regions import Region
@@ -35,7 +35,7 @@ from sa2va_tools.engine.results import (
     SegmentResult,
 )
 from sa2va_tools.engine.store_backed import StoreBackedEngine
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.decode import read_frames
@@ -46,8 +46,6 @@ from sa2va_tools.model.prompt import chat_question, clean_answer, segment_questi
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import Settings
 from sa2va_tools.store.store import Store
-
-MAX_REGIONS = 32
 
 
 class LocalEngine(StoreBackedEngine):
@@ -95,8 +93,10 @@ class LocalEngine(StoreBackedEngine):
         asked = questions.describe_question(question, video=clip.is_video)
         prompt = chat_question(asked)
         with self._job(clip, on_progress, cancel, max_new_tokens) as job:
-            plan = talk.plan(plan_chat(job.runtime.config, clip, key_frames), clip)
-            (answer,), plan = job.answers(plan, [prompt], talk.turns)
+            config = job.runtime.config
+            (answer,), plan = job.answers(
+                lambda clip: talk.plan(plan_chat(config, clip, key_frames), clip), [prompt], talk.turns
+            )
             recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         text = clean_answer(answer.text).text
@@ -125,8 +125,15 @@ class LocalEngine(StoreBackedEngine):
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         talk = conversation(self.library, after, opened)
         with self._job(clip, on_progress, cancel, wishes=wishes) as job:
-            plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
-            return self._segment(job, opened, wanted, plan, talk, questions.said_once(expressions, wanted))
+            config = job.runtime.config
+            return self._segment(
+                job,
+                opened,
+                wanted,
+                lambda clip: talk.plan(plan_grounding(config, clip, mode, key_frames), clip),
+                talk,
+                questions.said_once(expressions, wanted),
+            )
 
     def extend(
         self,
@@ -139,17 +146,30 @@ class LocalEngine(StoreBackedEngine):
         wanted = questions.checked_expressions(expressions)
         on_progress(Progress("open", 0, None, "reading the media"))
         before = earlier_result(self.library, answer, cancel)
+        wanted, known = before.lacking(wanted)
         with self._job(before.clip, on_progress, cancel, wishes=before.wishes) as job:
-            said = [*questions.said_once(expressions, wanted), *before.doubts(job.runtime.revision)]
-            plan = before.plan(job.runtime.config)
-            return self._segment(job, before.opened, wanted, plan, Conversation(), said, earlier=before)
+            said = [
+                *questions.said_once(expressions, [*wanted, *known]),
+                *before.doubts(job.runtime.revision),
+            ]
+            said += [f'"{label}" is there already; it was not asked for again.' for label in known]
+            config = job.runtime.config
+            return self._segment(
+                job,
+                before.opened,
+                wanted,
+                lambda clip: replace(before, clip=clip).plan(config),
+                Conversation(),
+                said,
+                earlier=before,
+            )
 
     def _segment(
         self,
         job: Job,
         opened: Opened,
         wanted: Sequence[str],
-        plan: FramePlan,
+        plan_of: Callable[[Clip], FramePlan],
         talk: Conversation,
         said: Sequence[str],
         *,
@@ -157,14 +177,15 @@ class LocalEngine(StoreBackedEngine):
     ) -> SegmentResult:
         """`said` are warnings; `earlier` objects come first in the result."""
         prompts = [segment_question(expression, video=job.clip.is_video) for expression in wanted]
-        answers, plan = job.answers(plan, prompts, talk.turns)
+        answers, plan = job.answers(plan_of, prompts, talk.turns)
         tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
         recorder = self._recorder(job, opened, plan)
         objects: list[MaskObject] = []
         if earlier is not None:
             objects += earlier.objects
-            whole = recorder.provenance.complete and earlier.complete
-            recorder = replace(recorder, provenance=replace(recorder.provenance, complete=whole))
+            made = recorder.provenance
+            whole, frames = made.complete and earlier.complete, made.frames or len(earlier.clip)
+            recorder = replace(recorder, provenance=replace(made, complete=whole, frames=frames))
         warnings = [*said, *plan.warnings, *job.warnings(answers, wanted)]
         labels = [*(item.label for item in objects), *wanted]
         objects += objects_of(recorder, wanted, answers, tracks, gate=job.wishes.gate)
@@ -194,8 +215,12 @@ class LocalEngine(StoreBackedEngine):
         asked = questions.ground_question(question, video=clip.is_video)
         prompt = chat_question(asked)
         with self._job(clip, on_progress, cancel, wishes=wishes) as job:
-            plan = talk.plan(plan_grounding(job.runtime.config, clip, mode, key_frames), clip)
-            (answer,), plan = job.answers(plan, [prompt], talk.turns)
+            config = job.runtime.config
+            (answer,), plan = job.answers(
+                lambda clip: talk.plan(plan_grounding(config, clip, mode, key_frames), clip),
+                [prompt],
+                talk.turns,
+            )
             tracks = job.propagate_words(plan, answer.seg_prompts)
             recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
@@ -214,7 +239,7 @@ class LocalEngine(StoreBackedEngine):
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> CaptionResult:
-        wanted = _listed(regions)
+        wanted = checked_regions(regions)
         asked = questions.caption_question(question)
         opened = self._open(media, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index)
@@ -258,7 +283,7 @@ class LocalEngine(StoreBackedEngine):
         cancel: CancelToken | None = None,
     ) -> SegmentResult:
         wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        wanted = _listed(regions)
+        wanted = checked_regions(regions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index, clip.frame_indices)
         clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
@@ -267,15 +292,16 @@ class LocalEngine(StoreBackedEngine):
             masks = self._masks_of(job, wanted, opened, frame, picture)
             position = clip.frame_indices.index(frame)
             tracks = job.propagate_masks(np.stack(masks), position)
+            lost = [number for number, (_, seen) in enumerate(tracks, start=1) if not seen]
             mode = "track" if clip.is_video else "image"
             recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()))
-            warnings = job.warnings()
+            warnings = [*job.warnings(), *questions.said_of_small(lost, video=clip.is_video)]
         labels = [
             region_label(region, number, self._label_of) for number, region in enumerate(wanted, start=1)
         ]
         objects = [
             recorder.found(label, track, gate=wishes.gate)
-            for label, track in zip(labels, tracks, strict=True)
+            for label, (track, _) in zip(labels, tracks, strict=True)
         ]
         return segment_result(recorder, "track", labels, (), objects, warnings)
 
@@ -314,6 +340,12 @@ class LocalEngine(StoreBackedEngine):
             yield Job(runtime, clip, on_progress, cancel, most, wishes)
 
     def _recorder(self, job: Job, opened: Opened, plan: FramePlan) -> Recorder:
+        if self.library.has_changed(opened):
+            job.runtime.cache.clear()  # it holds other frames under this media's name
+            raise MediaUnreadableError(
+                f"{opened.ref.name} changed while it was worked on.",
+                hint="Ask again: what is there now is another image or video.",
+            )
         provenance = job.provenance(plan.mode, plan.seen)
         return Recorder(self.library.store, opened, job.clip, provenance)
 
@@ -363,13 +395,3 @@ class LocalEngine(StoreBackedEngine):
 
     def _label_of(self, handle: str) -> str:
         return self.library.store.get_mask(handle).label
-
-
-def _listed(regions: Region | Sequence[Region]) -> list[Region]:
-    wanted = [regions] if isinstance(regions, Region) else list(regions)
-    if not 1 <= len(wanted) <= MAX_REGIONS:
-        raise RequestError(
-            f"{len(wanted)} regions were given; 1 to {MAX_REGIONS} are allowed in one call.",
-            hint="Give a mask handle, box, points, polygon or RLE; split many over several calls.",
-        )
-    return wanted

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sa2va_tools.errors import MissingExtraError
+from sa2va_tools.errors import MissingExtraError, RequestError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 from sa2va_tools.settings import Settings
 
@@ -27,21 +27,29 @@ class ModelHost:
     def __init__(self, model: str | Path, settings: Settings) -> None:
         self.model, self.settings = model, settings
         self._turn = threading.Lock()
+        self._holder: int | None = None
         self._runtime: Sa2vaRuntime | None = None
 
     @contextmanager
     def use(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Iterator[Sa2vaRuntime]:
         """The loaded model, for this job alone. Raises CheckpointError, MissingExtraError, and
-        CancelledError also while it waits for its turn."""
+        CancelledError also while it waits for its turn; RequestError from inside of a running job."""
+        if self._holder == threading.get_ident():
+            raise RequestError(
+                "This engine is at work in this very call, and would wait for itself.",
+                hint="Ask again when the call has ended, not from its on_progress.",
+            )
         while not self._turn.acquire(timeout=_POLL_S):
             _check(cancel)
         try:
+            self._holder = threading.get_ident()
             _check(cancel)
             if self._runtime is None:
                 self._runtime = self._load(on_progress, cancel)
             with self._runtime.at_work(cancel):
                 yield self._runtime
         finally:
+            self._holder = None
             self._turn.release()
 
     def prepare(self) -> None:

@@ -13,9 +13,21 @@ from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import PointPrompt
 
+MAX_REGIONS = 32
 Mask = NDArray[np.bool_]
 PointMasks = Callable[[Sequence[PointPrompt]], NDArray[np.bool_]]
 """Point prompts on the frame → (n, height, width) masks, by the checkpoint's own SAM-2 head."""
+
+
+def checked_regions(regions: Region | Sequence[Region]) -> list[Region]:
+    """One or several. Raises RequestError."""
+    wanted = [regions] if isinstance(regions, Region) else list(regions)
+    if not 1 <= len(wanted) <= MAX_REGIONS:
+        raise RequestError(
+            f"{len(wanted)} regions were given; 1 to {MAX_REGIONS} are allowed in one call.",
+            hint="Give a mask handle, box, points, polygon or RLE; split many over several calls.",
+        )
+    return wanted
 
 
 def region_masks(

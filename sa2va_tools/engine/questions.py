@@ -113,6 +113,15 @@ def said_of_regions(answers: Sequence[RegionAnswer]) -> list[str]:
     return [warning for way, warning in _SHOWN.items() if way in shown]
 
 
+def said_of_small(numbers: Sequence[int], *, video: bool) -> list[str]:
+    """A warning for regions that vanish on the model's grid."""
+    if not numbers:
+        return []
+    named = ", ".join(map(str, numbers))
+    rest = "; it was followed nowhere else" if video else ""
+    return [f"Region {named}: smaller than the model can see, so the mask is as it was given{rest}."]
+
+
 def unknown_words(texts: Sequence[str], known: AbstractSet[str]) -> list[str]:
     """Words of `texts`, each once, that are not among the `known` lower-case ones. Words that carry no
     content ("any", "it's", "I") are left out: a model does not see more or less for them."""

@@ -34,6 +34,8 @@ def collect_tracks(
     columns = [_Column() for _ in range(objects)]
     for done, frame in enumerate(walk, start=1):
         for number, column in enumerate(columns):
+            if clip.cancel is not None:
+                clip.cancel.raise_if_cancelled()
             column.rles[frame.position] = rle.encode(frame.masks[number])
             column.object_scores[frame.position] = float(frame.object_scores[number])
             column.mask_scores[frame.position] = float(frame.mask_scores[number])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.engine.clip import check_frame
+from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.library import Opened
 from sa2va_tools.engine.results import ViewResult
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import MediaUnreadableError, RequestError
+from sa2va_tools.masks.draw import unhindered
 from sa2va_tools.masks.sheet import contact_sheet
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.encode import encode_image
@@ -41,16 +42,20 @@ def draw_view(
             f"{max_frames}, {max_side} and {max_bytes}.",
             hint="Leave these arguments out to get their defaults.",
         )
-    frames = _frames(opened.media, masks, frame_index, max_frames)
-    pictures = read_frames(opened.media, frames, cancel=cancel)
-    drawn = [_masks_on(masks, frame) for frame in frames]
+    frames, pictures = _shown(opened.media, masks, frame_index, max_frames, cancel)
+    check = cancel.raise_if_cancelled if cancel is not None else unhindered
+    drawn = [_masks_on(masks, frame, check) for frame in frames]
     captions = [_caption(opened.media, frame) for frame in frames]
     side = max_side
-    while True:
-        sheet, scale = contact_sheet(pictures, captions, side, objects=drawn)
-        image = _smallest(sheet, max_bytes)
-        if image is not None or side * _SMALLER < _LEAST_SIDE:
+    image: bytes | None = None
+    while image is None and side >= _LEAST_SIDE:
+        try:
+            sheet, scale = contact_sheet(pictures, captions, side, objects=drawn, check=check)
+        except RequestError:  # so many frames have no room
+            if side == max_side:
+                raise
             break
+        image = _smallest(sheet, max_bytes)
         side = int(side * _SMALLER)
     if image is None:
         raise RequestError(
@@ -62,24 +67,39 @@ def draw_view(
     return ViewResult(image, "image/jpeg", size, legend, tuple(frames), scale, opened.ref, warnings)
 
 
-def _frames(media: Media, masks: Masks, frame_index: int | None, most: int) -> list[int]:
-    """The asked frame; else frames spread over where the masks are seen, or over the media."""
+def _shown(
+    media: Media, masks: Masks, frame_index: int | None, most: int, cancel: CancelToken | None
+) -> tuple[list[int], list[NDArray[np.uint8]]]:
+    """The asked frame; else frames spread over where the masks are seen, or over the media, up to where its
+    decoding breaks off."""
     if frame_index is not None:
         check_frame(media, frame_index)
-        return [frame_index]
+        return [frame_index], read_frames(media, [frame_index], cancel=cancel)
     seen = sorted({frame for _, record in masks for frame in record.track.visible})
     covered = sorted({frame for _, record in masks for frame in record.track.frame_indices})
     pool = seen or covered or list(range(media.frame_count))
-    picks = np.linspace(0, len(pool) - 1, min(most, len(pool)), dtype=int)
-    return [pool[pick] for pick in picks]
+    frames = _spread(pool, most)
+    try:
+        return frames, read_frames(media, frames, cancel=cancel)
+    except MediaUnreadableError:
+        readable = Clip(media, tuple(pool), cancel).readable().frame_indices
+        if not 0 < len(readable) < len(pool):
+            raise
+    frames = _spread(readable, most)
+    return frames, read_frames(media, frames, cancel=cancel)
 
 
-def _masks_on(masks: Masks, frame: int) -> list[tuple[int, NDArray[np.bool_]]]:
-    return [
-        (number, record.track.mask(frame))
-        for number, (_, record) in enumerate(masks, start=1)
-        if record.track.covers(frame)
-    ]
+def _spread(pool: Sequence[int], most: int) -> list[int]:
+    return [pool[pick] for pick in np.linspace(0, len(pool) - 1, min(most, len(pool)), dtype=int)]
+
+
+def _masks_on(masks: Masks, frame: int, check: Callable[[], None]) -> list[tuple[int, NDArray[np.bool_]]]:
+    found = []
+    for number, (_, record) in enumerate(masks, start=1):
+        check()
+        if record.track.covers(frame):
+            found.append((number, record.track.mask(frame)))
+    return found
 
 
 def _unseen(masks: Masks, frames: Sequence[int]) -> tuple[str, ...]:

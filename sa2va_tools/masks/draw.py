@@ -6,7 +6,7 @@ has a dark and a light line, so that one of them differs from whatever lies bene
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,16 +23,22 @@ _MIN_BADGE_PX = 19
 _THICKNESS_SIDE = 200  # the place of a badge is found on a mask no larger than this
 
 
+def unhindered() -> None:
+    """The check of work that nobody cancels."""
+
+
 def draw_masks(
     rgb: NDArray[np.uint8],
     objects: Sequence[NumberedMask],
     *,
     opacity: float = 0.4,
     badges: bool = True,
+    check: Callable[[], None] = unhindered,
 ) -> NDArray[np.uint8]:
     """A copy of `rgb` (h, w, 3) with each mask filled, outlined and numbered, in the order given.
 
-    Empty masks leave no trace. ValueError when a mask's shape differs from the frame's.
+    Empty masks leave no trace. `check` is called before each; what it raises ends the drawing. ValueError
+    when a mask's shape differs from the frame's.
     """
     picture = rgb.copy(order="C")
     height, width = picture.shape[:2]
@@ -42,7 +48,10 @@ def draw_masks(
     badge_px = max(_MIN_BADGE_PX, round(min(height, width) / 22))
     line_px = max(1, round(min(height, width) / 400))
     # Of objects that overlap, none may hide another's number: badges come last.
-    centers = [(number, _draw_one(picture, number, mask, opacity, line_px)) for number, mask in objects]
+    centers = []
+    for number, mask_hw in objects:
+        check()
+        centers.append((number, _draw_one(picture, number, mask_hw, opacity, line_px)))
     if badges:
         taken: list[_Box] = []
         for number, place in centers:

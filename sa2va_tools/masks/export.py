@@ -135,6 +135,7 @@ def write_mask_pngs(
     *,
     binary_up_to_frames: int = BINARY_UP_TO_FRAMES,
     on_frame: Callable[[int, int], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> int:
     """Write the masks of all covered frames into `folder`, which appears whole or not at all.
 
@@ -142,8 +143,8 @@ def write_mask_pngs(
     colours of the overlay; where masks overlap the smaller one shows. With few frames also
     `object_03_frame_000012.png`: the third object alone, 0 or 255. Returns the number of files.
 
-    `on_frame(done, total)` is called after each frame; what it raises stops the work and leaves
-    nothing behind. RequestError on no objects, on more than MAX_INDEXED, or on unequal sizes;
+    `on_frame(done, total)` is called after each frame, `check` before each mask; what they raise stops the
+    work and leaves nothing behind. RequestError on no objects, on more than MAX_INDEXED, or on unequal sizes;
     StoreError when the folder holds other files or the disk refuses.
     """
     _check_objects(objects)
@@ -152,14 +153,15 @@ def write_mask_pngs(
     count = 0
     with atomic.new_folder(folder, may_replace=MASK_PNG) as temporary:
         for done, frame_index in enumerate(frames, start=1):
-            masks = [
-                (number, entry.track.mask(frame_index))
-                for number, entry in enumerate(objects, start=1)
-                if entry.track.covers(frame_index)
-            ]
-            _indexed(masks).save(temporary / f"frame_{frame_index:06d}.png")
+            masks = []
+            for number, entry in enumerate(objects, start=1):
+                check()
+                if entry.track.covers(frame_index):
+                    masks.append((number, entry.track.mask(frame_index)))
+            _indexed(masks, check).save(temporary / f"frame_{frame_index:06d}.png")
             count += 1
             for number, mask_hw in masks if with_binaries else ():
+                check()
                 picture = Image.fromarray(mask_hw.astype(np.uint8) * np.uint8(255))
                 picture.save(temporary / f"object_{number:02d}_frame_{frame_index:06d}.png")
                 count += 1
@@ -182,9 +184,10 @@ def _check_objects(objects: Sequence[ExportedMask]) -> None:
         )
 
 
-def _indexed(masks: Sequence[tuple[int, NDArray[np.bool_]]]) -> Image.Image:
+def _indexed(masks: Sequence[tuple[int, NDArray[np.bool_]]], check: Callable[[], None]) -> Image.Image:
     canvas = np.zeros(masks[0][1].shape, dtype=np.uint8)
     for number, mask_hw in sorted(masks, key=lambda entry: -np.count_nonzero(entry[1])):
+        check()
         canvas[mask_hw] = number
     picture = Image.fromarray(canvas)
     colors = [color_of(number) for number in range(1, MAX_INDEXED + 1)]

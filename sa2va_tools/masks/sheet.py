@@ -6,7 +6,7 @@ readable however small or large the source is. Knows nothing of handles or image
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.masks.draw import NumberedMask, draw_masks
+from sa2va_tools.errors import RequestError
+from sa2va_tools.masks.draw import NumberedMask, draw_masks, unhindered
 from sa2va_tools.masks.palette import draw_badge, text_strip
 
 MIN_SHOWN_SIDE = 320
@@ -40,13 +41,14 @@ def contact_sheet(
     max_side: int,
     *,
     objects: Sequence[Sequence[NumberedMask]] | None = None,
+    check: Callable[[], None] = unhindered,
 ) -> tuple[NDArray[np.uint8], float]:
     """All `frames` (h, w, 3; equal shapes) in reading order, each above its caption (frame number,
     seconds; empty captions everywhere leave no strip), and the pixels shown per source pixel.
 
     Neither side of the sheet is over `max_side`. Frames are enlarged to MIN_SHOWN_SIDE at most.
-    `objects` has the masks of each frame, in the frame's own size. ValueError on no frames, unequal
-    shapes or lengths, or a `max_side` that leaves no pixel for a frame.
+    `objects` has the masks of each frame, in the frame's own size; `check` as in `draw_masks`. ValueError on
+    no frames, unequal shapes or lengths; RequestError for a `max_side` that leaves no pixel for a frame.
     """
     _check(frames, captions, objects)
     caption_px = _CAPTION_PX if any(captions) else 0
@@ -60,7 +62,7 @@ def contact_sheet(
         row, column = divmod(index, grid.columns)
         x, y = column * (tile_w + _GAP), row * (tile_h + caption_px + _GAP)
         masks = objects[index] if objects is not None else ()
-        sheet[y : y + tile_h, x : x + tile_w] = _tile(frame, masks, grid.tile_wh)
+        sheet[y : y + tile_h, x : x + tile_w] = _tile(frame, masks, grid.tile_wh, check)
         if caption_px:
             strip = text_strip(captions[index], (tile_w, caption_px))
             sheet[y + tile_h : y + tile_h + caption_px, x : x + tile_w] = strip
@@ -114,19 +116,29 @@ def _best_grid(count: int, size_wh: tuple[int, int], max_side: int, caption_px: 
         if best is None or (scale, squareness) > best_key:
             best, best_key = _Grid(columns, rows, tile_wh, scale), (scale, squareness)
     if best is None:
-        raise ValueError(f"max_side: {max_side} leaves no room for {count} frame(s) of {width}×{height}")
+        raise RequestError(
+            f"{max_side} pixels leave no room for {count} frame(s) of {width}×{height}.",
+            hint="Ask for fewer frames or a larger side.",
+        )
     return best
 
 
 def _tile(
-    frame: NDArray[np.uint8], masks: Sequence[NumberedMask], tile_wh: tuple[int, int]
+    frame: NDArray[np.uint8],
+    masks: Sequence[NumberedMask],
+    tile_wh: tuple[int, int],
+    check: Callable[[], None],
 ) -> NDArray[np.uint8]:
     height, width = frame.shape[:2]
     if (width, height) == tile_wh:
-        return draw_masks(frame, masks)
+        return draw_masks(frame, masks, check=check)
     shrinks = tile_wh[0] < width
     shown = cv2.resize(frame, tile_wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return draw_masks(shown.astype(np.uint8), [(number, _resized(mask, tile_wh)) for number, mask in masks])
+    small = []
+    for number, mask in masks:
+        check()
+        small.append((number, _resized(mask, tile_wh)))
+    return draw_masks(shown.astype(np.uint8), small, check=check)
 
 
 def _resized(mask_hw: NDArray[np.bool_], size_wh: tuple[int, int]) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +49,14 @@ class MaskTrack:
             for score in getattr(self, name):
                 if not -_SCORE_SLACK <= score <= 1 + _SCORE_SLACK:
                     raise ValueError(f"{name}: expected 0 … 1, got {score}")
+
+    def given(self, frame_index: int, mask: Rle) -> MaskTrack:
+        """With that mask on a covered frame, sure of all its pixels where none was set there before."""
+        at = self.frame_indices.index(frame_index)
+        rles, scores = list(self.rles), list(self.mask_scores)
+        scores[at] = scores[at] if rles_of.area(rles[at]) else float(rles_of.area(mask) > 0)
+        rles[at] = mask
+        return replace(self, rles=tuple(rles), mask_scores=tuple(scores))
 
     def _check_lengths(self) -> None:
         expected = len(self.frame_indices)

@@ -48,12 +48,14 @@ class VideoWriter:
         self.path = Path(path)
         self.size_wh = size_wh
         self.fps = Fraction(fps)
-        self._options = {"crf": str(crf), "preset": preset}
+        # Without frames that wait for later ones the file's length is right, however the times are spread.
+        self._options = {"crf": str(crf), "preset": preset, "bf": "0"}
         self._threads = threads
         self._part = self.path.with_name(f".{self.path.stem[:80]}.{secrets.token_hex(4)}.part")
         self._container: Any = None
         self._stream: Any = None
         self._last_pts = -1
+        self._last_s: float | None = None
         self._step = max(1, round(_TICKS_PER_S / self.fps))
 
     def __enter__(self) -> Self:
@@ -67,9 +69,12 @@ class VideoWriter:
             raise self._failed(error) from error
         return self
 
-    def write(self, frame_rgb: NDArray[np.uint8], timestamp_s: float | None = None) -> None:
+    def write(
+        self, frame_rgb: NDArray[np.uint8], timestamp_s: float | None = None, duration_s: float | None = None
+    ) -> None:
         """Append one (H, W, 3) uint8 frame, shown from `timestamp_s` on (None: 1/fps after the one
-        before). Raises RequestError for a wrong shape or a time that does not rise, StoreError."""
+        before), the last one for `duration_s` (None: 1/fps). Raises RequestError for a wrong shape or a time
+        that does not rise, StoreError."""
         if self._container is None:
             raise RequestError("VideoWriter is used outside its `with` block.")
         width, height = self.size_wh
@@ -83,6 +88,7 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.time_base, frame.duration = pts, Fraction(1, _TICKS_PER_S), self._step
+        self._last_s = duration_s
         self._last_pts = pts
         self._mux(frame)
 
@@ -130,7 +136,10 @@ class VideoWriter:
 
     def _mux(self, frame: Any) -> None:
         try:
-            self._container.mux(self._stream.encode(frame))
+            packets = self._stream.encode(frame)
+            if frame is None and packets and self._last_s is not None:  # encoders forget how long frames last
+                packets[-1].duration = max(1, round(self._last_s / packets[-1].time_base))
+            self._container.mux(packets)
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
 

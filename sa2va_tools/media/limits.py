@@ -35,6 +35,6 @@ def check_frames(name: str, count: int, limits: MediaLimits) -> None:
 def check_duration(name: str, duration_s: float, limits: MediaLimits) -> None:
     if duration_s > limits.max_duration_s:
         raise MediaTooLargeError(
-            f"{name} lasts {duration_s:,.1f} s; at most {limits.max_duration_s:,.1f} s are read.",
+            f"{name} lasts more than {limits.max_duration_s:,.1f} s, the most that is read.",
             hint="Cut it, or raise SA2VA_LIMITS__MAX_DURATION_S.",
         )

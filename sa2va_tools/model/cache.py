@@ -71,6 +71,10 @@ class ByteCache:
             self._counts[kind].hits += 1
         return value
 
+    def missed(self, kind: str, count: int) -> None:
+        """So many entries were looked for with `in`, and were made because they were not there."""
+        self._counts[kind].misses += count
+
     def put(self, kind: str, key: Hashable, value: Any, size: int) -> None:
         """Keep `value` of `size` bytes in the place of what was there; what is larger than the whole budget
         is kept in the spare place, if at all."""

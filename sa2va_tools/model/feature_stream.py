@@ -152,6 +152,8 @@ class FeatureStream:
         if not squares:
             return
         features = self._features([square.pixels for square in squares])
+        if self.cache.capacity:
+            self.cache.missed(KIND, len(squares))
         for square, own in zip(squares, features, strict=True):
             seen = SeenFrame(square.position, own, square.size_hw)
             if keeps:

@@ -34,6 +34,8 @@ class Work:
     objects: int = 1
     video: bool = True
     chat_frames: int | None = None
+    frame_bytes: int = 0
+    """What a frame and its masks take at full size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def estimate(
         weights=weight_bytes(build_empty(config), width, quantize) if weights is None else weights,
         language=round(tokens * (kept + alive) * width),
         vision=round(_vision_values(config, visual) * width),
-        grounding=round(_grounding_values(config, work.objects) * width),
+        grounding=round(_grounding_values(config, work.objects) * width) + work.frame_bytes,
         runtime=_RUNTIME_BYTES[device],
     )
 

@@ -30,7 +30,8 @@ class memory_guard:  # noqa: N801  used like a function
             release()
             raise OutOfMemoryError(
                 f"{self.what} did not fit into the device's memory{f': {error}' if str(error) else ''}.",
-                hint="Use fewer key frames or expressions, a smaller checkpoint, or the CPU.",
+                hint="Ask for fewer things at once, or take fewer key frames, smaller pictures or a smaller "
+                "checkpoint.",
             ) from error
 
 

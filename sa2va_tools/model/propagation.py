@@ -199,23 +199,34 @@ class Propagator:
 
     def from_masks(self, features: FrameFeatures, masks: Tensor) -> Chosen:
         side = 4 * self.grounding.config.logit_side
-        square = F.interpolate(
-            masks[:, None].float(), size=(side, side), mode="bilinear", align_corners=False, antialias=True
-        )
-        return self.grounding.mask_as_output(features, (square[:, 0] >= 0.5).float())
+        squares = []
+        for mask in masks.split(1):  # at full size each takes four bytes a pixel and more
+            self._check()
+            square = F.interpolate(
+                mask[:, None].float(), size=(side, side), mode="bilinear", align_corners=False, antialias=True
+            )
+            squares.append(square[:, 0] >= 0.5)
+        return self.grounding.mask_as_output(features, torch.cat(squares).float())
 
     def result(self, position: int, chosen: Chosen, size_hw: tuple[int, int]) -> FrameMasks:
         """Logits → masks at the video's size, through SAM-2's input size as upstream does."""
         if self.logits_of is not None:
             self.logits_of[position] = chosen.logits.float().cpu()
         # One object at a time: at full size each takes four bytes a pixel and more.
-        shown = [self._full_mask(row, size_hw) for row in chosen.logits.split(1)]
+        shown = []
+        for row in chosen.logits.split(1):
+            self._check()
+            shown.append(self._full_mask(row, size_hw))
         return FrameMasks(
             position,
             np.stack([mask for mask, _ in shown]),
             torch.sigmoid(chosen.object_logits.float()).cpu().numpy(),
             np.asarray([score for _, score in shown], np.float32),
         )
+
+    def _check(self) -> None:
+        if self.cancel is not None:
+            self.cancel.raise_if_cancelled()
 
     def _full_mask(self, logits: Tensor, size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], float]:
         """(1, l, l) logits → the mask (height, width) and the mean probability inside it."""

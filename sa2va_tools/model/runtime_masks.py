@@ -27,6 +27,10 @@ from sa2va_tools.model.propagation import Propagator
 from sa2va_tools.model.runtime_core import RuntimeCore
 from sa2va_tools.progress import CancelToken
 
+_FULL_SIZE_BYTES = 24
+"""A pixel: a decoded frame, the logits of one object as they are enlarged and cut, and its mask's RLE. Each
+object's mask takes one more."""
+
 
 class RuntimeMasks(RuntimeCore):
     """Frames and prompts in, masks out."""
@@ -97,20 +101,20 @@ class RuntimeMasks(RuntimeCore):
                 decoded = grounding.decode(features, grounding.without_memory(features), sparse)
                 chosen = grounding.choose(decoded, gate=False)
                 results.append(propagator.result(0, chosen, picture.shape[:2]))
-        return FrameMasks(
-            0,
-            np.concatenate([result.masks for result in results]),
-            np.concatenate([result.object_scores for result in results]),
-            np.concatenate([result.mask_scores for result in results]),
-        )
+            return FrameMasks(
+                0,
+                np.concatenate([result.masks for result in results]),
+                np.concatenate([result.object_scores for result in results]),
+                np.concatenate([result.mask_scores for result in results]),
+            )
 
-    def memory_estimate(self, objects: int, *, video: bool) -> MemoryEstimate:
-        """What following that many objects wants."""
+    def memory_estimate(self, objects: int, *, video: bool, pixels: int = 0) -> MemoryEstimate:
+        """What following that many objects wants, in frames of so many `pixels`."""
         weights = sum(each.numel() * each.element_size() for each in self._modules.parameters())
         return estimate(
             self.config,
             str(self._home.dtype).removeprefix("torch."),
-            Work(min(objects, self._pace.group), video),
+            Work(min(objects, self._pace.group), video, frame_bytes=pixels * (objects + _FULL_SIZE_BYTES)),
             device=self._home.device.type,
             weights=weights,
         )

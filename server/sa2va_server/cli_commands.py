@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from sa2va_server.cli_export import output_folder, write_masks
+from sa2va_server.cli_export import is_that_media, output_folder, write_masks
 from sa2va_server.cli_output import (
     caption_lines,
     describe_lines,
@@ -88,6 +88,8 @@ def view_command(
         result = engine.view(
             shown, frame_index=frame, max_frames=max_frames, max_side=max_side, max_bytes=VIEW_MAX_BYTES
         )
+        if is_that_media(engine, path, result.media.handle):
+            raise RequestError(f"{path} is what is to be viewed.", hint="Give --out another name.")
     write_picture(path, result.image, result.mime_type)
     media = media_out(result.media)
     if session.as_json:

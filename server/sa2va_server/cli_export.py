@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sa2va_tools import atomic
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.errors import RequestError, StoreError
+from sa2va_tools.errors import MediaError, RequestError, StoreError
 from sa2va_tools.masks.export import FORMAT, MASK_PNG, is_ours
 from sa2va_tools.progress import CancelToken, ProgressCallback
 from sa2va_tools.tools.outputs import GroundResult, MasksResult
@@ -69,6 +69,13 @@ def write_masks(
         files = dict(engine.export(result.handle, out, on_progress=on_progress, cancel=cancel).files)
     else:
         path = out / "masks.json"
+        if path.exists() and not was_ours:
+            raise StoreError(
+                f"{out} holds {path.name}, which no export wrote; it would be lost.",
+                hint="Choose a new or empty folder.",
+            )
+        if was_ours:
+            _check_source(engine, result, out)
         atomic.write_bytes(path, _nothing_found(engine, result).encode("utf-8", errors="replace"))
         files = {"masks_json": str(path)}
     if was_ours:
@@ -98,6 +105,25 @@ def _nothing_found(engine: Engine, result: MasksResult | GroundResult) -> str:
         ],
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _check_source(engine: Engine, result: MasksResult | GroundResult, out: Path) -> None:
+    """RequestError where what was asked about is itself one of the files that an earlier export left."""
+    left = [*(out / name for name in _OVERLAYS), out / "masks" / result.media.name]
+    for file in left:
+        if is_that_media(engine, file, result.media.handle):
+            raise RequestError(
+                f"{file} is the source of this result; it would be lost.", hint="Choose another folder."
+            )
+
+
+def is_that_media(engine: Engine, file: Path, handle: str) -> bool:
+    """Whether the file holds the image or video that `handle` stands for. False for a folder, or where
+    nothing is there."""
+    try:
+        return file.is_file() and engine.media_of(file).handle == handle
+    except MediaError:
+        return False
 
 
 def _remove_stale(out: Path, keep: Collection[str]) -> None:
