@@ -166,6 +166,16 @@ def test_convolutions_are_exact_on_cuda_where_all_else_is(dtype, exact):
     assert torch.backends.cudnn.allow_tf32 == before
 
 
+def test_an_estimate_knows_that_large_pictures_take_longer():
+    speed = Speed()
+    speed.learn(24, 24, 2.0, megapixels=0.1)
+    small, large = (speed.seconds(1, 12, megapixels=size) for size in (0.1, 48))
+    assert small < 1 and 5 < large < 60
+    speed.learn(1, 12, 14.9, megapixels=48)
+    assert speed.seconds(1, 12, megapixels=48) == pytest.approx(14.9, rel=0.3)
+    assert speed.seconds(24, 24, megapixels=0.1) == pytest.approx(2.0, rel=0.5)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # torch's compiler imports what torch deprecates
 def test_a_compiled_encoder_gives_the_same_masks_and_tells_of_its_warm_up(scene, tmp_path):

@@ -237,7 +237,8 @@ class Job:
         width, height = self.clip.media.size_wh
         estimate = runtime.memory_estimate(objects, video=self.clip.is_video, pixels=width * height)
         wanted = estimate.total / 2**30
-        seconds = runtime.speed.seconds(frames - runtime.kept_frames(self.clip), frames * objects)
+        lacking, megapixels = frames - runtime.kept_frames(self.clip), width * height / 1e6
+        seconds = runtime.speed.seconds(lacking, frames * objects, megapixels)
         told = "" if seconds is None else f", about {seconds:.1f} s"
         words = f"{frames} frame(s), {objects} object(s){told}, {wanted:.1f} GiB"
         self.on_progress(Progress("plan", 0, None, words))
@@ -251,7 +252,8 @@ class Job:
         self.followed = len(tracks[0].frame_indices)
         passes = runtime.tally.encoder_passes - before
         if not runtime.tally.relief:  # retries would count for the usual way
-            runtime.speed.learn(passes, self.followed * objects, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            runtime.speed.learn(passes, self.followed * objects, took, megapixels)
         return tracks
 
     @property

@@ -9,6 +9,9 @@ import numpy as np
 _REMEMBERED = 16
 _OBJECT_SHARE = 0.3
 """Following one object over one frame, in encoder passes: a first guess, where a single walk cannot tell."""
+_MEGAPIXEL_S = 0.025
+"""Cutting a mask at full size and its RLE, on one core of a server (measured on 12 and 48 megapixels)."""
+_LEAST_SHARE = 0.01  # of a walk's time that is the model's, whatever that guess says
 
 
 class Speed:
@@ -17,12 +20,14 @@ class Speed:
     def __init__(self) -> None:
         self._walks: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED)
 
-    def learn(self, encoded: int, followed: int, seconds: float) -> None:
-        """A walk over `encoded` frames that were not kept, with `followed` objects × frames."""
+    def learn(self, encoded: int, followed: int, seconds: float, megapixels: float = 0.0) -> None:
+        """A walk over `encoded` frames that were not kept, with `followed` objects × frames of so many
+        `megapixels` each."""
         if encoded + followed:
-            self._walks.append((encoded, followed, seconds))
+            own = max(seconds - _MEGAPIXEL_S * followed * megapixels, _LEAST_SHARE * seconds)
+            self._walks.append((encoded, followed, own))
 
-    def seconds(self, encoded: int, followed: int) -> float | None:
+    def seconds(self, encoded: int, followed: int, megapixels: float = 0.0) -> float | None:
         """What such a walk takes; None before the first."""
         if not self._walks:
             return None
@@ -32,4 +37,4 @@ class Speed:
         if np.linalg.matrix_rank(known) < 2 or (rates < 0).any():
             passes = known @ [1, _OBJECT_SHARE]
             rates = took.sum() / passes.sum() * np.array([1, _OBJECT_SHARE])
-        return float(rates @ [encoded, followed])
+        return float(rates @ [encoded, followed]) + _MEGAPIXEL_S * followed * megapixels
