@@ -50,3 +50,12 @@ class CancelToken:
         """Raises CancelledError once `cancel` was called."""
         if self._event.is_set():
             raise CancelledError("The job was cancelled.", hint="Call again to start it anew.")
+
+
+def unhindered() -> None:
+    """The check of work that nobody cancels."""
+
+
+def check_of(cancel: CancelToken | None) -> Callable[[], None]:
+    """What long work calls between two steps; raises CancelledError once it is cancelled."""
+    return unhindered if cancel is None else cancel.raise_if_cancelled

@@ -13,12 +13,12 @@ from sa2va_tools import atomic
 from sa2va_tools.engine.library import Opened
 from sa2va_tools.engine.results import ExportResult
 from sa2va_tools.errors import RequestError, StoreError
-from sa2va_tools.masks.draw import draw_masks, unhindered
+from sa2va_tools.masks.draw import draw_masks
 from sa2va_tools.masks.export import MASK_PNG, ExportedMask, is_ours, write_mask_pngs, write_masks_json
 from sa2va_tools.masks.sheet import legend_strip
 from sa2va_tools.media.decode import iter_frames, read_image
 from sa2va_tools.media.encode import VideoWriter, encode_image
-from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
+from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, check_of
 
 _OVERLAYS = ("overlay.png", "overlay.mp4")
 
@@ -45,7 +45,7 @@ def write_files(
             made / "masks",
             objects,
             on_frame=lambda done, total: report("masks", done, total),
-            check=_check_of(cancel),
+            check=check_of(cancel),
         )
         if overlay:
             _write_overlay(opened, objects, made / names["overlay"], report, cancel)
@@ -120,7 +120,7 @@ def _write_overlay(
         opened.media.size_wh[0],
     )
     if opened.media.kind == "image":
-        picture = _drawn(read_image(opened.media), objects, 0, legend, _check_of(cancel))
+        picture = _drawn(read_image(opened.media), objects, 0, legend, check_of(cancel))
         atomic.write_bytes(path, encode_image(picture, "png"))
         return
     _write_video(opened, objects, path, legend, report, cancel)
@@ -141,7 +141,7 @@ def _write_video(
     start_s = media.timestamps_s[frames[0]]
     with VideoWriter(path, size, media.fps or Fraction(25)) as writer:
         for done, (frame, picture) in enumerate(iter_frames(media, frames, cancel=cancel), start=1):
-            drawn = _drawn(picture, objects, frame, legend, _check_of(cancel))
+            drawn = _drawn(picture, objects, frame, legend, check_of(cancel))
             at_s = media.timestamps_s[frame]
             lasts_s = (media.duration_s or at_s) - at_s if frame == media.frame_count - 1 else None
             writer.write(drawn, at_s - start_s, lasts_s)
@@ -161,10 +161,6 @@ def _drawn(
         if entry.track.covers(frame):
             masks.append((number, entry.track.mask(frame)))
     return np.concatenate([draw_masks(picture, masks, check=check), legend])
-
-
-def _check_of(cancel: CancelToken | None) -> Callable[[], None]:
-    return unhindered if cancel is None else cancel.raise_if_cancelled
 
 
 def _reporter(on_progress: ProgressCallback, cancel: CancelToken | None) -> _Report:

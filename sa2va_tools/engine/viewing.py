@@ -11,12 +11,11 @@ from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.library import Opened
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import MediaUnreadableError, RequestError
-from sa2va_tools.masks.draw import unhindered
 from sa2va_tools.masks.sheet import contact_sheet
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.encode import encode_image
 from sa2va_tools.media.media import Media
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.progress import CancelToken, check_of
 from sa2va_tools.store.records import MaskRecord
 
 _QUALITIES = (90, 80, 70, 55, 40)
@@ -43,7 +42,7 @@ def draw_view(
             hint="Leave these arguments out to get their defaults.",
         )
     frames, pictures = _shown(opened.media, masks, frame_index, max_frames, cancel)
-    check = cancel.raise_if_cancelled if cancel is not None else unhindered
+    check = check_of(cancel)
     drawn = [_masks_on(masks, frame, check) for frame in frames]
     captions = [_caption(opened.media, frame) for frame in frames]
     side = max_side

@@ -15,16 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools.masks.palette import BLACK, Rgb, badge_size_wh, color_of, draw_badge, lighten
+from sa2va_tools.progress import unhindered
 
 NumberedMask = tuple[int, NDArray[np.bool_]]
 """Number of the object in the picture (1, 2, …) and its mask (h, w), bool."""
 
 _MIN_BADGE_PX = 19
 _THICKNESS_SIDE = 200  # the place of a badge is found on a mask no larger than this
-
-
-def unhindered() -> None:
-    """The check of work that nobody cancels."""
 
 
 def draw_masks(

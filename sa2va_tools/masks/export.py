@@ -40,6 +40,7 @@ from sa2va_tools.masks.geometry import visible_spans
 from sa2va_tools.masks.palette import color_of
 from sa2va_tools.masks.suspects import Reason, suspects
 from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.progress import unhindered
 
 FORMAT = "sa2va-masks/1"
 MASK_PNG = re.compile(r"(object_[0-9]{2,}_)?frame_[0-9]{6,}\.png")
@@ -135,7 +136,7 @@ def write_mask_pngs(
     *,
     binary_up_to_frames: int = BINARY_UP_TO_FRAMES,
     on_frame: Callable[[int, int], None] | None = None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = unhindered,
 ) -> int:
     """Write the masks of all covered frames into `folder`, which appears whole or not at all.
 

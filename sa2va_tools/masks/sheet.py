@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools.errors import RequestError
-from sa2va_tools.masks.draw import NumberedMask, draw_masks, unhindered
+from sa2va_tools.masks.draw import NumberedMask, draw_masks
 from sa2va_tools.masks.palette import draw_badge, text_strip
+from sa2va_tools.progress import unhindered
 
 MIN_SHOWN_SIDE = 320
 """Smaller frames are enlarged until their shorter side has this many pixels, when there is room."""
