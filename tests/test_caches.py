@@ -267,6 +267,15 @@ def test_frames_that_are_all_dropped_meanwhile_are_read_again_in_one_go(groundin
     assert all(torch.equal(seen[at].top, known[at].top) for at in order)
 
 
+def test_a_long_clip_is_read_in_stretches_to_be_tracked_backwards(grounding):
+    clip = Clip(400)
+    with torch.inference_mode():
+        walk = FeatureStream(grounding, clip).read(list(range(399, -1, -1)))
+        assert [next(walk).position for _ in range(3)] == [399, 398, 397]
+        walk.close()
+    assert max(clip.read) == 399 and len(clip.read) < 200, "at this one, the next, and one in the making"
+
+
 @pytest.mark.parametrize("order", [list(range(6)), list(range(5, -1, -1))])
 def test_no_frame_is_lost_where_batches_become_smaller(grounding, monkeypatch, order):
     whole = Sam2Grounding.encode

@@ -26,9 +26,9 @@ from sa2va_tools.progress import CancelToken
 KIND = "features"
 DROPPED = "what was kept of other frames was dropped"
 MOVED = "what was kept of other frames was moved into host memory"
-_BACKWARD_BYTES = 256 * 2**20
-"""What may be held of a stretch that is read forwards to be tracked backwards: frames at SAM-2's own
-size (85 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
+_STRETCH_BYTES, _STRETCH_FRAMES = 128 * 2**20, 64
+"""What may be held of a stretch that is read forwards to be tracked backwards, beside the next one: frames at
+SAM-2's own size (42 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
 _CACHE_SHARE = 0.5
 """A clip whose features take more of the cache's budget than this is not kept: reading it once more would
 push out each frame just before it is wanted."""
@@ -90,13 +90,11 @@ class FeatureStream:
         """Features of frames at increasing or at decreasing positions, in that order; fewer where the clip
         breaks off."""
         keeps, left = self._fits(len(positions)), list(positions)
-        if len(left) < 2 or left[0] < left[-1]:
-            while left:
-                left = yield from self._forward(left, keeps)
-        stretch = max(1, _BACKWARD_BYTES // (3 * self._side**2))
+        if len(left) > 1 and left[0] > left[-1]:
+            yield from self._backward(left, keeps)
+            return
         while left:
-            rest = yield from self._backward(left[:stretch], keeps)
-            left = rest + left[stretch:]
+            left = yield from self._forward(left, keeps)
 
     def _forward(self, positions: list[int], keeps: bool) -> Generator[SeenFrame, None, list[int]]:
         """Returns what is left where a frame that was kept is gone in the meantime: it and what follows have
@@ -123,25 +121,37 @@ class FeatureStream:
             yield from self._encode(waiting, keeps)
         return []
 
-    def _backward(self, positions: list[int], keeps: bool) -> Generator[SeenFrame, None, list[int]]:
-        """As `_forward`, in one stretch."""
+    def _backward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
+        """In stretches, each read forwards while the one before it is worked on."""
+        most = max(1, min(_STRETCH_FRAMES, _STRETCH_BYTES // (3 * self._side**2)))
+        stretches = (positions[start : start + most] for start in range(0, len(positions), most))
+        read = ((stretch, self._lacking(stretch)) for stretch in stretches)
+        with prefetched(read, ahead=1) as ready:
+            for stretch, held in ready:
+                yield from self._stretch(stretch, held, keeps)
+
+    def _lacking(self, positions: list[int]) -> dict[int, _Square | None]:
+        """Of decreasing positions those that are not kept; None where the clip has broken off before."""
         lacking = [position for position in reversed(positions) if not self._is_kept(position)]
-        absent = set(lacking)
-        held = {square.position: square for square in self._squares(lacking)}
-        lost = absent - set(held)
-        step = self.batch  # which may become smaller meanwhile
-        for start in range(0, len(positions), step):
-            part = positions[start : start + step]
-            if any(position not in absent and not self._is_kept(position) for position in part):
-                return positions[start:]
-            squares = [held.pop(position) for position in part if position in held]
+        return {position: None for position in lacking} | {
+            square.position: square for square in self._squares(lacking)
+        }
+
+    def _stretch(
+        self, positions: list[int], held: dict[int, _Square | None], keeps: bool
+    ) -> Iterator[SeenFrame]:
+        left = positions
+        while left:
+            part, left = left[: self.batch], left[self.batch :]
+            if any(position not in held and not self._is_kept(position) for position in part):
+                held |= self._lacking([position for position in part + left if position not in held])
+            squares = [square for position in part if (square := held.pop(position, None)) is not None]
             made = {seen.position: seen for seen in self._encode(squares, keeps)}
             for position in part:
                 if position in made:
                     yield made[position]
-                elif position not in lost:
+                elif self._is_kept(position):
                     yield from self._recall(position, keeps)
-        return []
 
     def _squares(self, positions: Sequence[int]) -> Iterator[_Square]:
         for position, picture in zip(positions, self.source.frames(positions), strict=False):
