@@ -3,6 +3,9 @@ what to do, after which the engine works on."""
 
 from __future__ import annotations
 
+import gc
+import re
+import threading
 import weakref
 
 import numpy as np
@@ -10,21 +13,23 @@ import pytest
 import torch
 
 from sa2va_tools import Engine, Settings
-from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.errors import CancelledError, OutOfMemoryError
 from sa2va_tools.model import runtime_masks
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.device import Pace
 from sa2va_tools.model.families.internvl import InternVL
 from sa2va_tools.model.feature_stream import OnePicture
-from sa2va_tools.model.grounding import Sam2Grounding
+from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.memory import Work, estimate, fitting_pace
 from sa2va_tools.model.offload import host_spare
 from sa2va_tools.model.out_of_memory import is_out_of_memory, memory_guard
 from sa2va_tools.model.output import PointPrompt
-from sa2va_tools.model.propagation import Propagator
+from sa2va_tools.model.propagation import MemoryBank, Propagator
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.model.tally import Tally
+from sa2va_tools.progress import CancelToken
 
 FRAMES, OBJECTS = 9, 3
 
@@ -192,6 +197,8 @@ def test_a_result_says_what_was_done_and_an_engine_survives(clip, tmp_path, monk
             with pytest.raises(OutOfMemoryError, match="did not fit") as caught:
                 engine.segment(clip, "the red square", start_s=0.6)
             assert caught.value.hint
+            assert re.search(r"Wanted: \d+ frame\(s\) of 96×64, 1 object\(s\), 0\.\d GiB", str(caught.value))
+            assert "Tried before: " in str(caught.value)
         usual = engine.segment(clip, "the red square", start_s=0.6)
     assert short.objects[0].found and short.provenance.relief
     assert any("Memory ran short" in warning for warning in short.warnings)
@@ -218,6 +225,56 @@ def test_the_language_model_sees_fewer_frames_where_all_do_not_fit(clip, tmp_pat
     assert follow_up.provenance.key_frames == told.provenance.key_frames
     assert found.objects[0].found and len(found.provenance.key_frames) == 2
     assert any("Memory ran short" in warning for warning in told.warnings)
+
+
+def test_masks_begin_on_fewer_key_frames_where_all_do_not_fit(clip, tmp_path, monkeypatch):
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        with monkeypatch.context() as context:
+            # Slots of memory that a frame attends to: those of the key frames, and of the frames behind.
+            Scarce(context, "attend", 9, lambda features, memories, pointers: len(memories))
+            short = engine.segment(clip, "the red square", key_frames=12)
+            context.undo()
+            Scarce(context, "attend", 0, lambda features, memories, pointers: len(memories))
+            with pytest.raises(OutOfMemoryError, match=r"masks began on 1 key frame\(s\)"):
+                engine.segment(clip, "the red square", key_frames=12)
+        usual = engine.segment(clip, "the red square", key_frames=12)
+    assert short.provenance.relief[-1] == "masks began on 3 key frame(s)"
+    assert short.objects[0].found and short.provenance.complete and usual.provenance.relief == ()
+    assert short.objects[0].track.frame_indices == usual.objects[0].track.frame_indices
+
+
+def test_more_key_frames_want_more_memory():
+    config = load_checkpoint(NANO_FOLDER, device=torch.device("cpu"), dtype=torch.float32).config
+    few, many = (estimate(config, "float32", Work(key_frames=count), weights=0) for count in (5, 64))
+    assert many.grounding > 2 * few.grounding
+    free = 4 * (many.grounding // 4)
+    assert (
+        fitting_pace(config, Pace(group=16), 4, free, 5).group
+        > fitting_pace(config, Pace(group=16), 4, free, 64).group
+    )
+
+
+@pytest.mark.parametrize("stage", ["answer", "propagate"])
+def test_who_holds_a_cancel_or_a_callbacks_error_does_not_hold_the_walk(clip, tmp_path, stage):
+    token, held = CancelToken(), []
+
+    def stop(progress):
+        if progress.stage == stage and progress.done == 3:
+            token.cancel()
+
+    def fail(progress):
+        if progress.stage == "propagate" and progress.done == 3:
+            raise ValueError("the callback's own")
+
+    with Engine.load(settings=Settings(device="cpu", cache_bytes=0, store_dir=tmp_path / "store")) as engine:
+        for on_progress, cancel in ((stop, token), (fail, None)):
+            try:
+                engine.segment(clip, "the red square", on_progress=on_progress, cancel=cancel)
+            except (CancelledError, ValueError) as error:
+                held.append(error)
+        alive = [each for each in gc.get_objects() if type(each) in (MemoryBank, FrameFeatures)]
+    assert [type(error) for error in held] == [CancelledError, ValueError]
+    assert not alive and not any(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 def test_who_holds_the_error_does_not_hold_the_tensors():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sa2va_tools import __version__
 from sa2va_tools.engine.clip import Clip, frame_key
-from sa2va_tools.engine.key_frames import FramePlan, fewer_seen
+from sa2va_tools.engine.key_frames import FramePlan, fewer_keys, fewer_seen
 from sa2va_tools.engine.questions import unknown_words
 from sa2va_tools.engine.results import Provenance
 from sa2va_tools.engine.tracks import collect_tracks
@@ -68,6 +69,11 @@ class Job:
     max_new_tokens: int
     wishes: MaskWishes = USUAL_WISHES
     seconds: dict[str, float] = field(default_factory=dict)
+    objects: int = 1
+    """To be followed together."""
+    seen: int | None = None
+    """Frames for the language model, and `key_frames` that condition the masks; None before that is known."""
+    key_frames: int | None = None
     followed: int | None = None
     """Frames that got masks; None before there were any."""
     readable: int | None = None
@@ -82,6 +88,7 @@ class Job:
         made_room, visual, clip = False, None, self.clip
         plan = plan_of(clip)
         while True:
+            self.seen = len(plan.seen)
             try:
                 visual = self.look(plan.seen)
                 if len(questions) == 1:
@@ -205,16 +212,26 @@ class Job:
         """One track per [SEG], all in one pass over the frames."""
         if not len(seg_prompts):
             return []
-        with self._stage("propagate"):
-            walk = self.runtime.masks_from_words(
-                self.clip,
-                seg_prompts,
-                mode=plan.mode,
-                key_positions=plan.keys,
-                wishes=self.wishes,
-                cancel=self.cancel,
-            )
-            return self._followed(walk, len(seg_prompts))
+        while True:
+            try:
+                with self._stage("propagate"):
+                    walk = self.runtime.masks_from_words(
+                        self.clip,
+                        seg_prompts,
+                        mode=plan.mode,
+                        key_positions=plan.keys,
+                        wishes=self.wishes,
+                        cancel=self.cancel,
+                    )
+                    return self._followed(walk, len(seg_prompts), len(plan.keys))
+            except OutOfMemoryError:
+                fewer = fewer_keys(plan)
+                if fewer == plan:
+                    raise
+            # Each of them is attended to by every frame, however small the groups and batches have become.
+            plan = fewer
+            self.runtime.make_room()
+            self.runtime.tally.began_on(len(plan.keys))
 
     def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[tuple[MaskTrack, bool]]:
         """One track per mask given at `position`, both ways; there it is as it was given. The second value of
@@ -223,38 +240,65 @@ class Job:
             walk = self.runtime.masks_from_masks(
                 self.clip, masks, position, wishes=self.wishes, cancel=self.cancel
             )
-            tracks = self._followed(walk, len(masks))
+            tracks = self._followed(walk, len(masks), 1)
             frame = self.clip.frame_indices[position]
             return [
                 (track.given(frame, rle.encode(mask)), bool(track.mask(frame).any()))
                 for track, mask in zip(tracks, masks, strict=True)
             ]
 
-    def _followed(self, walk: Iterator[FrameMasks], objects: int) -> list[MaskTrack]:
+    def _followed(
+        self, walk: Generator[FrameMasks, None, None], objects: int, key_frames: int
+    ) -> list[MaskTrack]:
         """Told beforehand what it will come to, and learnt from afterwards."""
         runtime, frames = self.runtime, len(self.clip)
         before, began = runtime.tally.encoder_passes, time.perf_counter()
-        width, height = self.clip.media.size_wh
-        estimate = runtime.memory_estimate(objects, video=self.clip.is_video, pixels=width * height)
-        wanted = estimate.total / 2**30
-        lacking, megapixels = frames - runtime.kept_frames(self.clip), width * height / 1e6
+        self.objects, self.key_frames = objects, key_frames
+        lacking, megapixels = frames - runtime.kept_frames(self.clip), prod(self.clip.media.size_wh) / 1e6
         seconds = runtime.speed.seconds(lacking, frames * objects, megapixels)
         told = "" if seconds is None else f", about {seconds:.1f} s"
-        words = f"{frames} frame(s), {objects} object(s){told}, {wanted:.1f} GiB"
+        words = f"{frames} frame(s), {objects} object(s){told}, {self._wanted_gib:.1f} GiB"
         self.on_progress(Progress("plan", 0, None, words))
         from sa2va_tools.model.out_of_memory import memory_guard  # torch is here once a model is
 
-        try:
-            with memory_guard("The masks at full size"):
-                tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
-        except OutOfMemoryError as error:
-            raise OutOfMemoryError(f"{error.message} Wanted: {words}.", hint=error.hint) from error
+        # Closed at once, for an error that somebody keeps would keep the walk, with its tensors.
+        with memory_guard("The masks at full size"), closing(walk):
+            tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
         self.followed = len(tracks[0].frame_indices)
         passes = runtime.tally.encoder_passes - before
         if not runtime.tally.relief:  # retries would count for the usual way
             took = time.perf_counter() - began
             runtime.speed.learn(passes, self.followed * objects, took, megapixels)
         return tracks
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """In this block a refusal for lack of memory tells what was wanted, is free and was tried."""
+        try:
+            yield
+        except OutOfMemoryError as error:
+            free, tried = self.runtime.free_bytes, self.runtime.tally.relief
+            width, height = self.clip.media.size_wh
+            said = [
+                error.message,
+                f"Wanted: {len(self.clip)} frame(s) of {width}×{height}, {self.objects} object(s), "
+                f"{self._wanted_gib:.1f} GiB with the weights.",
+                "" if free is None else f"Free: {free / 2**30:.1f} GiB.",
+                f"Tried before: {'; '.join(tried)}." if tried else "",
+            ]
+            raise OutOfMemoryError(" ".join(filter(None, said)), hint=error.hint) from error
+
+    @property
+    def _wanted_gib(self) -> float:
+        """About."""
+        wanted = self.runtime.memory_estimate(
+            self.objects,
+            video=self.clip.is_video,
+            pixels=prod(self.clip.media.size_wh),
+            seen=self.seen,
+            key_frames=self.key_frames,
+        )
+        return wanted.total / 2**30
 
     @property
     def _reached(self) -> int:

@@ -57,10 +57,18 @@ def plan_grounding(config: Sa2vaConfig, clip: Clip, mode: Mode, key_frames: int 
 
 
 def fewer_seen(plan: FramePlan, clip: Clip) -> FramePlan:
-    """With half of the frames for the language model: the first ones where these are the clip's first, else
-    every second. The same where there is but one."""
-    half = (len(plan.seen) + 1) // 2
-    return with_seen(plan, clip, plan.seen[:half] if _is_beginning(plan.seen) else plan.seen[::2])
+    """With half of the frames for the language model; the same where there is but one."""
+    return with_seen(plan, clip, _half(plan.seen))
+
+
+def fewer_keys(plan: FramePlan) -> FramePlan:
+    """With half of the frames that condition the masks; the same where there is but one."""
+    return replace(plan, keys=_half(plan.keys))
+
+
+def _half(positions: tuple[int, ...]) -> tuple[int, ...]:
+    """The first ones where these are the clip's first, else every second."""
+    return positions[: (len(positions) + 1) // 2] if _is_beginning(positions) else positions[::2]
 
 
 def with_seen(plan: FramePlan, clip: Clip, seen: tuple[int, ...]) -> FramePlan:

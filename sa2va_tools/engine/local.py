@@ -337,7 +337,9 @@ class LocalEngine(StoreBackedEngine):
         if most < 1:
             raise RequestError(f"max_new_tokens is {most}; at least 1 is needed.")
         with self.host.use(on_progress, cancel) as runtime:
-            yield Job(runtime, clip, on_progress, cancel, most, wishes)
+            job = Job(runtime, clip, on_progress, cancel, most, wishes)
+            with job.refusing():
+                yield job
 
     def _recorder(self, job: Job, opened: Opened, plan: FramePlan) -> Recorder:
         if self.library.has_changed(opened):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sa2va_tools.errors import MissingExtraError, RequestError
+from sa2va_tools.errors import MissingExtraError, RequestError, Sa2vaError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 from sa2va_tools.settings import Settings
 
@@ -48,6 +49,10 @@ class ModelHost:
                 self._runtime = self._load(on_progress, cancel)
             with self._runtime.at_work(cancel):
                 yield self._runtime
+        except Sa2vaError as error:
+            # Whoever keeps the error, as a test or a record does, would keep the tensors of its calls.
+            traceback.clear_frames(error.__traceback__)
+            raise
         finally:
             self._holder = None
             self._turn.release()

@@ -133,9 +133,7 @@ class FeatureStream:
     def _lacking(self, positions: list[int]) -> dict[int, _Square | None]:
         """Of decreasing positions those that are not kept; None where the clip has broken off before."""
         lacking = [position for position in reversed(positions) if not self._is_kept(position)]
-        return {position: None for position in lacking} | {
-            square.position: square for square in self._squares(lacking)
-        }
+        return dict.fromkeys(lacking) | {square.position: square for square in self._squares(lacking)}
 
     def _stretch(
         self, positions: list[int], held: dict[int, _Square | None], keeps: bool

@@ -28,12 +28,14 @@ _TYPICAL_TILES, _TYPICAL_QWEN_TOKENS = 7, 1500
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done: an image or a video, how many frames the language model sees, how many objects are
-    followed. The length of the video does not matter: masks leave the device frame by frame."""
+    """What is to be done: an image or a video, how many frames the language model sees and how many condition
+    the masks (None: as usual), how many objects are followed. The length of the video does not matter: masks
+    leave the device frame by frame."""
 
     objects: int = 1
     video: bool = True
     chat_frames: int | None = None
+    key_frames: int | None = None
     frame_bytes: int = 0
     """What a frame and its masks take at full size."""
 
@@ -91,7 +93,7 @@ def estimate(
         weights=weight_bytes(build_empty(config), width, quantize) if weights is None else weights,
         language=round(tokens * (kept + alive) * width),
         vision=round(_vision_values(config, visual) * width),
-        grounding=round(_grounding_values(config, work.objects) * width) + work.frame_bytes,
+        grounding=round(_grounding_values(config, work) * width) + work.frame_bytes,
         runtime=_RUNTIME_BYTES[device],
     )
 
@@ -142,12 +144,15 @@ def require_room(
     )
 
 
-def fitting_pace(config: Sa2vaConfig, pace: Pace, width: int, free: int | None) -> Pace:
-    """`pace`, or as much of it as fits into `free` bytes (None: not known) at `width` bytes a value."""
+def fitting_pace(
+    config: Sa2vaConfig, pace: Pace, width: int, free: int | None, key_frames: int | None = None
+) -> Pace:
+    """`pace`, or as much of it as fits into `free` bytes (None: not known) at `width` bytes a value, where so
+    many frames condition the masks (None: as many as usual)."""
     if free is None:
         return pace
     batch = _halved(pace.batch, free // (width * _frame_values(config)))
-    group = _halved(pace.group, free // (width * _object_values(config)))
+    group = _halved(pace.group, free // (width * _object_values(config, key_frames)))
     return replace(pace, batch=batch, group=group)
 
 
@@ -186,10 +191,10 @@ def _vision_values(config: Sa2vaConfig, visual: int) -> int:
     return patches * (2 * widest + 6 * width)
 
 
-def _grounding_values(config: Sa2vaConfig, objects: int) -> int:
+def _grounding_values(config: Sa2vaConfig, work: Work) -> int:
     """The image encoder's widest stage and the feature pyramid; per object the memories that a frame attends
     to, once stored and once as keys and values of one layer, and the decoder's upscaled maps."""
-    return _frame_values(config) + objects * _object_values(config)
+    return _frame_values(config) + work.objects * _object_values(config, work.key_frames)
 
 
 def _frame_values(config: Sa2vaConfig) -> int:
@@ -198,10 +203,10 @@ def _frame_values(config: Sa2vaConfig) -> int:
     return finest * sizes.stage_dims[0] * 12 + finest * sizes.hidden_dim * 3
 
 
-def _object_values(config: Sa2vaConfig) -> int:
+def _object_values(config: Sa2vaConfig, key_frames: int | None) -> int:
     sizes = config.grounding
     finest = (sizes.image_size // sizes.patch_stride) ** 2
-    memories = (config.key_frames + sizes.num_maskmem - 1) * sizes.top_side**2
+    memories = ((key_frames or config.key_frames) + sizes.num_maskmem - 1) * sizes.top_side**2
     return memories * (sizes.mem_dim + 3 * sizes.hidden_dim) + 6 * finest * sizes.hidden_dim // 4
 
 

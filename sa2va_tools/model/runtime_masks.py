@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sa2va_tools.model.device import (
-    free_bytes,
-)
+from sa2va_tools.model.device import free_bytes
 from sa2va_tools.model.feature_stream import KIND
 from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace
 from sa2va_tools.model.out_of_memory import memory_guard
@@ -44,7 +42,7 @@ class RuntimeMasks(RuntimeCore):
         key_positions: Sequence[int] = (0,),
         wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
-    ) -> Iterator[FrameMasks]:
+    ) -> Generator[FrameMasks, None, None]:
         """Masks for (N, C) prompt embeddings on every frame of the clip, key frames first. A clip of
         one frame is answered by the language decoder in both modes."""
         own = self.config.grounding.gate_masks
@@ -54,9 +52,11 @@ class RuntimeMasks(RuntimeCore):
             wishes=wishes,
             frames=len(source),
             objects=len(seg_prompts),
+            key_frames=len(key_positions),
             cancel=cancel,
         )
-        embeddings = self._to_device(seg_prompts)
+        with memory_guard("The prompts of the masks"):
+            embeddings = self._to_device(seg_prompts)
         if mode == "sa2va-i" and len(source) > 1:
             walk = propagator.language_masks(source, key_positions, embeddings)
         else:
@@ -71,10 +71,15 @@ class RuntimeMasks(RuntimeCore):
         *,
         wishes: MaskWishes = USUAL_WISHES,
         cancel: CancelToken | None = None,
-    ) -> Iterator[FrameMasks]:
+    ) -> Generator[FrameMasks, None, None]:
         """Track (N, height, width) masks given on one frame, both ways."""
         propagator = self.propagator(
-            gate=wishes.gate, wishes=wishes, frames=len(source), objects=len(masks), cancel=cancel
+            gate=wishes.gate,
+            wishes=wishes,
+            frames=len(source),
+            objects=len(masks),
+            key_frames=1,
+            cancel=cancel,
         )
         return _guarded(propagator.masks(source, position, torch.from_numpy(masks)))
 
@@ -108,13 +113,34 @@ class RuntimeMasks(RuntimeCore):
                 np.concatenate([result.mask_scores for result in results]),
             )
 
-    def memory_estimate(self, objects: int, *, video: bool, pixels: int = 0) -> MemoryEstimate:
-        """What following that many objects wants, in frames of so many `pixels`."""
+    @property
+    def free_bytes(self) -> int | None:
+        """What is free where the model is, with what can be let go there; None where that cannot be told."""
+        free = free_bytes(self._home.device)
+        return None if free is None else free + self.cache.bytes
+
+    def memory_estimate(
+        self,
+        objects: int,
+        *,
+        video: bool,
+        pixels: int = 0,
+        seen: int | None = None,
+        key_frames: int | None = None,
+    ) -> MemoryEstimate:
+        """What following that many objects wants, in frames of so many `pixels`, where the language model has
+        `seen` so many (None, here and of `key_frames`: as usual)."""
         weights = sum(each.numel() * each.element_size() for each in self._modules.parameters())
         return estimate(
             self.config,
             str(self._home.dtype).removeprefix("torch."),
-            Work(min(objects, self._pace.group), video, frame_bytes=pixels * (objects + _FULL_SIZE_BYTES)),
+            Work(
+                min(objects, self._pace.group),
+                video,
+                chat_frames=seen,
+                key_frames=key_frames,
+                frame_bytes=pixels * (objects + _FULL_SIZE_BYTES),
+            ),
             device=self._home.device.type,
             weights=weights,
         )
@@ -132,17 +158,16 @@ class RuntimeMasks(RuntimeCore):
         wishes: MaskWishes = USUAL_WISHES,
         frames: int | None = None,
         objects: int | None = None,
+        key_frames: int | None = None,
         cancel: CancelToken | None = None,
     ) -> Propagator:
         """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow for `frames` and
-        `objects` (None: for any number)."""
+        `objects` (None: for any number), with so many `key_frames` (None: as usual)."""
         most = self._pace
         wanted = replace(
             most, batch=min(most.batch, frames or most.batch), group=min(most.group, objects or most.group)
         )
-        free = free_bytes(self._home.device)
-        room = None if free is None else free + self.cache.bytes
-        pace = fitting_pace(self.config, wanted, self._home.element_size(), room)
+        pace = fitting_pace(self.config, wanted, self._home.element_size(), self.free_bytes, key_frames)
         if pace != wanted:
             self.tally.relieved(f"frames were encoded {pace.batch} at once, objects followed {pace.group}")
         return Propagator(
@@ -158,7 +183,7 @@ class RuntimeMasks(RuntimeCore):
         )
 
 
-def _guarded(walk: Iterator[FrameMasks]) -> Iterator[FrameMasks]:
+def _guarded(walk: Iterator[FrameMasks]) -> Generator[FrameMasks, None, None]:
     """Each step without gradients and with the memory guard; a plain decorator would leave
     inference mode on between the steps."""
     while True:

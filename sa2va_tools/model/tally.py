@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 _SAW = "the language model saw"
+_BEGAN = "masks began on"
 
 
 @dataclass(slots=True)
@@ -23,5 +24,12 @@ class Tally:
 
     def saw(self, key_frames: int) -> None:
         """Note how few key frames the language model saw in the end."""
-        self.relief = [step for step in self.relief if not step.startswith(_SAW)]
-        self.relieved(f"{_SAW} {key_frames} key frame(s)")
+        self._instead(_SAW, key_frames)
+
+    def began_on(self, key_frames: int) -> None:
+        """Note how few key frames conditioned the masks in the end."""
+        self._instead(_BEGAN, key_frames)
+
+    def _instead(self, words: str, key_frames: int) -> None:
+        self.relief = [step for step in self.relief if not step.startswith(words)]
+        self.relieved(f"{words} {key_frames} key frame(s)")

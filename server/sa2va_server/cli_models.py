@@ -141,7 +141,7 @@ def _wants(config: Sa2vaConfig, *, objects: int, image: bool, key_frames: int | 
     from sa2va_tools.model.device import choose_device, free_bytes
     from sa2va_tools.model.memory import Work, advice, estimate
 
-    work = Work(objects=objects, video=not image, chat_frames=key_frames)
+    work = Work(objects=objects, video=not image, chat_frames=key_frames, key_frames=key_frames)
     memory = {name: estimate(config, dtype, work, quantize=how) for name, dtype, how in _WAYS}
     device = choose_device("auto")
     free = free_bytes(device)
