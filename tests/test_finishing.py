@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sa2va_tools.errors import RequestError
-from sa2va_tools.model.finishing import REACH_CELLS, SPECK_SHARE, finished
+from sa2va_tools.model.finishing import REACH_CELLS, SPECK_SHARE, finished, tidy
 from sa2va_tools.model.grounding import NO_OBJECT_LOGIT
 from sa2va_tools.model.output import MaskWishes
 from sa2va_tools.model.propagation import full_size
@@ -121,6 +121,51 @@ def test_no_outline_moves_farther_than_its_reach(seed):
     far = (before != after) & ~near
     _, _, stats, _ = cv2.connectedComponentsWithStats(far.astype(np.uint8))
     assert all(stats[1:, cv2.CC_STAT_AREA] <= SPECK_SHARE * before.sum())
+
+
+def _pushing(size_hw: tuple[int, int]) -> np.ndarray:
+    """Logits whose blur would carry a sure disc's outline far out: it takes the place of thin, unsure stripes
+    to its right."""
+    height, width = size_hw
+    y, x = np.mgrid[:height, :width]
+    margin = np.full(size_hw, -1e-3, np.float32)
+    margin[np.hypot(x - 0.35 * width, y - 0.5 * height) < 0.3 * height] = 1
+    stripe, gap = round(width / 80), round(width / 27)
+    margin[:, round(0.75 * width) :] = np.where(x[:, round(0.75 * width) :] % gap < stripe, 1e-3, -1)
+    return margin
+
+
+def _reaches(size_hw: tuple[int, int]) -> tuple[int, int]:
+    return tuple(math.ceil(REACH_CELLS * side / GRID) for side in reversed(size_hw))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_in_a_large_picture_outlines_move_as_far_as_their_reach_and_no_farther(inverted):
+    size_hw = (1050, 1400)
+    across, down = _reaches(size_hw)
+    y, x = np.mgrid[-down : down + 1, -across : across + 1]
+
+    def near(mask: np.ndarray, share: float) -> np.ndarray:
+        ellipse = (x / across) ** 2 + (y / down) ** 2 <= share**2
+        return cv2.dilate(mask.astype(np.uint8), ellipse.astype(np.uint8)) > 0
+
+    margin = -_pushing(size_hw) if inverted else _pushing(size_hw)
+    before = margin > 0
+    after = tidy(margin, before, (size_hw[1] / GRID, size_hw[0] / GRID))
+    changed = before != after
+    assert not (changed & ~(near(before, 1) & near(~before, 1))).any()
+    disc = (before != inverted) & (np.arange(size_hw[1]) < 0.7 * size_hw[1])
+    assert changed[near(disc, 0.9) & ~disc].all()
+
+
+def test_in_a_usual_picture_an_outline_is_held_by_one_ellipse():
+    size_hw = (375, 500)
+    across, down = _reaches(size_hw)
+    margin = _pushing(size_hw)
+    after = tidy(margin, margin > 0, (size_hw[1] / GRID, size_hw[0] / GRID))
+    disc = (margin == 1).astype(np.uint8)
+    ball = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * across + 1, 2 * down + 1))
+    assert np.array_equal(after, cv2.dilate(disc, ball) > 0)
 
 
 @pytest.mark.parametrize("spots", [1, 2, 40])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from media_makers import make_video
+from media_makers import make_video, number_of
 
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.media import media as media_module
-from sa2va_tools.media.decode import iter_frames
+from sa2va_tools.media import videos as videos_module
+from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.media import open_media
+from sa2va_tools.media.orientation import Orientation
 
 
 def test_a_video_of_no_frames(tmp_path):
@@ -119,3 +122,70 @@ def test_damage_beyond_what_opening_decodes_is_an_error_of_its_frame(tmp_path, m
         for _ in frames:
             pass
     assert "End the range before" in caught.value.hint
+
+
+def joined(path: Path, counts: tuple[int, int]) -> Path:
+    """Frames of 64×48 and frames of 32×32 as one file behind the other: stamps (if any) begin anew."""
+    one = make_video(path.with_stem("one"), counts[0], options={"g": "1"})
+    two = make_video(path.with_stem("two"), counts[1], size_wh=(32, 32), options={"g": "1"})
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    return path
+
+
+def muxed(path: Path, counts: tuple[int, int]) -> Path:
+    """The same as one stream with stamps that go on, as recorders of calls write it."""
+    codec = "libvpx" if path.suffix == ".webm" else "libx264"
+    one = make_video(path.with_stem("one"), counts[0], codec=codec, options={"g": "5"})
+    two = make_video(path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5"})
+    with av.open(str(path), "w") as new, av.open(str(one)) as first, av.open(str(two)) as second:
+        made = new.add_stream_from_template(first.streams.video[0])
+        for source, frames_before in ((first, 0), (second, counts[0])):
+            given = source.streams.video[0]
+            later = round(Fraction(frames_before, 10) / given.time_base)
+            for packet in source.demux(given):
+                if packet.dts is not None:
+                    packet.pts, packet.dts, packet.stream = packet.pts + later, packet.dts + later, made
+                    new.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("counts", [(1, 4), (4, 4), (40, 3), (4, 40)])
+@pytest.mark.parametrize(("name", "make"), [("a.h264", joined), ("a.ts", muxed), ("a.webm", muxed)])
+def test_a_video_whose_picture_changes_its_size_is_used_up_to_there(tmp_path, name, make, counts, capfd):
+    media = open_media(make(tmp_path / name, counts))
+    count = counts[0]
+    assert (media.size_wh, media.frame_count, media.complete) == ((64, 48), count, False)
+    used = "the frame before it is used" if count == 1 else f"the {count} frames before it are used"
+    assert media.warnings[0] == f"{name} changes its size from 64×48 to 32×32 at frame {count}; {used}."
+    assert [number_of(rgb) for _, rgb in iter_frames(media)] == [index % 28 for index in range(count)]
+    if make is muxed:
+        assert media.timestamps_s == pytest.approx([index / 10 for index in range(count)], abs=0.002)
+        assert media.duration_s == pytest.approx(count / 10, abs=0.01) and len(media.warnings) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("name", "make"), [("a.ts", joined), ("a.ts", muxed), ("a.webm", muxed)])
+def test_far_frames_before_a_change_of_size_are_read_by_index(tmp_path, name, make):
+    """Also where frames behind the change bear the same stamps; that join costs one of the last frames."""
+    media = open_media(make(tmp_path / name, (100, 100)))
+    assert media.frame_count >= 99 and media.size_wh == (64, 48)
+    for wanted in ([97], [0, 60], [40, 90]):
+        assert [number_of(rgb) for rgb in read_frames(media, wanted)] == [index % 28 for index in wanted]
+
+
+def test_a_turned_video_tells_its_change_of_size_as_it_is_shown(tmp_path, monkeypatch):
+    quarter = Orientation.from_exif(6)
+    monkeypatch.setattr(videos_module, "frame_orientation", lambda frame: quarter)
+    media = open_media(muxed(tmp_path / "a.ts", (4, 4)))
+    assert media.size_wh == (48, 64) and "from 48×64 to 32×32" in media.warnings[0]
+
+
+def test_a_change_of_size_beyond_what_opening_decodes_is_an_error_of_its_frame(tmp_path, monkeypatch):
+    path = muxed(tmp_path / "a.webm", (10, 10))
+    monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 3)
+    media = open_media(path)
+    assert media.frame_count == 20 and media.complete and media.warnings == ()
+    frames = iter_frames(media)
+    assert [next(frames)[0] for _ in range(10)] == list(range(10))
+    with pytest.raises(MediaUnreadableError, match="changes its size midway, from 64×48 to 32×32"):
+        next(frames)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from media_makers import make_folder, number_of, numbered_frame
 from PIL import Image
 
-from sa2va_tools.errors import MediaTooLargeError, MediaUnreadableError
+from sa2va_tools.errors import CancelledError, MediaTooLargeError, MediaUnreadableError
 from sa2va_tools.media import media as media_module
 from sa2va_tools.media.decode import iter_frames, read_frames
+from sa2va_tools.media.folders import probe_folder
 from sa2va_tools.media.media import open_media
 from sa2va_tools.settings import MediaLimits
 
@@ -110,19 +112,81 @@ def test_a_closed_folder_says_so(tmp_path):
         folder.chmod(0o700)
 
 
-def test_a_broken_frame_is_named(tmp_path):
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:90])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_folder_is_used_up_to_its_first_broken_frame(tmp_path, count):
+    names = ["1.png", "2.png", "3.png", "4.png"]
+    folder = make_folder(tmp_path / "clip", names)
+    for name in names[count:]:
+        cut(folder / name)
+    media = open_media(folder)
+    assert media.frame_count == len(media.files) == count and not media.complete
+    assert media.timestamps_s == pytest.approx([index / 24 for index in range(count)])
+    assert media.duration_s == pytest.approx(count / 24)
+    assert media.files == tuple(folder / name for name in names[:count])
+    assert [number_of(rgb) for _, rgb in iter_frames(media)] == list(range(count))
+    said, rate = media.warnings
+    assert said.startswith(f"clip breaks off at frame {count}; the ") and "24 frames per second" in rate
+    assert ("the frame before it is used" if count == 1 else f"the {count} frames before it are used") in said
+    assert f"{names[count]} cannot be read: it is truncated" in said
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
+def test_a_frame_that_is_no_picture_breaks_a_folder_off_on_any_budget(tmp_path, monkeypatch, data):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png", "4.png"])
+    (folder / "3.png").write_bytes(data)
+    for budget_px in (10**9, 64 * 48):
+        monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", budget_px)
+        media = open_media(folder)
+        assert media.frame_count == 2 and not media.complete and "3.png" in media.warnings[0]
+
+
+def test_a_repaired_folder_is_whole_again_and_other_content(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
-    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:90])
-    with pytest.raises(MediaUnreadableError, match=r"2\.png"):
+    whole = (folder / "3.png").read_bytes()
+    cut(folder / "3.png")
+    broken = open_media(folder)
+    (folder / "3.png").write_bytes(whole)
+    repaired = open_media(folder)
+    assert repaired.complete and repaired.frame_count == 3 and len(repaired.warnings) == 1
+    assert repaired.content_hash != broken.content_hash
+
+
+def test_a_folder_whose_first_frame_is_broken_is_refused(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
+    cut(folder / "1.png")
+    with pytest.raises(MediaUnreadableError, match=r"1\.png cannot be read"):
         open_media(folder)
+
+
+def test_a_frame_that_is_too_large_or_of_another_size_is_no_break(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
+    Image.new("RGB", (100, 100)).save(folder / "3.png")
+    with pytest.raises(MediaTooLargeError, match=r"3\.png is 100×100"):
+        open_media(folder, MediaLimits(max_pixels=64 * 48))
+    with pytest.raises(MediaUnreadableError, match="differ in size"):
+        open_media(folder)
+
+
+def test_opening_a_folder_can_be_cancelled(tmp_path):
+    folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
+
+    def cancelled() -> None:
+        raise CancelledError("Cancelled.")
+
+    with pytest.raises(CancelledError):
+        probe_folder(folder, MediaLimits(), cancelled, 10**9)
 
 
 def test_a_broken_frame_beyond_the_budget_is_named_when_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48)
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
-    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:90])
+    cut(folder / "2.png")
     media = open_media(folder)
-    assert len(read_frames(media, [0, 2])) == 2
+    assert media.complete and len(read_frames(media, [0, 2])) == 2
     with pytest.raises(MediaUnreadableError, match=r"2\.png"):
         read_frames(media, [1])
 

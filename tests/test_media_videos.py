@@ -244,15 +244,6 @@ def test_hidden_frames_beyond_the_budget_are_not_counted(tmp_path, monkeypatch):
     assert whole.warnings == ()
 
 
-def test_a_picture_that_changes_its_size_midway(tmp_path):
-    path = tmp_path / "a.h264"
-    one = make_video(tmp_path / "one.h264", 4).read_bytes()
-    two = make_video(tmp_path / "two.h264", 4, size_wh=(32, 32)).read_bytes()
-    path.write_bytes(one + two)
-    with pytest.raises(MediaUnreadableError, match="64×48 to 32×32"):
-        open_media(path)
-
-
 def test_a_transparent_video_is_laid_over_white(tmp_path):
     path = tmp_path / "a.mov"
     rgba = np.dstack([numbered_frame(3), np.zeros((48, 64), np.uint8)])

@@ -2,7 +2,8 @@
 
 A folder has no clock: it plays at 24 frames per second, and a warning says so. Hidden files and
 files that are no still images are passed over. Links that lead out of the folder are refused,
-because only the folder itself was checked against the allowed roots.
+because only the folder itself was checked against the allowed roots. Where a frame cannot be read, the
+video ends before it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.media.failures import READABLE_KINDS, decoder_errors
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames
-from sa2va_tools.media.probe import Probe
+from sa2va_tools.media.probe import Probe, break_warning
 from sa2va_tools.media.stills import probe_still
 from sa2va_tools.settings import MediaLimits
 
@@ -33,13 +34,19 @@ _MAX_SEARCHED = 2000
 
 def probe_folder(path: Path, limits: MediaLimits, on_frame: Callable[[], None], budget_px: int) -> Probe:
     """Reads every header; decodes every frame while `budget_px` pixels last, else the first.
-    `on_frame` may raise to stop."""
+    `on_frame` may raise to stop. Raises MediaUnreadableError when the very first frame is not to be read."""
     files = frame_files(path, limits)
     first = probe_still(files[0], limits)
     decode = len(files) * first.size_wh[0] * first.size_wh[1] <= budget_px
-    for file in files[1:]:
+    broken: list[str] = []
+    for index, file in enumerate(files[1:], start=1):
         on_frame()
-        other = probe_still(file, limits, decode=decode)
+        try:
+            other = probe_still(file, limits, decode=decode)
+        except MediaUnreadableError as error:
+            broken.append(f"{break_warning(path.name, index)} {error.message}")
+            files = files[:index]
+            break
         if other.size_wh != first.size_wh:
             raise _mixed_sizes(path, files, (files[0], first), (file, other))
     count = len(files)
@@ -52,7 +59,11 @@ def probe_folder(path: Path, limits: MediaLimits, on_frame: Callable[[], None], 
         timestamps_s=tuple(float(index / FOLDER_FPS) for index in range(count)),
         last_frame_s=float(1 / FOLDER_FPS),
         files=files,
-        warnings=(f"A folder of frames has no frame rate; {FOLDER_FPS} frames per second are assumed.",),
+        warnings=(
+            *broken,
+            f"A folder of frames has no frame rate; {FOLDER_FPS} frames per second are assumed.",
+        ),
+        complete=not broken,
     )
 
 

@@ -29,3 +29,9 @@ class Probe:
     warnings: tuple[str, ...] = ()
     complete: bool = True
     """False where frames are lost or damaged."""
+
+
+def break_warning(name: str, count: int, how: str = "breaks off") -> str:
+    """Words about a file or folder of which only the first `count` frames are used."""
+    used = "the frame before it is" if count == 1 else f"the {count} frames before it are"
+    return f"{name} {how} at frame {count}; {used} used."

@@ -4,7 +4,7 @@ All packets are read (fast: nothing is decoded), which bounds frames and seconds
 decoded once while the budget lasts, so that damage is found when the file is opened. Of a longer
 video the packets' stamps are taken at their word when they agree with all frames that were decoded
 (they need not: fields, hidden frames), else it is decoded to the end; damage beyond the budget is an
-error of the frame that it hits.
+error of the frame that it hits. A picture of another size counts as damage that the video ends before.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from sa2va_tools.media.container import frame_orientation, opened_video
 from sa2va_tools.media.failures import decoder_errors
 from sa2va_tools.media.limits import check_duration, check_frames, check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
-from sa2va_tools.media.probe import Probe
+from sa2va_tools.media.probe import Probe, break_warning
 from sa2va_tools.settings import MediaLimits
+from sa2va_tools.shortage import lacks_memory
 
 _FALLBACK_FPS = Fraction(25)
 _MAX_DAMAGED_SHARE = 0.2
@@ -62,8 +63,10 @@ class _Decoded:
     sound: int = sys.maxsize
     """Frames before the first one that is lost or damaged."""
     whole: bool = False
-    """Whether it was let run to the end."""
+    """Whether it was let run to the end, or to a change of size."""
     size_wh: tuple[int, int] = (0, 0)
+    resized_wh: tuple[int, int] | None = None
+    """Of the frame after these, where the picture changes its size."""
     orientation: Orientation = UPRIGHT
 
 
@@ -100,18 +103,22 @@ def probe_video(path: Path, limits: MediaLimits, on_frame: Callable[[], None], b
         timestamps_s=clock.timestamps_s,
         last_frame_s=clock.last_frame_s,
         orientation=decoded.orientation,
-        pts=clock.pts,
+        pts=() if decoded.resized_wh and _recur(clock.pts, stamped) else clock.pts,
         warnings=tuple(warnings),
-        complete=not (packets.broken or decoded.faults or decoded.corrupt),
+        complete=not (packets.broken or decoded.faults or decoded.corrupt or decoded.resized_wh),
     )
 
 
 def decoded_frames(
-    path: Path, container: Any, stream: Any, on_fault: Callable[[], None] | None = None
+    path: Path,
+    container: Any,
+    stream: Any,
+    on_fault: Callable[[], None] | None = None,
+    on_resize: Callable[[tuple[int, int]], None] | None = None,
 ) -> Iterator[Any]:
     """Frames in order of presentation from where the container stands; packets that do not decode
-    are passed over, after calling `on_fault`. Raises MediaUnreadableError when the picture changes
-    its size."""
+    are passed over, after calling `on_fault`. Ends when the picture changes its size, after calling
+    `on_resize`; without that it raises MediaUnreadableError."""
     size_wh: tuple[int, int] | None = None
     for packet in _packets(path, container, stream):
         # A packet that is cut short would make the decoder drop whole frames that it still holds.
@@ -119,16 +126,21 @@ def decoded_frames(
             if on_fault:
                 on_fault()
             continue
-        with decoder_errors(path, "decoded"):
+        with decoder_errors(path, "decoded", (stream.width, stream.height)):
             try:
                 frames = packet.decode()
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if lacks_memory(error):  # says nothing about the packet
+                    raise
                 if on_fault:
                     on_fault()
                 continue
         for frame in frames:
             size_wh = size_wh or (frame.width, frame.height)
             if (frame.width, frame.height) != size_wh:
+                if on_resize:
+                    on_resize((frame.width, frame.height))
+                    return
                 raise MediaUnreadableError(
                     f"{path.name} changes its size midway, from {size_wh[0]}×{size_wh[1]} to "
                     f"{frame.width}×{frame.height}.",
@@ -144,7 +156,9 @@ def _packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         with decoder_errors(path):
             try:
                 packet = next(source, None)
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if lacks_memory(error):
+                    raise
                 packet = av.Packet()
                 packet.stream = stream
         if packet is None:
@@ -202,8 +216,11 @@ def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count
         found.faults += 1
         found.sound = min(found.sound, len(found.pts))
 
+    def on_resize(size_wh: tuple[int, int]) -> None:
+        found.resized_wh = size_wh
+
     with opened_video(path) as (container, stream):
-        for frame in decoded_frames(path, container, stream, on_fault):
+        for frame in decoded_frames(path, container, stream, on_fault, on_resize):
             on_frame()
             if len(found.pts) == count:
                 return found
@@ -238,19 +255,34 @@ def _usable(
             f"{'none of its frames can be decoded' if not count else 'its very first frames do not decode'}.",
             hint="Export or download it again.",
         )
+    if decoded.resized_wh and sound == len(decoded.pts):
+        return decoded, _damage(path, packets, decoded)
     decoded.pts = decoded.pts[:sound]
-    return decoded, [f"{path.name} breaks off at frame {sound}; the {sound} frames before it are used."]
+    return decoded, [break_warning(path.name, sound)]
 
 
 def _damage(path: Path, packets: _Packets, decoded: _Decoded) -> list[str]:
-    """Warnings about a few lost frames."""
-    if packets.broken:
+    """Warnings about a few lost frames, and about where the picture changes its size."""
+    said: list[str] = []
+    if decoded.resized_wh:
+        was, becomes = (
+            "×".join(map(str, decoded.orientation.apply_size(size_wh)))
+            for size_wh in (decoded.size_wh, decoded.resized_wh)
+        )
+        how = f"changes its size from {was} to {becomes}"
+        said.append(break_warning(path.name, len(decoded.pts), how))
+    elif packets.broken:
         shown = len(decoded.pts) if decoded.whole else len(packets.pts)
         return [f"{path.name} breaks off early; the {shown} frames that are there are used."]
     if decoded.faults or decoded.corrupt:
-        said = f"{decoded.faults} do not decode and {decoded.corrupt} decode with errors"
-        return [f"{path.name} is damaged: of {len(packets.pts)} frames {said}."]
-    return []
+        lost = f"{decoded.faults} do not decode and {decoded.corrupt} decode with errors"
+        said.append(f"{path.name} is damaged: of {len(packets.pts)} frames {lost}.")
+    return said
+
+
+def _recur(pts: Sequence[int], stamps: Sequence[int]) -> bool:
+    """Whether packets behind these frames are stamped like them: a jump might then land there."""
+    return bool(pts) and sum(stamp <= pts[-1] for stamp in stamps) > len(pts)
 
 
 @dataclass(frozen=True, slots=True)

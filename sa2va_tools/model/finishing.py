@@ -6,6 +6,7 @@ What is done here is seen by the caller alone, never by SAM-2's memory.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import cv2
@@ -22,6 +23,8 @@ SPECK_SHARE = 0.01
 """Holes are filled and specks dropped below this part of the object's area …"""
 SPECK_CELLS = 16.0
 """… unless they are larger than this many cells: a crowd's small people are no specks."""
+_WHOLE_REACH = 8
+"""Pixels up to which a mask is grown in one step; the work of one step rises with the square of the reach."""
 _LOGIT_LIMIT = 1.0  # where the edge is, is told by the logits near it; large ones would push it aside
 
 
@@ -70,14 +73,44 @@ def tidy(
         borderType=cv2.BORDER_REPLICATE,
     )
     old = np.ascontiguousarray(mask_hw[part]).view(np.uint8)
-    ball = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reaches[0] + 1, 2 * reaches[1] + 1))
-    even = (blurred >= _level(blurred, int(old.sum()))) & (cv2.dilate(old, ball) > 0)
-    even |= cv2.erode(old, ball) > 0
+    balls = _balls(reaches[0], reaches[1])
+    even = (blurred >= _level(blurred, int(old.sum()))) & (functools.reduce(cv2.dilate, balls, old) > 0)
+    even |= functools.reduce(cv2.erode, balls, old) > 0
     if not even.any():
         even = old > 0
     tidied = np.zeros_like(mask_hw)
     tidied[part] = _without_specks(_without_holes(even, across * down), across * down)
     return tidied
+
+
+def _balls(across: int, down: int) -> list[NDArray[np.uint8]]:
+    """Kernels that do the work of an ellipse of these radii when they are used one after the other.
+
+    A large ellipse is the sum of smaller ones of its shape; and what is as wide as an ellipse already becomes
+    twice as wide by moving it to the corners of that ellipse. Each is rounded inwards: they may fall short of
+    the large one by a few pixels, and never reach beyond it.
+    """
+    if max(across, down) <= _WHOLE_REACH:
+        return [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * across + 1, 2 * down + 1))]
+    halvings = math.ceil(math.log2(max(across, down) / _WHOLE_REACH))
+    shares = [0.5**times for times in range(halvings, 0, -1)]
+    ellipses = [_ellipse(share * across, share * down) for share in shares]
+    return [ellipses[0], *(_corners(ellipse) for ellipse in ellipses)]
+
+
+def _ellipse(across: float, down: float) -> NDArray[np.uint8]:
+    """The pixels not farther from the middle one than these radii."""
+    y, x = np.ogrid[-int(down) : int(down) + 1, -int(across) : int(across) + 1]
+    return ((x / across) ** 2 + (y / down) ** 2 <= 1).astype(np.uint8)
+
+
+def _corners(ellipse: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The corners of its outline, and its middle."""
+    corners = np.zeros_like(ellipse)
+    x, y = cv2.convexHull(cv2.findNonZero(ellipse))[:, 0].T
+    corners[y, x] = 1
+    corners[ellipse.shape[0] // 2, ellipse.shape[1] // 2] = 1
+    return corners
 
 
 def _level(blurred_hw: NDArray[np.float32], area: int) -> np.float32:
