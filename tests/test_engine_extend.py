@@ -54,6 +54,35 @@ def test_an_extension_by_nothing_still_covers_the_frames(engine, demo):
     assert more.provenance.frames == first.provenance.frames > 0
 
 
+def test_what_was_not_found_stays_in_its_place(engine, demo):
+    asked = [EXPRESSIONS[0], "the pink ring", EXPRESSIONS[1]]
+    both = engine.extend(engine.segment(demo, asked[:2]).handle, asked[2])
+    at_once = engine.segment(demo, asked)
+    assert [(item.label, item.found) for item in both.objects] == [
+        (item.label, item.found) for item in at_once.objects
+    ]
+    assert both.answers == at_once.answers and len(both.answers) == 3
+    for ours, theirs in zip(both.objects, at_once.objects, strict=True):
+        assert ours.reason == theirs.reason and ours.handle == theirs.handle
+    again = engine.extend(both.handle, "the green heart")
+    assert [item.label for item in again.objects] == [*asked, "the green heart"]
+    with pytest.raises(RequestError, match="in that result already"):
+        engine.extend(again.handle, "the pink ring")
+
+
+def test_a_result_without_masks_can_be_extended(engine, demo):
+    nothing = engine.segment(demo, "the pink ring", start_s=0.1, stride=2)
+    both = engine.extend(nothing.handle, EXPRESSIONS[0])
+    direct = engine.segment(demo, EXPRESSIONS[0], start_s=0.1, stride=2)
+    assert [item.found for item in both.objects] == [False, True]
+    assert both.objects[1].track == direct.objects[0].track
+
+
+def test_a_number_of_the_callers_own_is_no_numbering_of_ours(engine, demo):
+    first = engine.segment(demo, f"{EXPRESSIONS[0]} #2")
+    assert len(engine.extend(first.handle, EXPRESSIONS[0]).objects) > len(first.objects)
+
+
 def test_the_key_frames_stay_those_of_the_first_call(engine, demo):
     first = engine.segment(demo, EXPRESSIONS[0], key_frames=3, mode="sa2va-i")
     both = engine.extend(first.handle, EXPRESSIONS[1])

@@ -184,6 +184,26 @@ def test_a_file_that_is_replaced_during_a_call_gives_no_result_and_leaves_no_fra
         assert result.provenance.encoder_passes == result.provenance.frames
 
 
+def test_a_cancelled_call_leaves_no_frames_of_a_file_that_was_replaced(tmp_path):
+    path, other = synthetic_clip(tmp_path / "a.mp4", frames=6), synthetic_clip(tmp_path / "b.mp4", frames=7)
+    same, token = shutil.copy(path, tmp_path / "same.mp4"), CancelToken()
+
+    def replaced(report):
+        if report.stage == "look":
+            path.write_bytes(other.read_bytes())
+        if report.stage == "propagate":
+            token.cancel()
+
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        engine.describe(other)  # the model is loaded
+        with pytest.raises(CancelledError):
+            engine.segment(
+                path, "the red square", gate_by_object_score=False, on_progress=replaced, cancel=token
+            )
+        result = engine.segment(same, "the red square", gate_by_object_score=False)
+        assert result.provenance.encoder_passes == result.provenance.frames == 6
+
+
 def test_limits_hold_for_handles_too(engine, clip, tmp_path):
     handle = engine.media_of(clip).handle
     for limits in ({"max_frames": 3}, {"max_duration_s": 0.2}, {"max_pixels": 99}, {"max_bytes": 99}):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sa2va_tools.engine import library as library_module
 from sa2va_tools.engine.library import Library
 from sa2va_tools.engine.viewing import draw_view
-from sa2va_tools.errors import AccessDeniedError, MediaNotFoundError
+from sa2va_tools.errors import AccessDeniedError, MediaNotFoundError, RequestError
 from sa2va_tools.media.media import open_media
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
@@ -63,6 +65,41 @@ def test_a_file_that_moved_is_found_again_by_its_new_path(folders):
     assert library.open(handle).media.path.name == "moved.png"
 
 
+def test_a_path_is_read_once_while_its_file_stays_as_it_is(folders, monkeypatch):
+    opened, real = [], library_module.open_media
+
+    def counted(path, *others):
+        opened.append(path.name)
+        return real(path, *others)
+
+    monkeypatch.setattr(library_module, "open_media", counted)
+    library, path = _library(folders, "first"), folders / "first" / "a.png"
+    first = library.open(path)
+    assert library.open(path).ref == first.ref and opened == ["a.png"]
+    Image.fromarray(np.full((20, 30, 3), 91, np.uint8)).save(path)
+    assert library.open(path).ref.handle != first.ref.handle and opened == ["a.png"] * 2
+
+
+def test_other_bytes_of_the_same_size_and_time_are_told_apart(folders):
+    library, path = _library(folders, "first"), folders / "first" / "a.bmp"
+    Image.new("RGB", (30, 20), (220, 30, 30)).save(path)
+    handle, before = library.open(path).ref.handle, path.stat()
+    Image.new("RGB", (30, 20), (30, 30, 220)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    with pytest.raises(MediaNotFoundError, match="has changed"):
+        library.open(handle)
+    assert library.open(path).ref.handle != handle
+
+
+def test_a_file_that_was_only_touched_keeps_its_handle(folders):
+    library, path = _library(folders, "first"), folders / "first" / "a.png"
+    opened = library.open(path)
+    path.touch()
+    assert not library.has_changed(opened)
+    assert library.open(opened.ref.handle).media == opened.media
+
+
 @pytest.mark.parametrize("size_wh", [(4000, 1), (1, 4000), (3, 2)])
 def test_very_long_and_very_small_pictures_can_be_viewed(folders, size_wh):
     Image.new("RGB", size_wh, (200, 10, 10)).save(folders / "first" / "odd.png")
@@ -75,3 +112,11 @@ def test_a_range_between_two_frames_is_the_frame_on_the_screen(tmp_path):
     clip = open_media(synthetic_clip(tmp_path / "clip.mp4", frames=5))
     assert select_frames(clip, start_s=0.13, end_s=0.18) == (1,)
     assert select_frames(clip, start_s=0.45) == (4,)
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 1.5}, {"stride": "2"}, {"start_s": "1"}, {"end_s": [2]}])
+def test_a_range_of_other_kinds_is_refused_in_our_words(tmp_path, wrong):
+    clip = open_media(synthetic_clip(tmp_path / "clip.mp4", frames=5))
+    with pytest.raises(RequestError, match=next(iter(wrong))):
+        select_frames(clip, **wrong)
+    assert select_frames(clip, stride=np.int64(2), start_s=np.float32(0.1)) == (1, 3)

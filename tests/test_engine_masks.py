@@ -136,7 +136,7 @@ def test_a_tracked_region_stays_as_it_was_given(engine, media, threshold):
     still = engine.track(media / "still.png", region, threshold=threshold)
     assert np.array_equal(tracked.objects[0].track.mask(5), exact)
     assert np.array_equal(still.objects[0].track.mask(0), exact)
-    assert tracked.objects[0].track.mask_scores[5] > 0.5
+    assert tracked.objects[0].track.mask_scores[5] == 1.0
 
 
 def test_a_region_too_small_to_be_followed_is_kept_and_told(engine, media):
@@ -147,3 +147,29 @@ def test_a_region_too_small_to_be_followed_is_kept_and_told(engine, media):
     (item,) = result.objects
     assert item.found and item.track.visible == (2,) and item.track.areas[2] == 1
     assert any("Region 1: smaller than the model can see" in said for said in result.warnings)
+
+
+@pytest.mark.parametrize("threshold", [0.001, 0.5, 0.999])
+def test_a_given_region_is_sure_of_its_pixels_whatever_the_threshold(engine, media, threshold):
+    region = Region(polygon_xy=((60, 60), (150, 60), (150, 160), (60, 160)))
+    (given,) = engine.track(media, region, frame_index=0, threshold=threshold).objects
+    assert given.track.mask_scores[0] == 1.0
+
+
+def test_a_handle_does_not_tell_what_was_kept_when_it_was_made(media, tmp_path):
+    asked = [RED, "the blue star"]
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
+        alone = engine.segment(media, asked, gate_by_object_score=False)
+        with engine.host.use(lambda report: None, None) as runtime:
+            runtime.cache.clear()
+        engine.describe(media)
+        again = engine.segment(media, asked, gate_by_object_score=False)
+        (single, *_) = engine.segment(media, asked[0], gate_by_object_score=False).objects
+    assert again.handle == alone.handle
+    assert single.handle == alone.objects[0].handle
+
+
+@pytest.mark.parametrize("wrong", [{"mode": "sa2va_i"}, {"mode": None}, {"key_frames": 2.5}, {"stride": "2"}])
+def test_arguments_of_other_kinds_are_refused_in_our_words(engine, media, wrong):
+    with pytest.raises(RequestError, match=next(iter(wrong))):
+        engine.segment(media, RED, **wrong)

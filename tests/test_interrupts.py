@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sys
+import threading
 import weakref
 
 import numpy as np
 import pytest
 import torch
 
+from sa2va_tools.engine import model_host
 from sa2va_tools.errors import CancelledError
 from sa2va_tools.model import interrupts
 from sa2va_tools.model.checkpoints import NANO_FOLDER
@@ -124,3 +127,24 @@ def test_where_a_layer_takes_seconds_a_cancel_is_heard_inside_of_it():
     with pytest.raises(CancelledError), slow.at_work(token):
         look(slow)
     assert len(ran) == 1 < len(leaves)
+
+
+def test_a_cancel_is_heard_while_libraries_are_imported(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(1.5)\nSa2vaRuntime = 1\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(model_host, "_RUNTIME", "slow_to_import")
+    token = CancelToken()
+    threading.Timer(0.1, token.cancel).start()
+    with pytest.raises(CancelledError):
+        model_host._import_runtime(token)
+    assert any(thread.name == "import" for thread in threading.enumerate()), "it goes on"
+    model_host._import_runtime(None)
+    assert sys.modules["slow_to_import"].Sa2vaRuntime == 1
+
+
+def test_what_an_import_raises_is_raised_to_the_caller(tmp_path, monkeypatch):
+    (tmp_path / "without_torch.py").write_text("import torch_that_is_not_there\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(model_host, "_RUNTIME", "without_torch")
+    with pytest.raises(ModuleNotFoundError, match="torch_that_is_not_there"):
+        model_host._import_runtime(None)

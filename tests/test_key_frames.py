@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sa2va_tools.engine.clip import Clip
-from sa2va_tools.engine.key_frames import FramePlan, fewer_seen, with_seen
+from sa2va_tools.engine.key_frames import FramePlan, fewer_keys, fewer_seen, with_seen
 
 CLIP = Clip(None, tuple(range(0, 200, 2)))  # 100 frames of something
 
@@ -38,3 +38,12 @@ def test_other_frames_bring_their_own_warning():
     assert with_seen(first, CLIP, (0, 50, 99)).warnings == ()
     whole = plan(range(100))
     assert "first 50 of 100" in fewer_seen(whole, CLIP).warnings[0]
+
+
+def test_fewer_key_frames_stay_spread_where_they_were():
+    beginning, spread = (
+        FramePlan("sa2va", (0,), (0, 1, 2, 3, 4)),
+        FramePlan("sa2va-i", (0,), (0, 25, 50, 75, 99)),
+    )
+    assert fewer_keys(beginning).keys == (0, 1, 2) and fewer_keys(spread).keys == (0, 50, 99)
+    assert fewer_keys(FramePlan("sa2va", (0,), (7,))).keys == (7,)

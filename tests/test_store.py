@@ -124,7 +124,7 @@ def test_handles_are_short_and_follow_the_content(store, media, tmp_path):
 
 def test_a_record_is_immutable(store, media):
     handle = store.put_mask(_mask(store.put_media(media)))
-    (path,) = (store.root / "v1" / "mask").iterdir()
+    (path,) = (store.root / "v2" / "mask").iterdir()
     before = path.read_bytes()
     store.put_mask(_mask(store.put_media(media), timings_s={}))
     assert path.read_bytes() == before
@@ -201,7 +201,7 @@ def test_the_wrong_kind_is_a_sentence_of_its_own(store, media):
 
 
 def _document(**record) -> bytes:
-    return gzip.compress(json.dumps({"format": "sa2va-store/1", "kind": "mask", "record": record}).encode())
+    return gzip.compress(json.dumps({"format": "sa2va-store/2", "kind": "mask", "record": record}).encode())
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def _document(**record) -> bytes:
         gzip.compress(b"null"),
         gzip.compress(b"[" * 100_000),
         gzip.compress(b'{"format": "other/9", "kind": "mask", "record": {}}'),
-        gzip.compress(b'{"format": "sa2va-store/1", "kind": "answer", "record": {"provenance": {}}}'),
+        gzip.compress(b'{"format": "sa2va-store/2", "kind": "answer", "record": {"provenance": {}}}'),
         _document(),
         _document(provenance={}),
         _document(provenance=[]),
@@ -225,7 +225,7 @@ def _document(**record) -> bytes:
 def test_damage_is_told_by_file_and_healed_by_the_next_write(store, media, content):
     record = _mask(store.put_media(media))
     handle = store.put_mask(record)
-    (path,) = (store.root / "v1" / "mask").iterdir()
+    (path,) = (store.root / "v2" / "mask").iterdir()
     whole = path.read_bytes()
     path.write_bytes(content)
     with pytest.raises(StoreError, match=path.name) as caught:
@@ -237,7 +237,7 @@ def test_damage_is_told_by_file_and_healed_by_the_next_write(store, media, conte
 
 def test_every_truncation_and_a_flipped_value_are_noticed(store, media):
     handle = store.put_mask(_mask(store.put_media(media)))
-    (path,) = (store.root / "v1" / "mask").iterdir()
+    (path,) = (store.root / "v2" / "mask").iterdir()
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
@@ -255,7 +255,7 @@ def test_a_record_under_its_right_name_with_other_fields_is_told(store):
 
     record = {"provenance": {}, "new_field": 1}
     record_id = handles.digest_of(record)[:10]
-    folder = store.root / "v1" / "mask"
+    folder = store.root / "v2" / "mask"
     folder.mkdir(parents=True)
     (folder / f"{record_id}.json.gz").write_bytes(_document(**record))
     with pytest.raises(StoreError, match="other fields"):
@@ -265,7 +265,7 @@ def test_a_record_under_its_right_name_with_other_fields_is_told(store):
 def test_foreign_files_are_not_handles(store, media):
     handle = store.put_media(media)
     for name in ("notes.txt", "x.json.gz", ".partial-1", ".hidden.json.gz"):
-        (store.root / "v1" / "media" / name).write_bytes(b"")
+        (store.root / "v2" / "media" / name).write_bytes(b"")
     assert store.handles() == (handle,)
 
 
@@ -286,7 +286,7 @@ def test_keys_and_tuples_are_stored_as_json_has_them(store):
 
 def test_what_stands_where_a_folder_should_is_told(store, media):
     store.put_media(media)
-    (store.root / "v1" / "mask").write_text("not a folder")
+    (store.root / "v2" / "mask").write_text("not a folder")
     with pytest.raises(StoreError, match="cannot read"):
         store.handles()
     with pytest.raises(StoreError, match="cannot read"):
@@ -310,7 +310,7 @@ def test_the_store_is_its_owners_alone(store, media):
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that bind")
 def test_a_read_only_store_says_so(store, media):
     handle = store.put_media(media)
-    folder = store.root / "v1" / "media"
+    folder = store.root / "v2" / "media"
     folder.chmod(0o500)
     try:
         with pytest.raises(StoreError, match="Cannot write"):

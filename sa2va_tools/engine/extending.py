@@ -10,6 +10,7 @@ from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.key_frames import FramePlan, plan_grounding, with_seen
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.protocol import Mode
+from sa2va_tools.engine.recording import not_found
 from sa2va_tools.engine.results import MaskObject
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.suspects import suspects
@@ -17,25 +18,45 @@ from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.model.output import MaskWishes
 from sa2va_tools.progress import CancelToken
 
-_PLAN = "plan"
+_PLAN, _ASKED, _MISSED = "plan", "asked", "missed"
 
 
-def remembered(plan: FramePlan, clip: Clip) -> dict[str, Any]:
-    """What a record keeps of a plan, in source frames, so that objects can join by the same."""
-    return {_PLAN: {"seen": list(clip.sources(plan.seen)), "keys": list(clip.sources(plan.keys))}}
+def remembered(
+    plan: FramePlan,
+    clip: Clip,
+    objects: Sequence[MaskObject],
+    asked: Sequence[tuple[str, str]] = (),
+) -> dict[str, Any]:
+    """What a record keeps, besides masks, so that objects can join by the same plan (in source frames): those
+    that were not found, by their place among `objects`, and each expression that was `asked` with the answer
+    to it."""
+    kept: dict[str, Any] = {
+        _PLAN: {"seen": list(clip.sources(plan.seen)), "keys": list(clip.sources(plan.keys))},
+        _ASKED: [list(pair) for pair in asked],
+        _MISSED: [[at, item.label, item.reason] for at, item in enumerate(objects) if not item.found],
+    }
+    if len(kept[_MISSED]) == len(objects):
+        kept[_PLAN]["frames"] = list(clip.frame_indices)  # else those of the masks
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """An answer with masks, ready to be extended."""
+    """An answer about masks, ready to be extended."""
 
     opened: Opened
     clip: Clip
-    """The frames that its masks cover."""
+    """The frames that its masks cover, or would."""
     wishes: MaskWishes
     objects: tuple[MaskObject, ...]
     provenance: Mapping[str, Any]
-    kept_plan: Mapping[str, list[int]] | None
+    kept_plan: Mapping[str, list[int]]
+    asked: tuple[tuple[str, str], ...] = ()
+    """Expressions, and what was answered to each."""
+    raw_text: str = ""
+    """Of those answers."""
+    labels: tuple[str, ...] = ()
+    """What its masks are of, as the question of a result that has them all."""
 
     @property
     def mode(self) -> Mode:
@@ -49,7 +70,7 @@ class Earlier:
     def plan(self, config: Sa2vaConfig) -> FramePlan:
         """That of the answer; the usual one where it had none (a tracked region)."""
         usual = plan_grounding(config, self.clip, self.mode, None)
-        if self.kept_plan is None:
+        if not self.kept_plan:
             return usual
         position_of = {frame: position for position, frame in enumerate(self.clip.frame_indices)}
         seen, keys = (
@@ -59,9 +80,8 @@ class Earlier:
         return with_seen(replace(usual, keys=keys or usual.keys), self.clip, seen or usual.seen)
 
     def lacking(self, expressions: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Those that no object answers yet, and the others. RequestError where there is nothing to add."""
-        there = {item.label.rpartition(" #")[0] or item.label for item in self.objects}
-        there |= {item.label for item in self.objects}
+        """Those that were not asked before, and the others. RequestError where there is nothing to add."""
+        there = {expression for expression, _ in self.asked} | {item.label for item in self.objects}
         known = [each for each in expressions if each in there]
         if len(known) == len(expressions):
             raise RequestError(
@@ -83,17 +103,20 @@ class Earlier:
 
 
 def earlier_result(library: Library, handle: str, cancel: CancelToken | None) -> Earlier:
-    """Raises UnknownHandleError; RequestError for an answer without masks, or about regions of a frame."""
+    """Raises UnknownHandleError; RequestError for an answer that is not about masks, or about regions of a
+    frame."""
     record = library.store.get_answer(handle)
-    if record.kind not in ("segment", "ground", "track") or not record.mask_handles:
+    plan: Mapping[str, list[int]] = record.extra.get(_PLAN, {})
+    if record.kind not in ("segment", "ground", "track") or not (record.mask_handles or plan):
         raise RequestError(
             f"{handle} ({record.kind}) has no masks that objects could be added to.",
             hint="Give the answer of segment, ground or track; to begin anew, call segment.",
         )
     opened = library.open(handle, cancel)
     kept = [(name, library.mask(name, opened)) for name in record.mask_handles]
-    clip = Clip(opened.media, kept[0][1].track.frame_indices, cancel)
-    objects = tuple(
+    frames = kept[0][1].track.frame_indices if kept else tuple(plan["frames"])
+    clip = Clip(opened.media, frames, cancel)
+    objects = [
         MaskObject(
             label=mask.label,
             found=True,
@@ -105,9 +128,23 @@ def earlier_result(library: Library, handle: str, cancel: CancelToken | None) ->
             times_s=clip.times_of(mask.track.frame_indices),
         )
         for name, mask in kept
-    )
+    ]
+    for at, label, reason in record.extra.get(_MISSED, ()):
+        objects.insert(at, not_found(label, reason))
     made = record.provenance
     wishes = MaskWishes(
         made.get("gate_by_object_score", True), made.get("threshold", 0.5), made.get("smooth", False)
     )
-    return Earlier(opened, clip, wishes, objects, made, record.extra.get(_PLAN))
+    return Earlier(
+        opened,
+        clip,
+        wishes,
+        tuple(objects),
+        made,
+        plan,
+        tuple((expression, said) for expression, said in record.extra.get(_ASKED, ())),
+        record.raw_text if record.extra.get(_ASKED) else "",
+        tuple(record.question.split("\n"))
+        if record.kind == "segment"
+        else tuple(item.label for item in objects),
+    )

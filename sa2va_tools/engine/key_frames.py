@@ -7,6 +7,8 @@ five frames for both; mode `sa2va-i` (kumuji/Sa2VA-i) takes uniform frames for b
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import get_args
 
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.protocol import Mode
@@ -37,6 +39,8 @@ def plan_chat(config: Sa2vaConfig, clip: Clip, key_frames: int | None) -> FrameP
 
 def plan_grounding(config: Sa2vaConfig, clip: Clip, mode: Mode, key_frames: int | None) -> FramePlan:
     """Words and masks. `auto` is `sa2va-i` where the checkpoint has a second decoder."""
+    if mode not in get_args(Mode):
+        raise RequestError(f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}.")
     count = _checked(key_frames) or config.key_frames
     if not clip.is_video:
         return FramePlan("image", (0,), (0,))
@@ -95,9 +99,11 @@ def _unique(positions: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _checked(key_frames: int | None) -> int | None:
-    if key_frames is not None and not 1 <= key_frames <= MAX_KEY_FRAMES:
+    if key_frames is None:
+        return None
+    if not isinstance(key_frames, Integral) or not 1 <= key_frames <= MAX_KEY_FRAMES:
         raise RequestError(
-            f"key_frames is {key_frames}; it must be from 1 to {MAX_KEY_FRAMES}.",
+            f"key_frames is {key_frames!r}; it must be a whole number from 1 to {MAX_KEY_FRAMES}.",
             hint="Leave it out to get the checkpoint's own number.",
         )
     return key_frames

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va_tools.engine.results import MediaRef
-from sa2va_tools.errors import MediaUnreadableError, RequestError
+from sa2va_tools.errors import MediaError, MediaUnreadableError, RequestError
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.source import AccessPolicy
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.progress import CancelToken, check_of
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.handles import KINDS, Kind, id_of, is_handle, kind_of
 from sa2va_tools.store.records import MaskRecord
-from sa2va_tools.store.stamp import stamp_of
+from sa2va_tools.store.stamp import holds, stamp_of
 from sa2va_tools.store.store import Store
+
+_MOST_KNOWN = 64
+"""Paths whose media need not be read again: their times of frames are some bytes a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Library:
 
     def __init__(self, store: Store, access: AccessPolicy, limits: MediaLimits) -> None:
         self.store, self.access, self.limits = store, access, limits
+        self._known: OrderedDict[Path, tuple[Media, str]] = OrderedDict()
 
     def open(self, source: object, cancel: CancelToken | None = None) -> Opened:
         """The media at a path, or behind a `media:`, `mask:` or `answer:` handle."""
@@ -49,7 +54,7 @@ class Library:
         paths = self.store.media_paths(handle)
         if not any(self.access.allows(path) for path in paths):
             self.access.resolve(paths[0])  # raises: told apart from a missing file before any look at it
-        media = self.store.get_media(handle, self.access.allows)
+        media = self.store.get_media(handle, self.access.allows, check_of(cancel))
         self._check_limits(media)
         return Opened(media, media_ref(media, handle), _stamp(media.path))
 
@@ -63,17 +68,30 @@ class Library:
 
     def has_changed(self, opened: Opened) -> bool:
         """Whether its file is another one than when it was opened, or gone."""
-        return _stamp(opened.media.path) != opened.stamp
+        if _stamp(opened.media.path) == opened.stamp:
+            return False
+        try:
+            return not holds(opened.media)
+        except (OSError, MediaError):
+            return True
 
     def _read(self, path: Path, cancel: CancelToken | None) -> tuple[Media, str | None]:
-        """Raises MediaUnreadableError where the file changes while it is looked at."""
-        before = _stamp(path)
+        """What was read of a path holds while its stamp does: long files are not read for every question.
+        Raises MediaUnreadableError where the file changes while it is looked at."""
+        before, known = _stamp(path), self._known.get(path)
+        if known is not None and known[1] == before:
+            self._check_limits(known[0])
+            return known
         media = open_media(path, self.limits, cancel)
         if before is not None and _stamp(path) != before:
             raise MediaUnreadableError(
                 f"{path.name} changed while it was being read.",
                 hint="Wait until it is written or downloaded, then ask again.",
             )
+        if before is not None:
+            self._known[path] = media, before
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
         return media, before
 
     def _media_handle(self, handle: str, kind: str) -> str:

@@ -6,8 +6,8 @@ stored is said elsewhere. The model is loaded by the first call that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sa2va_tools.engine import questions
 from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.conversation import Conversation, conversation
-from sa2va_tools.engine.extending import Earlier, earlier_result, remembered
+from sa2va_tools.engine.extending import earlier_result, remembered
 from sa2va_tools.engine.job import Job
 from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
 from sa2va_tools.engine.library import Library, Opened
 from sa2va_tools.engine.model_host import ModelHost
-from sa2va_tools.engine.objects import objects_of, phrases_of, segment_result
+from sa2va_tools.engine.objects import phrases_of, segment_result
 from sa2va_tools.engine.pointing import checked_regions, region_label, region_masks
 from sa2va_tools.engine.protocol import MediaSource, Mode
 from sa2va_tools.engine.recording import Recorder
@@ -34,15 +34,16 @@ from sa2va_tools.engine.results import (
     RegionCaption,
     SegmentResult,
 )
+from sa2va_tools.engine.segmenting import segmented
+from sa2va_tools.engine.starting import recorder_of, started
 from sa2va_tools.engine.store_backed import StoreBackedEngine
-from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.model.output import USUAL_WISHES, MaskWishes
-from sa2va_tools.model.prompt import chat_question, clean_answer, segment_question
+from sa2va_tools.model.prompt import chat_question, clean_answer
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 from sa2va_tools.settings import Settings
 from sa2va_tools.store.store import Store
@@ -92,7 +93,7 @@ class LocalEngine(StoreBackedEngine):
         talk = conversation(self.library, after, opened)
         asked = questions.describe_question(question, video=clip.is_video)
         prompt = chat_question(asked)
-        with self._job(clip, on_progress, cancel, max_new_tokens) as job:
+        with self._job(opened, clip, on_progress, cancel, max_new_tokens) as job:
             config = job.runtime.config
             (answer,), plan = job.answers(
                 lambda clip: talk.plan(plan_chat(config, clip, key_frames), clip), [prompt], talk.turns
@@ -124,10 +125,11 @@ class LocalEngine(StoreBackedEngine):
         wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         talk = conversation(self.library, after, opened)
-        with self._job(clip, on_progress, cancel, wishes=wishes) as job:
+        with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
             config = job.runtime.config
-            return self._segment(
+            return segmented(
                 job,
+                self.library,
                 opened,
                 wanted,
                 lambda clip: talk.plan(plan_grounding(config, clip, mode, key_frames), clip),
@@ -147,15 +149,16 @@ class LocalEngine(StoreBackedEngine):
         on_progress(Progress("open", 0, None, "reading the media"))
         before = earlier_result(self.library, answer, cancel)
         wanted, known = before.lacking(wanted)
-        with self._job(before.clip, on_progress, cancel, wishes=before.wishes) as job:
+        with self._job(before.opened, before.clip, on_progress, cancel, wishes=before.wishes) as job:
             said = [
                 *questions.said_once(expressions, [*wanted, *known]),
                 *before.doubts(job.runtime.revision),
             ]
             said += [f'"{label}" is there already; it was not asked for again.' for label in known]
             config = job.runtime.config
-            return self._segment(
+            return segmented(
                 job,
+                self.library,
                 before.opened,
                 wanted,
                 lambda clip: replace(before, clip=clip).plan(config),
@@ -163,34 +166,6 @@ class LocalEngine(StoreBackedEngine):
                 said,
                 earlier=before,
             )
-
-    def _segment(
-        self,
-        job: Job,
-        opened: Opened,
-        wanted: Sequence[str],
-        plan_of: Callable[[Clip], FramePlan],
-        talk: Conversation,
-        said: Sequence[str],
-        *,
-        earlier: Earlier | None = None,
-    ) -> SegmentResult:
-        """`said` are warnings; `earlier` objects come first in the result."""
-        prompts = [segment_question(expression, video=job.clip.is_video) for expression in wanted]
-        answers, plan = job.answers(plan_of, prompts, talk.turns)
-        tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
-        recorder = self._recorder(job, opened, plan)
-        objects: list[MaskObject] = []
-        if earlier is not None:
-            objects += earlier.objects
-            made = recorder.provenance
-            whole, frames = made.complete and earlier.complete, made.frames or len(earlier.clip)
-            recorder = replace(recorder, provenance=replace(made, complete=whole, frames=frames))
-        warnings = [*said, *plan.warnings, *job.warnings(answers, wanted)]
-        labels = [*(item.label for item in objects), *wanted]
-        objects += objects_of(recorder, wanted, answers, tracks, gate=job.wishes.gate)
-        extra = {**talk.extended(prompts, answers), **remembered(plan, job.clip)}
-        return segment_result(recorder, "segment", labels, answers, objects, warnings, extra)
 
     def ground(
         self,
@@ -214,7 +189,7 @@ class LocalEngine(StoreBackedEngine):
         talk = conversation(self.library, after, opened)
         asked = questions.ground_question(question, video=clip.is_video)
         prompt = chat_question(asked)
-        with self._job(clip, on_progress, cancel, wishes=wishes) as job:
+        with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
             config = job.runtime.config
             (answer,), plan = job.answers(
                 lambda clip: talk.plan(plan_grounding(config, clip, mode, key_frames), clip),
@@ -226,7 +201,7 @@ class LocalEngine(StoreBackedEngine):
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         objects = phrases_of(recorder, answer, tracks, gate=wishes.gate)
         text = clean_answer(answer.text).text
-        extra = {**talk.extended([prompt], [answer]), **remembered(plan, clip)}
+        extra = {**talk.extended([prompt], [answer]), **remembered(plan, clip, objects)}
         return recorder.answer("ground", asked, text, answer.text, objects, warnings, extra)
 
     def caption_region(
@@ -244,7 +219,7 @@ class LocalEngine(StoreBackedEngine):
         opened = self._open(media, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index)
         clip = Clip(opened.media, (frame,), cancel)
-        with self._job(clip, on_progress, cancel) as job:
+        with self._job(opened, clip, on_progress, cancel) as job:
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
             answers = job.caption(picture, masks, asked)
@@ -287,7 +262,7 @@ class LocalEngine(StoreBackedEngine):
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
         frame = self._frame_of(wanted, opened, frame_index, clip.frame_indices)
         clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
-        with self._job(clip, on_progress, cancel, wishes=wishes) as job:
+        with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
             masks = self._masks_of(job, wanted, opened, frame, picture)
             position = clip.frame_indices.index(frame)
@@ -324,32 +299,28 @@ class LocalEngine(StoreBackedEngine):
         frames = select_frames(opened.media, start_s=start_s, end_s=end_s, stride=stride)
         return opened, Clip(opened.media, frames, cancel)
 
-    @contextmanager
     def _job(
         self,
+        opened: Opened,
         clip: Clip,
         on_progress: ProgressCallback,
         cancel: CancelToken | None,
         max_new_tokens: int | None = None,
         wishes: MaskWishes = USUAL_WISHES,
-    ) -> Iterator[Job]:
-        most = self.host.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
-        if most < 1:
-            raise RequestError(f"max_new_tokens is {most}; at least 1 is needed.")
-        with self.host.use(on_progress, cancel) as runtime:
-            job = Job(runtime, clip, on_progress, cancel, most, wishes)
-            with job.refusing():
-                yield job
+    ) -> AbstractContextManager[Job]:
+        return started(
+            self.host,
+            self.library,
+            opened,
+            clip,
+            on_progress,
+            cancel,
+            max_new_tokens=max_new_tokens,
+            wishes=wishes,
+        )
 
     def _recorder(self, job: Job, opened: Opened, plan: FramePlan) -> Recorder:
-        if self.library.has_changed(opened):
-            job.runtime.cache.clear()  # it holds other frames under this media's name
-            raise MediaUnreadableError(
-                f"{opened.ref.name} changed while it was worked on.",
-                hint="Ask again: what is there now is another image or video.",
-            )
-        provenance = job.provenance(plan.mode, plan.seen)
-        return Recorder(self.library.store, opened, job.clip, provenance)
+        return recorder_of(job, self.library, opened, plan)
 
     def _masks_of(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sa2va_tools.model.runtime import Sa2vaRuntime
 
 _POLL_S = 0.1
+_RUNTIME = "sa2va_tools.model.runtime"
 
 
 class ModelHost:
@@ -60,7 +62,7 @@ class ModelHost:
     def prepare(self) -> None:
         """Import the model's libraries, which takes seconds; the weights wait for the first call."""
         with suppress(ModuleNotFoundError), _collector_at_rest():  # told by the first call
-            import_module("sa2va_tools.model.runtime")
+            import_module(_RUNTIME)
 
     def cache_counts(self) -> dict[str, CacheCounts]:
         """Hits, misses, entries and bytes by kind of what is kept; empty while no model is loaded."""
@@ -81,11 +83,12 @@ class ModelHost:
     def _load(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Sa2vaRuntime:
         on_progress(Progress("load", 0, None, f"loading {self.model}"))
         try:
-            with _collector_at_rest():
-                from sa2va_tools.model.checkpoints import checkpoint_folder, weights_place
-                from sa2va_tools.model.runtime import Sa2vaRuntime
+            _import_runtime(cancel)
         except ModuleNotFoundError as error:
             raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
+        from sa2va_tools.model.checkpoints import checkpoint_folder, weights_place
+        from sa2va_tools.model.runtime import Sa2vaRuntime
+
         if self.settings.compile_encoder:
             on_progress(Progress("load", 0, None, "compiling SAM-2's image encoder: this takes minutes"))
         stock = self.settings.sam2_decoder
@@ -105,6 +108,28 @@ class ModelHost:
             cancel=cancel,
             on_file=lambda done, total: on_progress(Progress("load", done, total, f"loading {self.model}")),
         )
+
+
+def _import_runtime(cancel: CancelToken | None) -> None:
+    """In a thread of its own, for it takes seconds in which a cancel is to be heard; it goes on then."""
+    if hasattr(sys.modules.get(_RUNTIME), "Sa2vaRuntime"):
+        return
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with _collector_at_rest():
+                import_module(_RUNTIME)
+        except BaseException as error:  # noqa: BLE001  raised to the caller
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name="import")
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL_S)
+        _check(cancel)
+    if failures:
+        raise failures[0]
 
 
 @contextmanager

@@ -58,10 +58,19 @@ def segment_result(
     objects: Sequence[MaskObject],
     warnings: Sequence[str],
     extra: Mapping[str, Any] | None = None,
+    *,
+    said_before: Sequence[str] = (),
+    raw_before: str = "",
 ) -> SegmentResult:
-    said = tuple(clean_answer(answer.text).text for answer in answers)
-    raw = "\n".join(answer.text for answer in answers)
+    """`said_before`, and raw: answers of the result that is extended by these."""
+    said = (*said_before, *said_by(answers))
+    raw = "\n".join([*([raw_before] if raw_before else []), *(answer.text for answer in answers)])
     result = recorder.answer(kind, "\n".join(labels), "\n".join(said), raw, objects, warnings, extra)
     return SegmentResult(
         result.handle, recorder.opened.ref, result.objects, said, recorder.provenance, result.warnings
     )
+
+
+def said_by(answers: Sequence[ModelAnswer]) -> tuple[str, ...]:
+    """What people read of each answer."""
+    return tuple(clean_answer(answer.text).text for answer in answers)

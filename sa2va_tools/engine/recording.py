@@ -12,6 +12,7 @@ from sa2va_tools.engine.results import AnswerResult, MaskObject, Provenance
 from sa2va_tools.engine.tracks import score_of, why_not_found
 from sa2va_tools.masks.suspects import suspects
 from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.progress import CancelToken, check_of
 from sa2va_tools.store.records import AnswerRecord, MaskRecord
 from sa2va_tools.store.store import Store
 
@@ -24,11 +25,13 @@ class Recorder:
     opened: Opened
     clip: Clip
     provenance: Provenance
+    cancel: CancelToken | None = None
 
     def found(
         self, label: str, track: MaskTrack, *, gate: bool, phrase_span: tuple[int, int] | None = None
     ) -> MaskObject:
         """The object with its handle; without one, and with the reason, where nothing was found."""
+        check_of(self.cancel)()  # a long track takes a second to be written
         reason = why_not_found(track, gate_by_object_score=gate)
         if reason:
             return not_found(label, reason, phrase_span)

@@ -51,10 +51,10 @@ class MaskTrack:
                     raise ValueError(f"{name}: expected 0 … 1, got {score}")
 
     def given(self, frame_index: int, mask: Rle) -> MaskTrack:
-        """With that mask on a covered frame, sure of all its pixels where none was set there before."""
+        """With that mask on a covered frame, sure of all its pixels."""
         at = self.frame_indices.index(frame_index)
         rles, scores = list(self.rles), list(self.mask_scores)
-        scores[at] = scores[at] if rles_of.area(rles[at]) else float(rles_of.area(mask) > 0)
+        scores[at] = float(rles_of.area(mask) > 0)
         rles[at] = mask
         return replace(self, rles=tuple(rles), mask_scores=tuple(scores))
 

@@ -23,7 +23,7 @@ from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
 from sa2va_tools.media.stills import probe_still
 from sa2va_tools.media.videos import probe_video
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.progress import CancelToken, check_of, unhindered
 from sa2va_tools.settings import MediaLimits
 
 _VERIFY_BUDGET_PX = 300_000_000
@@ -82,7 +82,7 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
     """
     limits = limits or MediaLimits()
     path = Path(path).absolute()
-    check_cancel = cancel.raise_if_cancelled if cancel else _never
+    check_cancel = check_of(cancel)
     check_cancel()
     kind, probe = _probe(path, limits, check_cancel)
     return Media(
@@ -92,7 +92,7 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
         frame_count=probe.frame_count,
         fps=probe.fps,
         timestamps_s=probe.timestamps_s,
-        content_hash=_content_hash(path, probe.files, check_cancel),
+        content_hash=hash_of(path, probe.files, check_cancel),
         container=probe.container,
         rotation_deg=probe.orientation.rotation_deg,
         warnings=probe.warnings,
@@ -102,10 +102,6 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
         pts=probe.pts,
         files=probe.files,
     )
-
-
-def _never() -> None:
-    """The check of a call that cannot be cancelled."""
 
 
 def _probe(
@@ -152,7 +148,9 @@ def _is_image(path: Path) -> bool:
     return head.startswith(_IMAGE_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
-def _content_hash(path: Path, files: tuple[Path, ...], check_cancel: Callable[[], None]) -> str:
+def hash_of(path: Path, files: tuple[Path, ...], check_cancel: Callable[[], None] = unhindered) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of a folder's frames. Raises OSError,
+    MediaUnreadableError."""
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.name) or [path]:
         if files:

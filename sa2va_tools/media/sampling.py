@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -23,8 +24,10 @@ def select_frames(
     Seconds count from the first frame; None means from the start, or to the end. Raises
     RequestError, naming the duration, when the range is negative, reversed or holds no frame.
     """
-    if stride < 1:
-        raise RequestError(f"stride is {stride}; it must be 1 or more.", hint="1 takes every frame.")
+    if not isinstance(stride, Integral) or stride < 1:
+        raise RequestError(
+            f"stride is {stride!r}; it must be a whole number, 1 or more.", hint="1 takes every frame."
+        )
     if media.kind == "image":
         if start_s is not None or end_s is not None:
             raise RequestError(
@@ -45,8 +48,8 @@ def select_frames(
 
 def _check_range(media: Media, start_s: float | None, end_s: float | None) -> None:
     for name, value in (("start_s", start_s), ("end_s", end_s)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise _range_error(media, f"{name} is {value}; it must be 0 or more")
+        if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
+            raise _range_error(media, f"{name} is {value!r}; it must be a number of seconds, 0 or more")
     if start_s is not None and end_s is not None and end_s < start_s:
         raise _range_error(media, f"The range ends ({end_s:g} s) before it starts ({start_s:g} s)")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -78,9 +79,9 @@ class MaskWishes:
     """Even edges, no small holes or specks; see `model/finishing.py`."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
+        if not (isinstance(self.threshold, Real) and 0 < self.threshold < 1):
             raise RequestError(
-                f"The threshold is {self.threshold}; it must lie between 0 and 1, and be neither.",
+                f"The threshold is {self.threshold!r}; it must lie between 0 and 1, and be neither.",
                 hint="0.5 is the model's own; a larger one gives tighter masks, a smaller one looser masks.",
             )
 

@@ -1,7 +1,7 @@
 """What the store keeps, as values and as JSON. Knows nothing of files or handles' spelling.
 
 The identity of a record is the part of it that its handle is derived from: for media the content's
-hash, for masks and answers everything but the time that it took to make them.
+hash, for masks and answers everything but the time that it took to make them, and scores.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from sa2va_tools.media.orientation import Orientation
 Json = dict[str, Any]
 _VOLATILE = frozenset({"timings_s", "encoder_passes", "relief"})
 """Keys of a provenance that differ from run to run."""
+_SCORES = frozenset({"score", "object_scores", "mask_scores"})
+"""Of a mask: their last digits tell what was kept when it was made, equal pixels or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,6 @@ def answer_from_json(data: Json) -> AnswerRecord:
 
 
 def result_identity(data: Json) -> Json:
-    """All of a mask or an answer but how long it took."""
+    """All of a mask or an answer but how long it took, and a mask's scores."""
     provenance = {key: value for key, value in data["provenance"].items() if key not in _VOLATILE}
-    return {**data, "provenance": provenance}
+    return {key: value for key, value in data.items() if key not in _SCORES} | {"provenance": provenance}

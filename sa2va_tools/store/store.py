@@ -1,6 +1,6 @@
 """Media, masks and answers under short handles, on disk, across restarts.
 
-Layout: `<root>/v1/<kind>/<id>.json.gz`, one immutable record per file, written whole or not at all.
+Layout: `<root>/v2/<kind>/<id>.json.gz`, one immutable record per file, written whole or not at all.
 Equal content has one handle, so that writers in several processes need no lock. Knows nothing of
 models or protocols; there is no index and no retention yet.
 """
@@ -11,19 +11,21 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sa2va_tools import atomic
-from sa2va_tools.errors import MediaNotFoundError, StoreError
+from sa2va_tools.errors import MediaError, MediaNotFoundError, StoreError
 from sa2va_tools.media.media import Media
+from sa2va_tools.progress import unhindered
 from sa2va_tools.store import handles, records
 from sa2va_tools.store.handles import Kind
 from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
-from sa2va_tools.store.stamp import stamp_of
+from sa2va_tools.store.stamp import holds, stamp_of
 
-FORMAT = "sa2va-store/1"
-_LAYOUT = "v1"
+FORMAT = "sa2va-store/2"
+_LAYOUT = "v2"
 _SUFFIX = ".json.gz"
 _KNOWN_SHOWN = 5
 # What reading, parsing and taking apart a file that is not ours can raise.
@@ -63,9 +65,15 @@ class Store:
             raise _moved(f"{media.path}", "cannot be read any more") from error
         return self._put("media", {"media": records.media_to_json(media), "stamp": stamp})
 
-    def get_media(self, handle: str, allowed: Callable[[Path], bool] = lambda path: True) -> Media:
+    def get_media(
+        self,
+        handle: str,
+        allowed: Callable[[Path], bool] = lambda path: True,
+        check: Callable[[], None] = unhindered,
+    ) -> Media:
         """The media, at the place it was last given from where its file is still as it was. Places
-        that are not `allowed` are not looked at. MediaNotFoundError when all moved or changed."""
+        that are not `allowed` are not looked at; `check` is called while a file that may have changed is
+        read. MediaNotFoundError when all moved or changed."""
         failure: MediaNotFoundError | None = None
         for media, stamp in self._get("media", handle, _places):
             if not allowed(media.path):
@@ -73,8 +81,12 @@ class Store:
             try:
                 if stamp_of(media.path) == stamp:
                     return media
+                if holds(media, check):
+                    with suppress(StoreError):  # the new stamp only saves another reading
+                        self.put_media(media)
+                    return media
                 problem = _moved(f"{media.path} ({handle})", "has changed since that handle was given")
-            except OSError:
+            except (OSError, MediaError):
                 problem = _moved(f"{media.path} ({handle})", "is no longer there")
             failure = failure or problem
         raise failure or _moved(handle, "is not in a place that may be read")
