@@ -10,7 +10,7 @@ Facts are those of facebookresearch/sam2 (`sam2_base.py`) and bytedance/Sa2VA (`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,7 +76,7 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """All candidate masks of N objects: logits (N, M, 4s, 4s), predicted IoU (N, M), the decoder's
-    output tokens (N, M, C) and the object score logit (N,)."""
+    output tokens (N, M, C) and the object score logit (N,). Logits are float32, whatever the modules are."""
 
     logits: Tensor
     iou: Tensor
@@ -224,7 +224,8 @@ class Sam2Grounding(nn.Module):
         decoder: Any = self.language_mask_decoder if second else self.mask_decoder
         count = len(prompt.sparse)
         skips = [_rows(maps, features.rows, count) for maps in features.skips[int(second)]]
-        return self._decoded(decoder, image_embedding.expand(count, -1, -1, -1), prompt, skips)
+        made = self._decoded(decoder, image_embedding.expand(count, -1, -1, -1), prompt, skips)
+        return replace(made, logits=made.logits.float(), object_logits=made.object_logits.float())
 
     def choose(self, decoded: Decoded, *, gate: bool) -> Chosen:
         """The candidate of the highest predicted IoU, with its object pointer. `gate` empties masks
