@@ -42,7 +42,7 @@ def steps_of(size: Size, device: torch.device, *, quick: bool, frames: Sequence[
     half = torch.bfloat16 if cuda else torch.float32
 
     def compared() -> dict[str, Any]:
-        kept = memory_frames if quickly else ()
+        kept = memory_frames if quickly else memory_frames[:1]
         return propagation.measure(size, device, "float32", frames=compared_frames, memory_frames=kept)
 
     def encoded() -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ SEED = "approximations"
 VARIANTS: dict[str, dict[str, Any]] = {
     "float32": {},
     "image encoder bfloat16": {"encoder_dtype": "bfloat16"},
+    "all modules bfloat16": {"dtype": "bfloat16"},
     "fast tracking": {"fast_tracking": True},
 }
 EXACT = "float32"

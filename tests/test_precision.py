@@ -188,3 +188,17 @@ def test_a_compiled_encoder_gives_the_same_masks_and_tells_of_its_warm_up(scene,
     for one, other in zip(ours.objects, exact.objects, strict=True):
         for frame in one.track.frame_indices:
             assert np.mean(one.track.mask(frame) != other.track.mask(frame)) < 0.001
+
+
+def test_what_is_free_on_a_cpu_is_what_the_system_and_the_container_would_give(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(devices, "_CGROUP", tmp_path)
+    assert devices.free_bytes(CPU) is None, "another system"
+    (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable: 500 kB\nSwapFree: 100 kB\n")
+    assert devices.free_bytes(CPU) == 600 * 1024, "no container"
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("350000\n")
+    (tmp_path / "memory.stat").write_text("anon 200000\ninactive_file 60000\nactive_file 40000\n")
+    assert devices.free_bytes(CPU) == 600 * 1024, "a container without a limit"
+    (tmp_path / "memory.max").write_text("400000\n")
+    assert devices.free_bytes(CPU) == 400_000 - 350_000 + 100_000

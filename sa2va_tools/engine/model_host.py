@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sa2va_tools.engine.speed_notes import SpeedNotes, Walk
 from sa2va_tools.errors import MissingExtraError, RequestError, Sa2vaError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 from sa2va_tools.settings import Settings
@@ -32,6 +33,8 @@ class ModelHost:
         self._turn = threading.Lock()
         self._holder: int | None = None
         self._runtime: Sa2vaRuntime | None = None
+        self._notes = SpeedNotes(settings.store_dir)
+        self._known_walks: tuple[Walk, ...] = ()
 
     @contextmanager
     def use(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Iterator[Sa2vaRuntime]:
@@ -49,6 +52,8 @@ class ModelHost:
             _check(cancel)
             if self._runtime is None:
                 self._runtime = self._load(on_progress, cancel)
+                self._known_walks = tuple(self._notes.of(self._speed_name(self._runtime)))
+                self._runtime.speed.recall(self._known_walks)
             with self._runtime.at_work(cancel):
                 yield self._runtime
         except Sa2vaError as error:
@@ -74,11 +79,20 @@ class ModelHost:
         with self._turn:
             if self._runtime is None:
                 return
+            walks = self._runtime.speed.walks
+            if walks != self._known_walks:
+                self._notes.keep(self._speed_name(self._runtime), walks)
             self._runtime = None
             gc.collect()  # a runtime's parts know each other
             from sa2va_tools.model.out_of_memory import release
 
             release()
+
+    def _speed_name(self, runtime: Sa2vaRuntime) -> str:
+        """Of all that its speed depends on, machine and other work apart."""
+        facts = runtime.facts
+        ways = f"compiled={self.settings.compile_encoder} threads={self.settings.threads}"
+        return f"{runtime.revision} {facts.device} {facts.dtype} {ways}"
 
     def _load(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Sa2vaRuntime:
         on_progress(Progress("load", 0, None, f"loading {self.model}"))

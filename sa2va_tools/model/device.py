@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from sa2va_tools.errors import RequestError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,35 @@ def choose_devices(wanted: str) -> tuple[torch.device, ...]:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What is free on a GPU, with what torch holds there without using it; None where torch cannot tell, or
-    where it can swap."""
+    """What is free on a GPU, with what torch holds there without using it; of host memory what the system
+    would give, on Linux. None where nobody tells."""
+    if device.type == "cpu":
+        return _free_host_bytes()
     if device.type != "cuda":
         return None
     idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + idle
+
+
+def _free_host_bytes() -> int | None:
+    """With what can be swapped out, and within the limit of a container."""
+    try:
+        memory = _table(_MEMINFO)
+        free = 1024 * (memory["MemAvailable"] + memory.get("SwapFree", 0))
+    except (OSError, ValueError, KeyError):
+        return None
+    try:
+        most, used = (int((_CGROUP / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
+        files = _table(_CGROUP / "memory.stat")  # what was read of files counts as used, and can be let go
+        return min(free, max(0, most - used + files["inactive_file"] + files["active_file"]))
+    except (OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
+        return free
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Lines of a name and a number."""
+    words = (line.split() for line in path.read_text("ascii").splitlines())
+    return {name.rstrip(":"): int(value) for name, value, *_ in words}
 
 
 def choose_device(wanted: str) -> torch.device:

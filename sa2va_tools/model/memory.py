@@ -131,15 +131,16 @@ def require_room(
     devices: Sequence[torch.device],
     quantize: Quantisation | None,
 ) -> None:
-    """OutOfMemoryError, with advice, when the weights alone are larger than what is free on the GPUs;
-    nothing where torch cannot tell what is free."""
+    """OutOfMemoryError, with advice, when the weights alone are larger than what is free on the devices;
+    nothing where nobody tells what is free."""
     free = [free_bytes(device) for device in devices]
     wanted, room = weight_bytes(modules, dtype.itemsize, quantize), sum(each or 0 for each in free)
     if None in free or wanted <= room:
         return
     name = str(dtype).removeprefix("torch.")
+    place = "memory" if devices[0].type == "cpu" else "the GPU"
     raise OutOfMemoryError(
-        f"The weights take {_gib(wanted)} GiB; {_gib(room)} GiB of the GPU are free.",
+        f"The weights take {_gib(wanted)} GiB; {_gib(room)} GiB of {place} are free.",
         hint=advice(config, name, Work(), room, device=devices[0].type, quantize=quantize),
     )
 

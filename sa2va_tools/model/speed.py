@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,6 +20,15 @@ class Speed:
 
     def __init__(self) -> None:
         self._walks: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def walks(self) -> tuple[tuple[int, int, float], ...]:
+        """What was learnt, to be taken up again (`recall`) by another process."""
+        return tuple(self._walks)
+
+    def recall(self, walks: Iterable[tuple[int, int, float]]) -> None:
+        """Take `walks` for older ones than those of its own."""
+        self._walks = deque([*walks, *self._walks], _REMEMBERED)
 
     def learn(self, encoded: int, followed: int, seconds: float, megapixels: float = 0.0) -> None:
         """A walk over `encoded` frames that were not kept, with `followed` objects × frames of so many

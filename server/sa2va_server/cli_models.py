@@ -137,14 +137,14 @@ def _of_folder(folder: Path, *, whole: bool, **work: Any) -> dict[str, Any]:
 
 
 def _wants(config: Sa2vaConfig, *, objects: int, image: bool, key_frames: int | None) -> dict[str, Any]:
-    """Memory by dtype, and what this machine's GPU makes of it."""
-    from sa2va_tools.model.device import choose_device, free_bytes
+    """Memory by dtype, and what this machine makes of it."""
+    from sa2va_tools.model.device import choose_device, choose_dtype, free_bytes
     from sa2va_tools.model.memory import Work, advice, estimate
 
     work = Work(objects=objects, video=not image, chat_frames=key_frames, key_frames=key_frames)
     memory = {name: estimate(config, dtype, work, quantize=how) for name, dtype, how in _WAYS}
     device = choose_device("auto")
-    free = free_bytes(device)
+    free, usual = free_bytes(device), str(choose_dtype("auto", device, small=False)).removeprefix("torch.")
     frames = "" if image else f" ({key_frames or config.chat_frames} frames of it are seen)"
     media = "an image" if image else "a video of any length"
     return {
@@ -154,7 +154,7 @@ def _wants(config: Sa2vaConfig, *, objects: int, image: bool, key_frames: int | 
             for name, found in memory.items()
         },
         "memory_for": f"{media}{frames}, {objects} object(s), CUDA",
-        "advice": None if free is None else advice(config, "bfloat16", work, free, device=device.type),
+        "advice": None if free is None else advice(config, usual, work, free, device=device.type),
     }
 
 
@@ -193,7 +193,7 @@ def _info_lines(document: dict[str, Any]) -> Iterable[str]:
     for way, parts in document["memory_gib"].items():
         yield f"    {way:<14} {parts['total']:>6.2f}, of it {parts['weights']:.2f} weights"
     if document["advice"]:
-        yield f"  on this machine's GPU: {document['advice']}"
+        yield f"  on this machine: {document['advice']}"
     if "folder" not in document:
         yield f"  not (or not wholly) on this machine: sa2va pull {document['id']}"
 
