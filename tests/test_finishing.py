@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sa2va_tools.errors import RequestError
-from sa2va_tools.model.finishing import REACH_CELLS, SPECK_SHARE, finished, tidy
+from sa2va_tools.model.finishing import REACH_CELLS, SPECK_SHARE, _blurred, finished, tidy
 from sa2va_tools.model.grounding import NO_OBJECT_LOGIT
 from sa2va_tools.model.output import MaskWishes
 from sa2va_tools.model.propagation import full_size
@@ -182,3 +182,13 @@ def test_smoothing_is_deterministic_in_any_size():
     for size_hw in ((20, 16), (90, 160), (360, 200)):
         full = _full(_disc(noise=0.7), size_hw)
         assert np.array_equal(_finish(full), _finish(full.clone()))
+
+
+def test_a_blur_on_a_coarser_grid_is_that_of_all_pixels():
+    height, width, cell = 900, 1300, (150.0, 96.0)
+    grid = np.random.default_rng(3).normal(0, 1, (9, 9)).astype(np.float32)
+    values = np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), -1, 1)
+    whole = cv2.GaussianBlur(
+        values, (0, 0), sigmaX=0.5 * cell[0], sigmaY=0.5 * cell[1], borderType=cv2.BORDER_REPLICATE
+    )
+    assert np.abs(_blurred(values, cell) - whole).max() < 0.03

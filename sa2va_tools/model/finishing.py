@@ -25,6 +25,8 @@ SPECK_CELLS = 16.0
 """… unless they are larger than this many cells: a crowd's small people are no specks."""
 _WHOLE_REACH = 8
 """Pixels up to which a mask is grown in one step; the work of one step rises with the square of the reach."""
+_FINE_CELL = 32
+"""Pixels of a cell that are enough to blur it."""
 _LOGIT_LIMIT = 1.0  # where the edge is, is told by the logits near it; large ones would push it aside
 
 
@@ -65,13 +67,7 @@ def tidy(
     x, y, width, height = cv2.boundingRect(mask_hw.view(np.uint8))
     pad_x, pad_y = radii[0] + reaches[0], radii[1] + reaches[1]
     part = np.s_[max(y - pad_y, 0) : y + height + pad_y, max(x - pad_x, 0) : x + width + pad_x]
-    blurred = cv2.GaussianBlur(
-        np.clip(margin_hw[part], -_LOGIT_LIMIT, _LOGIT_LIMIT),
-        (2 * radii[0] + 1, 2 * radii[1] + 1),
-        sigmaX=BLUR_CELLS * across,
-        sigmaY=BLUR_CELLS * down,
-        borderType=cv2.BORDER_REPLICATE,
-    )
+    blurred = _blurred(np.clip(margin_hw[part], -_LOGIT_LIMIT, _LOGIT_LIMIT), cell_wh)
     old = np.ascontiguousarray(mask_hw[part]).view(np.uint8)
     balls = _balls(reaches[0], reaches[1])
     even = (blurred >= _level(blurred, int(old.sum()))) & (functools.reduce(cv2.dilate, balls, old) > 0)
@@ -111,6 +107,27 @@ def _corners(ellipse: NDArray[np.uint8]) -> NDArray[np.uint8]:
     corners[y, x] = 1
     corners[ellipse.shape[0] // 2, ellipse.shape[1] // 2] = 1
     return corners
+
+
+def _blurred(values_hw: NDArray[np.float32], cell_wh: tuple[float, float]) -> NDArray[np.float32]:
+    """By BLUR_CELLS; on a coarser grid where cells are large, for nothing as fine as a pixel is left of them."""
+    shrink_x, shrink_y = (max(1, int(side // _FINE_CELL)) for side in cell_wh)
+    height, width = values_hw.shape
+    coarse = values_hw
+    if shrink_x * shrink_y > 1:
+        size_wh = max(1, width // shrink_x), max(1, height // shrink_y)
+        coarse = cv2.resize(values_hw, size_wh, interpolation=cv2.INTER_AREA)
+    across, down = cell_wh[0] * coarse.shape[1] / width, cell_wh[1] * coarse.shape[0] / height
+    blurred = cv2.GaussianBlur(
+        coarse,
+        (2 * math.ceil(3 * BLUR_CELLS * across) + 1, 2 * math.ceil(3 * BLUR_CELLS * down) + 1),
+        sigmaX=BLUR_CELLS * across,
+        sigmaY=BLUR_CELLS * down,
+        borderType=cv2.BORDER_REPLICATE,
+    )
+    if coarse is not values_hw:
+        blurred = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(blurred, np.float32)
 
 
 def _level(blurred_hw: NDArray[np.float32], area: int) -> np.float32:
