@@ -110,7 +110,7 @@ def _corners(ellipse: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _blurred(values_hw: NDArray[np.float32], cell_wh: tuple[float, float]) -> NDArray[np.float32]:
-    """By BLUR_CELLS; on a coarser grid where cells are large, for nothing as fine as a pixel is left of them."""
+    """By BLUR_CELLS; on a coarser grid where cells are large, for nothing as fine as a pixel stays."""
     shrink_x, shrink_y = (max(1, int(side // _FINE_CELL)) for side in cell_wh)
     height, width = values_hw.shape
     coarse = values_hw
