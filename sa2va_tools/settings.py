@@ -1,13 +1,16 @@
 """Every knob, typed. The environment (`SA2VA_*`) is read here and nowhere else, once, by
-`Settings()`; code below the entry points receives the parts it needs as arguments."""
+`Settings.read()`; code below the entry points receives the parts it needs as arguments."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from sa2va_tools.errors import RequestError
 
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
 
@@ -78,3 +81,21 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, gt=0, description="CPU threads for torch; None: one for small models, else torch's own."
     )
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """The environment's settings, with what is `given` over them. RequestError names the variable that is
+        wrong, for a caller that wrote none of it: pydantic's own error would pass for one about arguments."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            raise _wrong([str(part) for part in first["loc"]], first["msg"]) from error
+        except SettingsError as error:  # before any field is looked at
+            field = re.search(r'field "(\w+)"', str(error))
+            raise _wrong([field[1] if field else "*"], "Input should be JSON") from error
+
+
+def _wrong(path: list[str], problem: str) -> RequestError:
+    name = "SA2VA_" + "__".join(path).upper()
+    return RequestError(f"The setting {name} is wrong: {problem}.", hint="Correct or unset that variable.")

@@ -17,7 +17,7 @@ PACKAGES = {
     "sa2va_server": ROOT / "server" / "sa2va_server",
     "langchain_sa2va": ROOT / "integrations" / "langchain_sa2va",
 }
-FOUNDATION = {"errors", "progress", "settings", "atomic", "__init__"}
+FOUNDATION = {"errors", "progress", "settings", "shortage", "atomic", "__init__"}
 FRONT_ENDS = {"sa2va_server", "langchain_sa2va"}
 MAY_IMPORT = {
     "media": set(),

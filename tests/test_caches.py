@@ -10,6 +10,7 @@ import torch
 from pretend_gpu import GPU, PretendGpu
 
 from sa2va_tools import Engine, Settings
+from sa2va_tools.model import prefetch
 from sa2va_tools.model.cache import ByteCache, CacheCounts, Spare, tensor_bytes
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.feature_stream import MOVED, FeatureStream, SeenFrame
@@ -201,6 +202,30 @@ def test_leaving_early_closes_the_source():
     with prefetched(source(), ahead=1) as items:
         next(items)
     assert closed.is_set()
+
+
+@pytest.mark.parametrize("why", ["no thread", "no memory"])
+def test_without_a_thread_items_are_made_when_they_are_asked_for(monkeypatch, why):
+    made, closed = [], []
+
+    def source():
+        try:
+            for number in range(9):
+                made.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    if why == "no thread":
+        monkeypatch.setattr(threading.Thread, "start", start)
+    else:
+        monkeypatch.setattr(prefetch, "memory_is_short", lambda: True)
+    with prefetched(source(), ahead=2) as items:
+        assert [next(items), next(items)] == made == [0, 1]
+    assert closed and made == [0, 1]
 
 
 # ---- frames ---------------------------------------------------------------------------------------

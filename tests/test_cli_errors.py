@@ -106,6 +106,20 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_only_on_demand(run, clip):
     assert "Traceback" not in quiet.stderr and "Traceback" in loud.stderr
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), ImportError("libtorch_cpu.so: failed to map segment from shared object")]
+)
+def test_a_lack_of_memory_is_no_fault_of_ours(run, clip, error):
+    def opener(_):
+        raise error
+
+    result = run("track", clip, "--box", "1,2,3,4", "--json", opener=opener)
+    told = json.loads(result.stdout)["error"]
+    assert result.exit_code == 1 and told["code"] == "out_of_memory"
+    assert "Memory is short" in told["message"] and "ulimit" in told["hint"]
+    assert "Unexpected" not in result.stderr and "fault" not in result.stderr
+
+
 def test_a_wrong_setting_in_the_environment_is_named(run, clip, monkeypatch):
     monkeypatch.setenv("SA2VA_DEVICE", "toaster")
     result = run("describe", clip)

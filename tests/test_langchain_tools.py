@@ -139,6 +139,30 @@ def test_what_a_model_can_put_right_comes_back_as_an_error_message(clip, tmp_pat
     assert "empty" in empty.content
 
 
+def test_a_lack_of_memory_comes_back_as_an_error_message(clip):
+    class Starved(FakeEngine):
+        def segment(self, *args, **options):
+            raise MemoryError
+
+        def describe(self, *args, **options):
+            raise ZeroDivisionError
+
+    with Starved() as starved:
+        tools = tools_by_name(starved)
+        message = called(tools["segment_by_text"], media=clip, expressions="red")
+        with pytest.raises(ZeroDivisionError):
+            called(tools["describe"], media=clip)
+    assert message.status == "error" and "Memory is short" in message.content
+
+
+def test_a_wrong_setting_is_not_taken_for_an_argument(monkeypatch, clip):
+    monkeypatch.setenv("SA2VA_CACHE_BYTES", "abc")
+    for tool in (Sa2VAToolkit().get_tools()[1], Sa2VASegmentByTextTool()):
+        message = called(tool, media=clip, expressions="red")
+        assert message.status == "error" and "The setting SA2VA_CACHE_BYTES is wrong" in message.content
+        assert "Argument" not in message.content
+
+
 async def test_async_calls_give_the_same(engine, clip):
     tool = tools_by_name(engine)["segment_by_text"]
     arguments = {"media": clip, "expressions": ["red"]}

@@ -169,6 +169,17 @@ async def test_a_bug_is_logged_and_answered_without_its_details(mode, root, clip
 
 
 @both_eras
+async def test_a_lack_of_memory_is_told_with_what_to_do(mode, root, clip):
+    class Starved(FakeEngine):
+        def segment(self, *args, **options):
+            raise MemoryError
+
+    async with connected(mode, root, lambda: Starved(access=AccessPolicy((root,)))) as client:
+        text = await refused(client, "segment_by_text", media=clip, expressions="red")
+    assert "Memory is short" in text and "ask for less" in text and "fault" not in text
+
+
+@both_eras
 async def test_a_model_that_cannot_be_opened_is_an_error_of_the_call_and_is_tried_again(mode, root, clip):
     attempts = []
 

@@ -3,11 +3,14 @@ what to do, after which the engine works on."""
 
 from __future__ import annotations
 
+import errno
 import gc
 import re
 import threading
 import weakref
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,7 +27,7 @@ from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.memory import Work, estimate, fitting_pace
 from sa2va_tools.model.offload import host_spare
-from sa2va_tools.model.out_of_memory import is_out_of_memory, memory_guard
+from sa2va_tools.model.out_of_memory import attempt, is_out_of_memory, memory_guard
 from sa2va_tools.model.output import PointPrompt
 from sa2va_tools.model.propagation import MemoryBank, Propagator
 from sa2va_tools.model.runtime import Sa2vaRuntime
@@ -169,6 +172,11 @@ def test_what_is_kept_goes_before_groups_shrink_even_for_one_object(grounding, m
         (RuntimeError("CUDA error: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (MemoryError(), True),
+        (OutOfMemoryError("The file cannot be read: memory is short."), True),
+        (cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate"), True),
+        (av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (cv2.error("OpenCV(5.0.0) error: (-215:Assertion failed) !empty()"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],
@@ -288,3 +296,25 @@ def test_who_holds_the_error_does_not_hold_the_tensors():
     with pytest.raises(OutOfMemoryError) as held, memory_guard("The test"):
         fill()
     assert held.value.__cause__ is not None and made[0]() is None
+
+
+@pytest.mark.parametrize(
+    "error", [cv2.error("(-4:Insufficient memory)"), MemoryError(), OutOfMemoryError("no room")]
+)
+def test_smaller_steps_follow_whichever_library_lacks_memory(error):
+    def work():
+        raise error
+
+    assert attempt(work) is None
+
+
+def test_an_error_that_says_what_did_not_fit_keeps_its_words():
+    own = OutOfMemoryError("a.mp4 cannot be decoded: memory is short.", hint="Scale it down.")
+    with pytest.raises(OutOfMemoryError) as told, memory_guard("Looking at the pictures"):
+        raise own
+    assert told.value is own
+    with (
+        pytest.raises(OutOfMemoryError, match=r"^Smoothing did not fit into memory\. Ask"),
+        memory_guard("Smoothing"),
+    ):
+        raise MemoryError

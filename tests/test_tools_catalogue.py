@@ -1,7 +1,9 @@
 """The tools, called as plain functions over the fake engine: what they accept, refuse and answer."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -272,6 +274,26 @@ def test_wishes_for_masks_reach_the_engine_and_are_told_where_they_are_not_the_u
         assert told.items() >= wishes.items()
         with pytest.raises(RequestError, match="between 0 and 1"):
             call(engine, name, **arguments, threshold=1)
+
+
+def test_a_result_tells_how_often_the_encoder_ran_and_what_short_memory_made_it_do(clip):
+    class Counted(FakeEngine):
+        counted: ClassVar[dict] = {}
+
+        def segment(self, *args, **options):
+            result = super().segment(*args, **options)
+            return replace(result, provenance=replace(result.provenance, **self.counted))
+
+    with Counted() as fake:
+        arguments = {"media": clip, "expressions": "red"}
+        uncounted = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
+        Counted.counted = {"encoder_passes": 0}
+        kept = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
+        Counted.counted = {"encoder_passes": 6, "relief": ("1 object(s) were followed at once",)}
+        short = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
+    assert not {"encoder_passes", "relief"} & uncounted.keys()
+    assert kept["encoder_passes"] == 0 and "relief" not in kept
+    assert short["encoder_passes"] == 6 and short["relief"] == ["1 object(s) were followed at once"]
 
 
 def _still(fake: FakeEngine) -> Path:

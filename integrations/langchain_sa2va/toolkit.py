@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from langchain_sa2va.tools import TOOL_CLASSES
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.progress import ProgressCallback, ignore_progress
+from sa2va_tools.settings import Settings
 from sa2va_tools.tools.shared_engine import SharedEngine
 
 
@@ -28,7 +29,7 @@ class Sa2VAToolkit(BaseToolkit):
         self._shared = SharedEngine(self.engine or self._open)
 
     def _open(self) -> Engine:
-        return Engine.load(self.model)
+        return Engine.load(self.model, settings=Settings.read())
 
     def get_tools(self) -> list[BaseTool]:
         """In the catalogue's order."""

@@ -11,9 +11,11 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 from langchain_core.tools import ArgsSchema, BaseTool, ToolException
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
+from sa2va_tools import shortage
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.settings import Settings
 from sa2va_tools.tools.arguments import ToolArguments, explain
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.catalogue import CATALOGUE
@@ -48,7 +50,7 @@ class Sa2VATool(BaseTool):
         self._shared = given if isinstance(given, SharedEngine) else SharedEngine(given or self._open)
 
     def _open(self) -> Engine:
-        return Engine.load(self.model)
+        return Engine.load(self.model, settings=Settings.read())
 
     @property
     def tool_call_schema(self) -> ArgsSchema:
@@ -76,6 +78,11 @@ class Sa2VATool(BaseTool):
             output = self.tool.run(self._shared.get(), parsed, self.on_progress, cancel)
         except Sa2vaError as error:
             raise ToolException(str(error)) from error
+        except Exception as error:
+            short = shortage.told(error)
+            if short is None:
+                raise
+            raise ToolException(str(short)) from error
         return _content_of(output), _artifact_of(output)
 
 

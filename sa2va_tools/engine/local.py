@@ -65,7 +65,7 @@ class LocalEngine(StoreBackedEngine):
         access: AccessPolicy | None = None,
     ) -> LocalEngine:
         """`access` None reads anything, as a person's own program may."""
-        settings = settings or Settings()
+        settings = settings or Settings.read()
         library = Library(Store(settings.store_dir), access or AccessPolicy(None), settings.limits)
         return cls(library, ModelHost(settings.model if model is None else model, settings))
 

@@ -126,7 +126,7 @@ def _foreign_rows(
 ) -> tuple[Row, ...]:
     """Through the engine, with a store that is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(store_dir=Path(folder), device="cpu", threads=1)
+        settings = Settings.read(store_dir=Path(folder), device="cpu", threads=1)
         with Engine.load(model_dir, settings=settings) as engine:
             return foreign_exam(engine, count=count, seed=seed, on_progress=on_progress, cancel=cancel)
 

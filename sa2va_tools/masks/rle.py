@@ -42,8 +42,27 @@ def encode(mask_hw: NDArray[Any]) -> Rle:
     if mask_hw.dtype not in (np.bool_, np.uint8):
         raise ValueError(f"mask_hw: expected bool or uint8, got {mask_hw.dtype}")
     set_hw = np.ascontiguousarray(mask_hw != 0).view(np.uint8)
-    coded = coco.encode(cv2.transpose(set_hw).T)  # column order, made much faster than by NumPy
-    return _as_rle(coded)
+    columns = cv2.transpose(set_hw)  # column order, made much faster than by NumPy
+    _reserve(columns)
+    return _as_rle(coco.encode(columns.T))
+
+
+def _reserve(columns: NDArray[np.uint8]) -> None:
+    """MemoryError where pycocotools, which writes to what it is not given, too, would find too little memory.
+    What is reserved here is not touched, and free again before it begins."""
+    most = columns.size + 1  # runs, as if each pixel were one
+    try:
+        np.empty(_encoding_bytes(most, most), np.uint8)
+    except MemoryError:  # that many are rare: count them
+        flat = columns.reshape(-1)
+        runs = int(np.count_nonzero(flat[1:] != flat[:-1])) + 2
+        np.empty(_encoding_bytes(most, runs), np.uint8)
+
+
+def _encoding_bytes(most: int, runs: int) -> int:
+    """What it asks for at once: four bytes for each run that there may be and that there is; then, for the
+    latter, six for the text."""
+    return max(4 * most + 4 * runs, 10 * runs)
 
 
 def decode(rle: Rle) -> NDArray[np.bool_]:

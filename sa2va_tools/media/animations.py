@@ -78,7 +78,7 @@ def probe_animation(path: Path, limits: MediaLimits, on_frame: Callable[[], None
 def iter_animation(path: Path) -> Iterator[NDArray[np.uint8]]:
     """All frames from the first, each (H, W, 3) RGB. Raises MediaUnreadableError."""
     for image in _loaded_frames(path):
-        with decoder_errors(path, "decoded"):
+        with decoder_errors(path, "decoded", image.size):
             rgb = to_rgb(image)
         yield rgb
 
@@ -96,7 +96,7 @@ def _loaded_frames(path: Path) -> Iterator[Image.Image]:
         image = Image.open(path, formats=("GIF", "PNG", "WEBP"))
     with image:
         for index in itertools.count():
-            with decoder_errors(path, "decoded"):
+            with decoder_errors(path, "decoded", image.size):
                 if index >= int(getattr(image, "n_frames", 1)):
                     return
                 image.seek(index)

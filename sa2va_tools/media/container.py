@@ -14,7 +14,7 @@ from typing import Any
 import av
 
 from sa2va_tools.errors import MediaUnreadableError
-from sa2va_tools.media.failures import READABLE_KINDS, decoder_errors
+from sa2va_tools.media.failures import READABLE_KINDS, check_memory, decoder_errors
 from sa2va_tools.media.orientation import Orientation
 
 _VIDEO_FORMATS = (
@@ -32,6 +32,7 @@ def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
         try:
             container = av.open(str(path), mode="r", options=_OPTIONS, metadata_errors="replace")
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
+            check_memory(path)
             raise MediaUnreadableError(
                 f"{path.name} is truncated or corrupt, or of a kind that is not read.",
                 hint=f"Check that it opens in a player. {READABLE_KINDS}",

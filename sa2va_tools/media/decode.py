@@ -17,7 +17,7 @@ from PIL import Image
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import iter_animation
 from sa2va_tools.media.container import opened_video
-from sa2va_tools.media.failures import decoder_errors
+from sa2va_tools.media.failures import check_memory, decoder_errors
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.stills import read_still, to_rgb
 from sa2va_tools.media.videos import decoded_frames
@@ -52,7 +52,7 @@ def iter_frames(
 
     Decoding stops after the last wanted frame and starts near the first one where the video can
     be sought. Raises RequestError at once for indices that are out of range or out of order;
-    while iterating MediaUnreadableError for a frame that cannot be had, and CancelledError.
+    while iterating MediaUnreadableError for a frame that cannot be had, OutOfMemoryError and CancelledError.
     """
     wanted = _checked(media, frame_indices)
     return _wanted_frames(media, wanted, cancel or CancelToken())
@@ -91,6 +91,7 @@ def _wanted_frames(media: Media, wanted: Sequence[int], cancel: CancelToken) -> 
         if following is None:
             return
         target = following
+    check_memory(media.path, media.size_wh)
     raise MediaUnreadableError(
         f"Frame {target} of {media.name} cannot be decoded: the file is damaged there.",
         hint=f"End the range before {media.timestamps_s[target]:.3f} s, or repair the file.",
@@ -163,12 +164,12 @@ def _landing_pts(media: Media, container: Any, stream: Any, index: int) -> int |
 
 
 def _rgb_of(media: Media, frame: Any) -> Rgb:
-    with decoder_errors(media.path, "decoded"):
+    with decoder_errors(media.path, "decoded", media.size_wh):
         if any(component.is_alpha for component in frame.format.components):
             rgb = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba")))
         else:
             rgb = frame.to_ndarray(format="rgb24")
-    return media.orientation.apply(rgb)
+        return media.orientation.apply(rgb)
 
 
 def _changed(media: Media) -> MediaUnreadableError:

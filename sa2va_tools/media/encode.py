@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sa2va_tools.errors import RequestError, StoreError
+from sa2va_tools.errors import OutOfMemoryError, RequestError, StoreError
+from sa2va_tools.shortage import lacks_memory, words_of
 
 _TICKS_PER_S = 90_000
 _BT709 = 1
@@ -143,7 +144,14 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> StoreError:
+    def _failed(self, error: Exception) -> StoreError | OutOfMemoryError:
+        if lacks_memory(error):
+            width, height = self.size_wh
+            return OutOfMemoryError(
+                f"{self.path.name} cannot be written: memory is short{words_of(error)}. Its pictures have "
+                f"{width}×{height} pixels.",
+                hint="Close other programs, or raise the limit on memory (ulimit -v, a container's).",
+            )
         said = getattr(error, "strerror", None) or str(error)
         return StoreError(
             f"{self.path} cannot be written: {said}.", hint="Check the folder, its permissions and space."

@@ -20,8 +20,10 @@ from sa2va_tools.errors import (
     MediaNotFoundError,
     MediaTooLargeError,
     MediaUnreadableError,
+    OutOfMemoryError,
     Sa2vaError,
 )
+from sa2va_tools.shortage import lacks_memory, memory_is_short, words_of
 
 READABLE_KINDS = (
     "Readable are JPEG, PNG, WebP, BMP, TIFF and GIF images, MP4, MOV, WebM, MKV and most other "
@@ -74,8 +76,9 @@ _unwarned = _Unwarned()
 
 
 @contextmanager
-def decoder_errors(path: Path, doing: str = "read") -> Iterator[None]:
-    """Run library code on `path`; whatever it raises leaves as a MediaError, its warnings unseen.
+def decoder_errors(path: Path, doing: str = "read", size_wh: tuple[int, int] | None = None) -> Iterator[None]:
+    """Run library code on `path`; whatever it raises leaves as a MediaError, or as an OutOfMemoryError, which
+    tells what pictures of `size_wh` take. Its warnings stay unseen.
 
     Wrap calls into decoders only: programming errors of ours must not pass through here.
     """
@@ -89,13 +92,36 @@ def decoder_errors(path: Path, doing: str = "read") -> Iterator[None]:
             f"{path.name} holds far more pixels than an image should.",
             hint="Scale it down first.",
         ) from error
-    except MemoryError as error:
-        raise MediaTooLargeError(f"{path.name} does not fit into memory.") from error
-    except _DECODER_ERRORS as error:
-        raise _mapped(path, doing, error) from error
+    except (MemoryError, *_DECODER_ERRORS) as error:
+        raise _mapped(path, doing, size_wh, error) from error
 
 
-def _mapped(path: Path, doing: str, error: BaseException) -> MediaError:
+def check_memory(path: Path, size_wh: tuple[int, int] | None = None) -> None:
+    """To be asked before a file is called broken: raises OutOfMemoryError where memory is short, for then it
+    may be sound, and not every decoder says what it lacks."""
+    if memory_is_short():
+        raise _out_of_memory(path, "read", size_wh)
+
+
+def _out_of_memory(
+    path: Path, doing: str, size_wh: tuple[int, int] | None, words: str = ""
+) -> OutOfMemoryError:
+    wanted = ""
+    if size_wh is not None:
+        width, height = size_wh
+        mib = width * height * 3 / 2**20
+        wanted = f" A picture of {width}×{height} takes {mib:,.1f} MiB, and its decoder several times that."
+    return OutOfMemoryError(
+        f"{path.name} cannot be {doing}: memory is short{words}.{wanted}",
+        hint="Close other programs, raise the limit on memory (ulimit -v, a container's), or scale it down.",
+    )
+
+
+def _mapped(
+    path: Path, doing: str, size_wh: tuple[int, int] | None, error: BaseException
+) -> MediaError | OutOfMemoryError:
+    if lacks_memory(error):
+        return _out_of_memory(path, doing, size_wh, words_of(error))
     if isinstance(error, FileNotFoundError):
         return MediaNotFoundError(f"There is no file or folder at {path}.")
     if isinstance(error, PermissionError):
@@ -105,6 +131,8 @@ def _mapped(path: Path, doing: str, error: BaseException) -> MediaError:
         )
     if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE):
         return MediaUnreadableError(f"{path.name} cannot be read from disk: {error.strerror}.")
+    if memory_is_short():
+        return _out_of_memory(path, doing, size_wh, words_of(error))
     return MediaUnreadableError(
         f"{path.name} cannot be {doing}: it is truncated, corrupt, or not what its name says "
         f"({_said(error)}).",

@@ -78,7 +78,7 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
 
     Raises MediaNotFoundError, MediaUnreadableError (empty, truncated, corrupt, audio only, not a
     regular file, a kind that is not read, frames of mixed sizes), MediaTooLargeError before the
-    memory is spent, CancelledError.
+    memory is spent, OutOfMemoryError, CancelledError.
     """
     limits = limits or MediaLimits()
     path = Path(path).absolute()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sa2va_tools.errors import MediaUnreadableError
-from sa2va_tools.media.failures import READABLE_KINDS, decoder_errors
+from sa2va_tools.media.failures import READABLE_KINDS, check_memory, decoder_errors
 from sa2va_tools.media.limits import check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
@@ -36,7 +37,8 @@ def opened_image(path: Path, limits: MediaLimits | None = None) -> Iterator[Imag
     with decoder_errors(path), Image.open(path, formats=_FORMATS) as image:
         if limits is not None:
             check_pixels(path.name, image.size, limits)
-        yield image
+        with decoder_errors(path, size_wh=image.size):
+            yield image
 
 
 def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Probe:
@@ -138,7 +140,14 @@ def _read_with_opencv(path: Path) -> NDArray[np.uint8]:
     with decoder_errors(path, "decoded"), _silent_opencv():
         bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if bgr is None:
+        check_memory(path)
         raise MediaUnreadableError(f"{path.name} cannot be decoded as TIFF.", hint=READABLE_KINDS)
+    with decoder_errors(path, "decoded", bgr.shape[1::-1]):
+        return _opencv_to_rgb(bgr)
+
+
+def _opencv_to_rgb(bgr: NDArray[Any]) -> NDArray[np.uint8]:
+    """Any depth, grey, BGR or BGRA → (H, W, 3) RGB, alpha over white."""
     if bgr.ndim == 2:
         bgr = bgr[:, :, None].repeat(3, axis=2)
     if bgr.dtype != np.uint8:

@@ -27,7 +27,7 @@ from sa2va_tools.media.limits import check_duration, check_frames, check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe, break_warning
 from sa2va_tools.settings import MediaLimits
-from sa2va_tools.shortage import lacks_memory
+from sa2va_tools.shortage import may_lack_memory
 
 _FALLBACK_FPS = Fraction(25)
 _MAX_DAMAGED_SHARE = 0.2
@@ -130,7 +130,7 @@ def decoded_frames(
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                if lacks_memory(error):  # says nothing about the packet
+                if may_lack_memory(error):  # then it says nothing about the packet
                     raise
                 if on_fault:
                     on_fault()
@@ -157,7 +157,7 @@ def _packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             try:
                 packet = next(source, None)
             except av.FFmpegError as error:
-                if lacks_memory(error):
+                if may_lack_memory(error):
                     raise
                 packet = av.Packet()
                 packet.stream = stream

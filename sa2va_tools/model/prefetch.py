@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from sa2va_tools.shortage import memory_is_short
+
 Item = TypeVar("Item")
 _POLL_S = 0.05
 _END = object()
@@ -17,7 +19,7 @@ _END = object()
 def prefetched(source: Iterator[Item], ahead: int) -> Iterator[Iterator[Item]]:
     """The same items in the same order, up to `ahead` of them made before they are asked for. What `source`
     raises is raised to the reader, after the items before it. Leaving the block stops the thread and closes
-    `source`."""
+    `source`. Where no thread is to be had, each item is made when it is asked for."""
     items: queue.Queue[object] = queue.Queue(ahead)
     stopped = threading.Event()
     failures: list[BaseException] = []
@@ -39,9 +41,7 @@ def prefetched(source: Iterator[Item], ahead: int) -> Iterator[Iterator[Item]]:
         except BaseException as error:  # noqa: BLE001  handed to the reader, who raises it
             failures.append(error)
         finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
+            _close(source)
             put(_END)
 
     def read() -> Iterator[Item]:
@@ -54,9 +54,30 @@ def prefetched(source: Iterator[Item], ahead: int) -> Iterator[Iterator[Item]]:
             yield item  # type: ignore[misc]
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
+    works_ahead = _started(thread)
     try:
-        yield read()
+        yield read() if works_ahead else source
     finally:
         stopped.set()
-        thread.join()
+        if works_ahead:
+            thread.join()
+        else:
+            _close(source)
+
+
+def _started(thread: threading.Thread) -> bool:
+    """False where memory, or the number of threads, is too limited. A thread that lacks memory for its first
+    steps would be waited for forever."""
+    if memory_is_short():
+        return False
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _close(source: Iterator[object]) -> None:
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()

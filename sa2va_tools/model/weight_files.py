@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sa2va_tools.errors import CheckpointError, UnsupportedCheckpointError
+from sa2va_tools.shortage import lacks_memory
 
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.safetensors")
 _AGAIN = "Download the checkpoint again."
@@ -98,4 +99,6 @@ def _opened(file: Path) -> Iterator[Any]:
         with safe_open(file, framework="pt") as opened:
             yield opened
     except (SafetensorError, OSError) as error:
+        if lacks_memory(error):
+            raise
         raise CheckpointError(f"{file} is truncated or no safetensors file: {error}.", hint=_AGAIN) from error

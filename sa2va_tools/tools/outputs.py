@@ -65,6 +65,10 @@ class ProvenanceOut(BaseModel):
     smooth: bool | None = None
     gate_by_object_score: bool | None = None
     """These three only where they were not the usual ones."""
+    encoder_passes: int | None = None
+    """Frames that went through SAM-2's image encoder; 0: all were kept from before."""
+    relief: list[str] | None = None
+    """What was done because memory ran short, if anything was."""
 
 
 def _in_brief(model_fields: str) -> WithJsonSchema:

@@ -62,6 +62,8 @@ def provenance_out(provenance: Provenance) -> ProvenanceOut:
         threshold=None if provenance.threshold == _USUAL_THRESHOLD else provenance.threshold,
         smooth=provenance.smooth or None,
         gate_by_object_score=None if provenance.gate_by_object_score else False,
+        encoder_passes=provenance.encoder_passes,
+        relief=list(provenance.relief) or None,
     )
 
 

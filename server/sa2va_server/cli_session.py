@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
+from sa2va_tools import shortage
 from sa2va_tools.errors import CancelledError, MissingExtraError, RequestError, Sa2vaError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
 
@@ -135,8 +136,6 @@ class Session:
 
     def settings(self) -> Settings:
         """The environment's settings, with the options over them."""
-        from pydantic import ValidationError
-
         from sa2va_tools.settings import Settings
 
         given: dict[str, Any] = {
@@ -147,14 +146,7 @@ class Session:
             "sam2_decoder": self.sam2_decoder,
             "store_dir": self.store,
         }
-        try:
-            return Settings(**{name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            name = "SA2VA_" + "__".join(str(part) for part in first["loc"]).upper()
-            raise RequestError(
-                f"The setting {name} is wrong: {first['msg']}.", hint="Correct or unset that variable."
-            ) from error
+        return Settings.read(**{name: value for name, value in given.items() if value is not None})
 
     def open_engine(self, settings: Settings | None = None) -> Engine:
         """An engine that may read whatever the user names."""
@@ -303,7 +295,8 @@ def _as_ours(error: Exception) -> Sa2vaError:
     wrapped = (
         MissingExtraError(package, _EXTRA_OF_PACKAGE[package])
         if package in _EXTRA_OF_PACKAGE
-        else Sa2vaError(
+        else shortage.told(error)
+        or Sa2vaError(
             f"Unexpected {type(error).__name__}: {error}",
             hint="This is a fault of sa2va-tools. Run the same command with --debug for the traceback.",
         )

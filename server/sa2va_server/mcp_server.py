@@ -27,7 +27,7 @@ from mcp.types import (
 from mcp.types import Tool as WireTool
 
 from sa2va_server.mcp_jobs import REPORT_EVERY_S, JobRunner
-from sa2va_tools import __version__
+from sa2va_tools import __version__, shortage
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.progress import CancelToken, ProgressCallback
@@ -109,6 +109,9 @@ class CatalogueServer(MCPServer[None]):
         except Sa2vaError as error:
             raise ToolError(str(error)) from error
         except Exception as error:  # outermost handler: the server outlives a bug in one call
+            short = shortage.told(error)
+            if short is not None:
+                raise ToolError(str(short)) from error
             logger.exception("%s failed with an unexpected error", name)
             raise ToolError(
                 f"{name} failed with an internal error ({type(error).__name__}): a fault of the server, "
