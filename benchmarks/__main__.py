@@ -21,7 +21,13 @@ from benchmarks.measuring import run_alone
 from benchmarks.models import Size, grounding_of
 from benchmarks.rounding import logit_error
 from benchmarks.scaling import QUICK, Extent, scaling
-from sa2va_tools.model.device import choose_device, choose_pace, choose_threads, cpu_threads
+from sa2va_tools.model.device import (
+    choose_device,
+    choose_encoder_dtype,
+    choose_pace,
+    choose_threads,
+    cpu_threads,
+)
 
 _FULL = {"nano": ((24,), (60, 240)), "hiera-l": ((12, 32), (12, 32))}
 _SHORT = {"nano": ((6,), (6,)), "hiera-l": ((2,), (2,))}
@@ -47,7 +53,8 @@ def steps_of(size: Size, device: torch.device, *, quick: bool, frames: Sequence[
 
     def encoded() -> list[dict[str, Any]]:
         repeats = 3 if quick else 7 if quickly else 1
-        dtypes = dict.fromkeys((torch.float32, half))
+        chosen = choose_encoder_dtype("auto", half, "auto", device, small=small)
+        dtypes = dict.fromkeys((torch.float32, half, chosen))
         return [
             encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=repeats) for dtype in dtypes
         ]
