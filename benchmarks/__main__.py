@@ -22,6 +22,7 @@ from benchmarks.models import Size, grounding_of
 from benchmarks.rounding import logit_error
 from benchmarks.scaling import QUICK, Extent, scaling
 from sa2va_tools.model.device import (
+    choose_attention_dtype,
     choose_device,
     choose_encoder_dtype,
     choose_pace,
@@ -59,10 +60,15 @@ def steps_of(size: Size, device: torch.device, *, quick: bool, frames: Sequence[
             encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=repeats) for dtype in dtypes
         ]
 
+    def attended() -> list[dict[str, Any]]:
+        chosen = choose_attention_dtype("auto", half, "auto", device, small=small)
+        grounding = grounding_of(size, device, half)
+        return [attention_speed(grounding, products=dtype) for dtype in dict.fromkeys((half, chosen))]
+
     steps: Steps = {
         "propagation": compared,
         "encoder": encoded,
-        "attention": lambda: attention_speed(grounding_of(size, device, half)),
+        "attention": attended,
     }
     if small:
         steps["approximations"] = lambda: approximations(str(device), clips=4 if quick else 16)

@@ -20,6 +20,7 @@ from benchmarks.reference import KEY_FRAMES, Reference, passes
 from benchmarks.walks import Ours
 from sa2va_tools.model.device import (
     Pace,
+    choose_attention_dtype,
     choose_dtype,
     choose_encoder_dtype,
     choose_pace,
@@ -27,6 +28,7 @@ from sa2va_tools.model.device import (
     cpu_threads,
 )
 from sa2va_tools.model.grounding import Sam2Grounding
+from sa2va_tools.model.memory_product import multiply_memories_in
 
 
 class Published:
@@ -90,13 +92,20 @@ def at_default_precision(
     device, small = published.grounding.no_object_pointer.device, size == "nano"
     base = choose_dtype("auto", device, small=small)
     encoder = choose_encoder_dtype("auto", base, "auto", device, small=small)
-    if base == encoder == published.grounding.no_object_pointer.dtype:
+    attention = choose_attention_dtype("auto", base, "auto", device, small=small)
+    if base == encoder == attention == published.grounding.no_object_pointer.dtype:
         return []
     if base != published.grounding.no_object_pointer.dtype:
         published = Published(grounding_of(size, device, base))
     ours = copy.deepcopy(published.grounding)
     ours.image_encoder.to(encoder)
-    formats = {"reference_dtype": _word(base), "our_dtype": _word(base), "our_encoder_dtype": _word(encoder)}
+    multiply_memories_in(attention, ours)
+    formats = {
+        "reference_dtype": _word(base),
+        "our_dtype": _word(base),
+        "our_encoder_dtype": _word(encoder),
+        "our_attention_dtype": _word(attention),
+    }
     return [
         formats | compare(published, Frames(count), objects, pace=pace, whole=whole, grounding=ours)
         for count in frames

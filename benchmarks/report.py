@@ -107,7 +107,8 @@ def _default_precision_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     row = rows[0]
     return [
         f"In the number formats that the engine chooses by itself: {row['our_dtype']}, image encoder "
-        f"{row['our_encoder_dtype']}; the published way in {row['reference_dtype']}.",
+        f"{row['our_encoder_dtype']}, products of memory attention {row['our_attention_dtype']}; the "
+        f"published way in {row['reference_dtype']}.",
         _both_ways(rows, "objects"),
     ]
 
@@ -161,14 +162,26 @@ def encoder_table(made: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def attention_table(made: dict[str, Any]) -> list[str]:
+def attention_table(made: Sequence[dict[str, Any]]) -> list[str]:
+    one = made[0]
     return [
         "### Memory attention",
-        f"One frame and {made['objects']} object(s) over {made['memories']} memories, {made['dtype']}; "
-        "pooled is fast tracking (`SA2VA_FAST_TRACKING`), which is off by default.",
+        f"One frame and {one['objects']} object(s) over {one['memories']} memories; modules in "
+        f"{one['dtype']}, as in transformers, and ours with the large products in the format named. Pooled "
+        "is fast tracking (`SA2VA_FAST_TRACKING`), which is off by default.",
         table(
-            ("exact s", "pooled s", "ratio"),
-            [(made["exact_s"], made["pooled_s"], made["ratio"])],
+            ("products in", "transformers s", "ours s", "ratio", "pooled s", "ours / pooled"),
+            (
+                (
+                    row["products"],
+                    row["library_s"],
+                    row["exact_s"],
+                    row["ratio_to_library"],
+                    row["pooled_s"],
+                    row["ratio"],
+                )
+                for row in made
+            ),
         ),
     ]
 
@@ -198,8 +211,8 @@ def approximations_table(made: Sequence[dict[str, Any]]) -> list[str]:
 def rounding_table(made: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "### Rounding",
-        "Logits of a mask in bfloat16 against float32, in parts of their standard deviation (generated "
-        "weights, whose logits lie closer together than trained ones).",
+        "Logits of a tracked frame's mask in bfloat16 against float32, in parts of their standard deviation "
+        "(generated weights, whose logits lie closer together than trained ones).",
         table(
             ("in bfloat16", "mean error", "largest error"),
             ((row["bfloat16"], row["mean_error"], row["largest_error"]) for row in made),

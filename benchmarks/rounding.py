@@ -1,4 +1,4 @@
-"""What bfloat16 does to mask logits at full size: one frame, generated weights."""
+"""What bfloat16 does to mask logits at full size: two frames of a track, generated weights."""
 
 from __future__ import annotations
 
@@ -9,18 +9,39 @@ import torch
 
 from benchmarks.models import Frames, embeddings_of
 from sa2va_tools.model.grounding import Sam2Grounding
+from sa2va_tools.model.memory_product import multiply_memories_in
 from sa2va_tools.model.preprocess import grounding_pixels
+
+
+def _encoder(grounding: Sam2Grounding) -> None:
+    grounding.image_encoder.to(torch.bfloat16)
+
+
+def _encoder_and_attention(grounding: Sam2Grounding) -> None:
+    _encoder(grounding)
+    multiply_memories_in(torch.bfloat16, grounding)
+
+
+def _everything(grounding: Sam2Grounding) -> None:
+    grounding.to(torch.bfloat16)
+
+
+_CHANGES = {
+    "image encoder": _encoder,
+    "image encoder, products of memory attention": _encoder_and_attention,
+    "all modules": _everything,
+}
 
 
 @torch.inference_mode()
 def logit_error(grounding: Sam2Grounding) -> list[dict[str, Any]]:
-    """Against float32 (the dtype that `grounding` has to have): the encoder alone in bfloat16, and all of it.
-    Logits of one prompted mask; errors as parts of their standard deviation."""
+    """Against float32 (the dtype that `grounding` has to have): parts of it in bfloat16, and all of it.
+    Logits of a mask that was followed for one frame; errors as parts of their standard deviation."""
     exact = _logits(grounding)
     rows = []
-    for name, whole in (("image encoder", False), ("all modules", True)):
+    for name, change in _CHANGES.items():
         half = copy.deepcopy(grounding)
-        (half if whole else half.image_encoder).to(torch.bfloat16)
+        change(half)
         error = (_logits(half) - exact).abs() / exact.std()
         rows.append(
             {
@@ -34,8 +55,11 @@ def logit_error(grounding: Sam2Grounding) -> list[dict[str, Any]]:
 
 def _logits(grounding: Sam2Grounding) -> torch.Tensor:
     parameter = grounding.no_object_pointer
-    pixels = torch.from_numpy(grounding_pixels(Frames(1).pictures, grounding.config.image_size))
-    features = grounding.encode(pixels.to(parameter.device, parameter.dtype))
+    pixels = torch.from_numpy(grounding_pixels(Frames(2).pictures, grounding.config.image_size))
+    first, second = (grounding.encode(each[None].to(parameter.device, parameter.dtype)) for each in pixels)
     prompt = grounding.language_prompt(embeddings_of(grounding, 1))
-    decoded = grounding.decode(features, grounding.without_memory(features), prompt, language=True)
+    decoded = grounding.decode(first, grounding.without_memory(first), prompt, language=True)
+    memory = grounding.encode_memory(first, grounding.choose(decoded, gate=False), torch.bfloat16)
+    attended = grounding.attend(second, [(0, memory.features)], [memory.pointer])
+    decoded = grounding.decode(second, attended, grounding.empty_prompt(1))
     return grounding.choose(decoded, gate=False).logits.float()

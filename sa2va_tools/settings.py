@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     encoder_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="SAM-2's image encoder; auto: bfloat16 on a CPU that has instructions for it."
     )
+    attention_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="The large product of SAM-2's memory attention, on a CPU; auto: bfloat16 where it has "
+        "instructions for it.",
+    )
     fast_tracking: bool = Field(
         False, description="Follow objects over pooled memories: faster on large models, less exact."
     )

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import machine, report
 from benchmarks.__main__ import publish
+from benchmarks.attention import attention_speed
 from benchmarks.clips import shapes_clip
 from benchmarks.encoder import encoder_speed, frame_flops
 from benchmarks.expressions import Compared
@@ -17,10 +18,12 @@ from benchmarks.overhead import tool_overhead
 from benchmarks.parts import parts
 from benchmarks.propagation import Published, at_default_precision, compare
 from benchmarks.questions import QUESTIONS, first_tokens
+from benchmarks.rounding import logit_error
 from benchmarks.scaling import Extent, scaling
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.device import Pace
 from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.memory_product import product_dtype_of
 from sa2va_tools.model.runtime import Sa2vaRuntime
 from sa2va_tools.testing import FakeEngine
 
@@ -58,6 +61,20 @@ def test_formats_are_compared_where_the_engine_chooses_others(grounding, monkeyp
     )
     assert (one["objects"], five["objects"]) == (1, 5)
     assert one["logit_difference"] > 0 and one["equal_pixels"] > 0.99
+    assert one["our_attention_dtype"] == "float32"
+
+
+def test_memory_attention_is_timed_as_the_library_has_it_as_we_do_and_pooled(grounding):
+    rows = [attention_speed(grounding, products=dtype, repeats=1) for dtype in (None, torch.bfloat16)]
+    assert [row["products"] for row in rows] == ["float32", "bfloat16"]
+    assert rows[0]["memories"] == 9 and min(rows[0]["library_s"], rows[0]["pooled_s"]) > 0
+    assert product_dtype_of(grounding) is None, "the modules themselves stay as they are"
+    assert "| bfloat16 |" in "\n".join(report.attention_table(rows))
+
+
+def test_rounding_is_told_for_each_part_and_grows_with_them(grounding):
+    encoder, attention, everything = (row["mean_error"] for row in logit_error(grounding))
+    assert 0 < encoder <= 1.5 * attention and attention < everything + 0.05
 
 
 def test_expressions_in_one_call_give_the_masks_of_published_calls():

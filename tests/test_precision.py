@@ -65,6 +65,7 @@ def found(clip, store, **wishes):
     ("wishes", "least", "said"),
     [
         ({"encoder_dtype": "bfloat16"}, 0.99, "float32, image encoder bfloat16"),
+        ({"attention_dtype": "bfloat16"}, 0.99, "float32, memory attention bfloat16"),
         ({"fast_tracking": True}, 0.9, "float32, memories pooled 2x2"),
     ],
 )

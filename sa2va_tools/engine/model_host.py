@@ -112,6 +112,7 @@ class ModelHost:
             device=self.settings.device,
             dtype=self.settings.dtype,
             encoder_dtype=self.settings.encoder_dtype,
+            attention_dtype=self.settings.attention_dtype,
             fast_tracking=self.settings.fast_tracking,
             compile_encoder=self.settings.compile_encoder,
             quantize=self.settings.quantize,

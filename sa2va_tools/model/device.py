@@ -205,11 +205,32 @@ def choose_encoder_dtype(
     """SAM-2's image encoder beside modules of `dtype`, which was `asked` for.
 
     `auto` is bfloat16 on a CPU that multiplies it: at Hiera-L size the encoder then takes 0.4 of float32's
-    time, memory attention 0.85, so only the encoder changes. Never for small models, which lose time by it.
+    time (0.54 without AMX), the other modules no less. Never for small models, which lose time by it.
     """
     if wanted != "auto":
         return _DTYPES[wanted]
     pays = asked == "auto" and device.type == "cpu" and not small and multiplies_bfloat16()
+    return torch.bfloat16 if pays else dtype
+
+
+def choose_attention_dtype(
+    wanted: str, dtype: torch.dtype, asked: str, device: torch.device, *, small: bool, ours: bool = True
+) -> torch.dtype:
+    """The large product of SAM-2's memory attention, beside modules of `dtype`, which was `asked` for.
+
+    `auto` is bfloat16 on a CPU that multiplies it: at Hiera-L size a frame then attends in 0.6 of float32's
+    time. RequestError for anything else where the product is not `ours`: on other devices, and in the modules
+    of the package sam2.
+    """
+    possible = ours and device.type == "cpu"
+    if wanted != "auto" and not possible:
+        raise RequestError(
+            "A number format for memory attention alone is for CPUs, and for the modules of transformers.",
+            hint="Unset SA2VA_ATTENTION_DTYPE; SA2VA_DTYPE is the format of all modules.",
+        )
+    if wanted != "auto":
+        return _DTYPES[wanted]
+    pays = possible and asked == "auto" and not small and multiplies_bfloat16()
     return torch.bfloat16 if pays else dtype
 
 

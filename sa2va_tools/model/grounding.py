@@ -21,6 +21,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDeco
 
 from sa2va_tools.model.config import GroundingConfig
 from sa2va_tools.model.hiera_attention import drop_idle_work
+from sa2va_tools.model.memory_product import attend_in_tiles
 from sa2va_tools.model.pooled_attention import pooled_attention
 from sa2va_tools.model.sam2_sizes import sam2_video_config
 
@@ -144,6 +145,7 @@ class Sam2Grounding(nn.Module):
         self.prompt_encoder = built.prompt_encoder
         self.mask_decoder = built.mask_decoder
         self.memory_attention = built.memory_attention
+        attend_in_tiles(self.memory_attention)
         self.memory_encoder = built.memory_encoder
         self.object_pointer_proj = built.object_pointer_proj
         self.shared_image_embedding = built.shared_image_embedding

@@ -18,6 +18,7 @@ from transformers.models.sam2_video.modeling_sam2_video import rotate_pairwise
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.config import GroundingConfig
+from sa2va_tools.model.memory_product import MemoryCrossAttention
 
 _Rotation = tuple[Tensor, Tensor]
 
@@ -101,21 +102,20 @@ def _crossed(
 ) -> Tensor:
     """Cross-attention of one layer, (N, s·s, C); `weight` is added to the scores of each key."""
     heads = (module.num_attention_heads, module.head_dim)
-    asked, known, told = (
+    asked, known = (
         projection(tokens).unflatten(-1, heads).transpose(1, 2)
-        for projection, tokens in (
-            (module.q_proj, queries),
-            (module.k_proj, keys),
-            (module.v_proj, values),
-        )
+        for projection, tokens in ((module.q_proj, queries), (module.k_proj, keys))
     )
     spatial = known.shape[2] - pointer_tokens
     repeats = spatial // rotations[1][0].shape[-2]
     turned = _rotated(known[:, :, :spatial], *(each.repeat(1, repeats, 1) for each in rotations[1]))
+    asked, known = _rotated(asked, *rotations[0]), torch.cat([turned, known[:, :, spatial:]], dim=2)
+    if isinstance(module, MemoryCrossAttention) and module.takes_tiles(asked, known):
+        return module.attended(asked[:, 0], known[:, 0], values, weight)
     attended = F.scaled_dot_product_attention(
-        _rotated(asked, *rotations[0]),
-        torch.cat([turned, known[:, :, spatial:]], dim=2),
-        told,
+        asked,
+        known,
+        module.v_proj(values).unflatten(-1, heads).transpose(1, 2),
         attn_mask=weight.expand(asked.shape[2], -1),
         scale=module.scaling,
     )

@@ -14,6 +14,7 @@ import torch
 
 from sa2va_tools.model.compiling import compile_encoder_of
 from sa2va_tools.model.device import (
+    choose_attention_dtype,
     choose_cache_bytes,
     choose_devices,
     choose_dtype,
@@ -25,6 +26,7 @@ from sa2va_tools.model.device import (
     exact_convolutions,
 )
 from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.memory_product import multiply_memories_in, product_dtype_of
 from sa2va_tools.model.out_of_memory import memory_guard
 from sa2va_tools.model.output import DeviceFacts
 from sa2va_tools.model.pooled_attention import check_window
@@ -49,6 +51,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         device: str = "auto",
         dtype: str = "auto",
         encoder_dtype: str = "auto",
+        attention_dtype: str = "auto",
         fast_tracking: bool = False,
         compile_encoder: bool = False,
         quantize: Quantisation | None = None,
@@ -66,6 +69,9 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         pace = choose_pace(place, small=small, fast=fast_tracking)
         base = choose_dtype(dtype, place, small=small)
         encoder = choose_encoder_dtype(encoder_dtype, base, dtype, place, small=small)
+        attention = choose_attention_dtype(
+            attention_dtype, base, dtype, place, small=small, ours=grounding == "transformers"
+        )
         with memory_guard(f"The checkpoint {folder.name}"):
             loaded = load_checkpoint(
                 folder,
@@ -79,6 +85,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
                 on_file=on_file,
             )
             loaded.modules.grounding.image_encoder.to(encoder)
+        multiply_memories_in(attention, loaded.modules.grounding)
         kept = choose_cache_bytes(cache_bytes, small=small)
         check_window(loaded.config.grounding, pace.window)
         if compile_encoder:
@@ -125,6 +132,9 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
             said.append(f"layers {self._quantize}")
         if encoder != self._home.dtype:
             said.append(f"image encoder {encoder}")
+        attention = product_dtype_of(self._modules.grounding)
+        if attention not in (None, self._home.dtype):
+            said.append(f"memory attention {attention}")
         if self._pace.window > 1:
             said.append(f"memories pooled {self._pace.window}x{self._pace.window}")
         if self._compiled:
