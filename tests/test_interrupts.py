@@ -10,6 +10,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from tiny_families import FAMILIES, look_at_noise, tiny_family
 
 from sa2va_tools.engine import model_host
 from sa2va_tools.errors import CancelledError
@@ -110,6 +111,31 @@ def test_attention_in_pieces_is_the_same_attention(monkeypatch):
     monkeypatch.setattr(interrupts, "_LEAST_QUERIES", 64)
     torch.testing.assert_close(attention_of_a_frame(grounding), whole, rtol=1e-5, atol=1e-5)
     assert len(pauses) == len(modules) * (1 + 2 * grounding.config.top_side**2 // 64)  # two objects
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_large_pictures_are_looked_at_in_pieces(name, monkeypatch):
+    family = tiny_family(name)
+    whole, token = look_at_noise(family).tokens, CancelToken()
+    watching = interrupts.Interrupts()
+    watching.watch(family, closely=True)
+    assert torch.equal(look_at_noise(family).tokens, whole)
+    monkeypatch.setattr(interrupts, "_PIECE", 0)
+    monkeypatch.setattr(interrupts, "_LEAST_QUERIES", 5)
+    torch.testing.assert_close(look_at_noise(family).tokens, whole, rtol=1e-4, atol=1e-4)
+    pieces = []
+    kernel = interrupts.sdpa_attention_forward
+
+    def cancel_after_the_first(*given, **named):
+        pieces.append(1)
+        token.cancel()
+        return kernel(*given, **named)
+
+    monkeypatch.setattr(interrupts, "sdpa_attention_forward", cancel_after_the_first)
+    with pytest.raises(CancelledError), watching.heard_by(token):
+        look_at_noise(family)
+    assert len(pieces) == 1
 
 
 def test_where_a_layer_takes_seconds_a_cancel_is_heard_inside_of_it():

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoRoPEAttention
 
 from sa2va_tools.progress import CancelToken
 
@@ -29,8 +28,9 @@ class Interrupts:
 
     def watch(self, modules: nn.Module, *, but: nn.Module | None = None, closely: bool = False) -> None:
         """Every layer of every stack of layers in `modules`, for good, but those inside of one of them.
-        `closely`: every module that has none inside, too, and between pieces of memory attention, whose one
-        product takes as long as all the rest of a layer many times over."""
+        `closely`: every module that has none inside, too, and between pieces of attention that looks both
+        ways (memories, large pictures), whose one product may take as long as all the rest of a layer many
+        times over."""
         left_out = set() if but is None else set(but.modules())
         for module in modules.modules():
             if module in left_out:
@@ -38,7 +38,7 @@ class Interrupts:
             if isinstance(module, nn.ModuleList):
                 for layer in module:
                     layer.register_forward_pre_hook(self._check)
-            elif closely and isinstance(module, Sam2VideoRoPEAttention):
+            elif closely and _looks_both_ways(module):
                 attend_in_pieces(module, self.raise_if_cancelled)
             if closely and not any(True for _ in module.children()):
                 module.register_forward_pre_hook(self._check)
@@ -60,6 +60,12 @@ class Interrupts:
         self.raise_if_cancelled()
 
 
+def _looks_both_ways(module: Any) -> bool:
+    """Is it an attention of transformers without a causal mask, computed by torch's kernel?"""
+    implementation = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    return getattr(module, "is_causal", None) is False and implementation == "sdpa"
+
+
 def attend_in_pieces(module: Any, between: Callable[[], None]) -> None:
     """Let an attention of transformers take some queries at a time where there are many keys, and call
     `between` before each piece."""
@@ -73,7 +79,7 @@ def _in_pieces(
 ) -> tuple[Tensor, None]:
     """What "sdpa" computes: (N, heads, queries, channels) → (N, queries, heads, channels)."""
     of_one_query = query.shape[1] * key.shape[2] * (query.shape[3] + value.shape[3])
-    many = query.shape[0] * query.shape[2] * of_one_query > _PIECE
+    many = attention_mask is None and query.shape[0] * query.shape[2] * of_one_query > _PIECE
     width = max(_PIECE // of_one_query // _BLOCK * _BLOCK, _LEAST_QUERIES)
     rows = []
     for one in zip(*(each.split(1 if many else len(each)) for each in (query, key, value)), strict=True):
