@@ -17,7 +17,7 @@ from benchmarks.attention import attention_speed
 from benchmarks.encoder import encoder_speed
 from benchmarks.figure import draw
 from benchmarks.long_video import long_video
-from benchmarks.measuring import run_alone
+from benchmarks.measuring import as_the_engine, run_alone
 from benchmarks.models import Size, grounding_of
 from benchmarks.rounding import logit_error
 from benchmarks.scaling import QUICK, Extent, scaling
@@ -26,8 +26,6 @@ from sa2va_tools.model.device import (
     choose_device,
     choose_encoder_dtype,
     choose_pace,
-    choose_threads,
-    cpu_threads,
 )
 
 _FULL = {"nano": ((24,), (60, 240)), "hiera-l": ((12, 32), (12, 32))}
@@ -140,7 +138,7 @@ def main() -> None:
             wish.json.parent.mkdir(parents=True, exist_ok=True)
             wish.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
-    with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
+    with as_the_engine(device, small=wish.size == "nano"):
         made = bench(
             wish.size, device, quick=wish.quick, only=wish.steps, frames=wish.frames, after_step=keep
         )

@@ -91,7 +91,7 @@ class Compared:
         reference = Reference(self._grounding)
         masks = reference.masks(frames.pictures, embeddings)
         assert reference.passes_of_last == passes(len(frames), 1)
-        return masks[0].cpu().numpy()
+        return masks[0]
 
     def _in_one_call(self, frames: Frames, questions: Sequence[str]) -> list[NDArray[np.bool_]]:
         """Of each question (frames, height, width)."""

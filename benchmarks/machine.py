@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,8 +21,8 @@ _DENSE_BF16_TFLOPS = {
     "L4": 121.0,
     "RTX 4090": 165.0,
 }
-"""Published peaks by a word of the device's name, without sparsity; the first that fits counts. H100 and H200
-are those with SXM sockets."""
+"""Published peaks by words of the device's name, without sparsity; H100 and H200 with SXM sockets."""
+_OTHER_SOCKETS = re.compile(r"\b(PCIe|NVL)\b")
 _OURS = ("benchmarks/RESULTS.md", "benchmarks/*.png", "benchmarks/results")
 
 
@@ -42,9 +43,10 @@ def device_name(device: torch.device) -> str:
 
 def chip_tflops(name: str) -> float | None:
     """The chip's dense bfloat16 peak; None for a chip that is not in the table."""
-    if "PCIe" in name and "H100" in name:
+    if _OTHER_SOCKETS.search(name):
         return None
-    return next((peak for word, peak in _DENSE_BF16_TFLOPS.items() if word in name), None)
+    known = (peak for words, peak in _DENSE_BF16_TFLOPS.items() if re.search(rf"\b{words}\b", name))
+    return next(known, None)
 
 
 def commit(root: Path = ROOT) -> str:

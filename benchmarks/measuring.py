@@ -8,16 +8,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sa2va_tools.model.device import choose_threads, cpu_threads, exact_convolutions
+
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
 _STATUS = Path("/proc/self/status")
+_LONG_S = 30.0
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
@@ -32,12 +35,28 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def fair_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Of one run on a CPU, where runs are long. On CUDA the median of three, after one that loads kernels and
-    fills the allocator: whatever goes first would pay for it."""
-    if device.type != "cuda":
-        return timed(work, device)
-    work()
-    return statistics.median(timed(work, device) for _ in range(3))
+    """Of one run, where that is long. Else the median of three, after one that loads kernels and fills the
+    allocator: whatever goes first would pay for it."""
+    first = timed(work, device)
+    return first if first > _LONG_S else statistics.median(timed(work, device) for _ in range(3))
+
+
+def repeated_seconds(work: Callable[[], object], times: int, device: torch.device) -> float:
+    """Of so many runs without a break, as in a walk through a clip. Where one is long, the median of three,
+    multiplied."""
+    if timed(work, device) > 1:
+        return times * statistics.median(timed(work, device) for _ in range(3))
+    return fair_seconds(lambda: [work() for _ in range(times)], device)
+
+
+@contextmanager
+def as_the_engine(device: torch.device, *, small: bool) -> Iterator[None]:
+    """In this block bare modules have the CPU threads, and float32 the exactness, that the engine gives."""
+    with (
+        cpu_threads(choose_threads(None, device, small=small)),
+        exact_convolutions(torch.empty(0, device=device)),
+    ):
+        yield
 
 
 def run_alone(module: str, *arguments: object) -> dict[str, Any]:

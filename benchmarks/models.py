@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.config import GroundingConfig
@@ -15,6 +16,7 @@ from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 
 Size = Literal["nano", "hiera-l"]
+Modules = TypeVar("Modules", bound=nn.Module)
 
 
 def grounding_of(size: Size, device: torch.device, dtype: torch.dtype) -> Sam2Grounding:
@@ -24,7 +26,15 @@ def grounding_of(size: Size, device: torch.device, dtype: torch.dtype) -> Sam2Gr
     torch.manual_seed(0)
     made = Sam2Grounding(GroundingConfig()).eval().requires_grad_(False)
     let_objects_stay(made)
-    return made.to(device=device, dtype=dtype)
+    return in_format(made.to(device), dtype)
+
+
+def in_format(modules: Modules, dtype: torch.dtype) -> Modules:
+    """The modules with their parameters in `dtype`. Positions are computed from buffers, which stay as they
+    are, as in a checkpoint that the engine loads."""
+    for parameter in modules.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return modules
 
 
 def let_objects_stay(generated: Sam2Grounding) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring import MIB, growth, run_alone
+from benchmarks.measuring import MIB, as_the_engine, growth, run_alone
 from benchmarks.models import Frames, embeddings_of, grounding_of
 from benchmarks.reference import KEY_FRAMES, Reference
 from sa2va_tools.model.device import Pace, choose_pace
@@ -59,12 +59,14 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1)
     wish = parser.parse_args()
     device = torch.device(wish.device)
+    small = wish.size == "nano"
     grounding = grounding_of(wish.size, device, getattr(torch, wish.dtype))
     embeddings = embeddings_of(grounding, wish.objects)
-    frames, pace = Frames(wish.frames), choose_pace(device, small=wish.size == "nano")
-    walk(wish.way, Frames(2), embeddings[:1], pace, grounding)  # what is only made once
-    work = partial(walk, wish.way, frames, embeddings, pace, grounding)
-    json.dump({"way": wish.way, "growth": growth(work, device)}, sys.stdout)
+    frames, pace = Frames(wish.frames), choose_pace(device, small=small)
+    with as_the_engine(device, small=small):
+        walk(wish.way, Frames(2), embeddings[:1], pace, grounding)  # what is only made once
+        work = partial(walk, wish.way, frames, embeddings, pace, grounding)
+        json.dump({"way": wish.way, "growth": growth(work, device)}, sys.stdout)
 
 
 if __name__ == "__main__":

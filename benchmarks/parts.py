@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 import torch
 
-from benchmarks.measuring import fair_seconds
+from benchmarks.measuring import fair_seconds, repeated_seconds, timed
 from benchmarks.models import Frames, embeddings_of
 from benchmarks.reference import KEY_FRAMES
 from benchmarks.walks import Ours
@@ -19,47 +20,54 @@ from sa2va_tools.model.preprocess import grounding_pixels
 def parts(
     grounding: Sam2Grounding, frames: Frames, objects: int, *, pace: Pace, wall_s: float | None = None
 ) -> dict[str, float]:
-    """The wall time of a propagation (measured here, or just before) over the sum of its steps, each timed
-    alone."""
+    """The wall time of a propagation (measured here, or just before) over the sum of its steps, each kind
+    timed alone, at the engine's own batch of frames and groups of objects."""
     parameter = grounding.no_object_pointer
     device, config = parameter.device, grounding.config
-    embeddings = embeddings_of(grounding, objects)
     if wall_s is None:
-        wall_s = fair_seconds(lambda: Ours(grounding, pace).masks(frames, embeddings), device)
+        ours, embeddings = Ours(grounding, pace), embeddings_of(grounding, objects)
+        wall_s = fair_seconds(lambda: ours.masks(frames, embeddings), device)
     pixels = torch.from_numpy(grounding_pixels(frames.pictures[: pace.batch], config.image_size))
     pixels = pixels.to(device, parameter.dtype)
-    encode_s = fair_seconds(lambda: grounding.encode(pixels), device) / len(pixels)
+    batches = len(frames) / len(pixels)
+    encode_s = repeated_seconds(lambda: grounding.encode(pixels), max(1, int(batches)), device)
+    encode_s *= batches / max(1, int(batches))
     features = grounding.encode(pixels[:1])
-    language = grounding.language_prompt(embeddings)
-    chosen = grounding.choose(
-        grounding.decode(features, grounding.without_memory(features), language), gate=False
+    groups = Counter(min(pace.group, objects - start) for start in range(0, objects, pace.group))
+    followed_s = sum(
+        times * _followed_seconds(grounding, features, together, len(frames), device)
+        for together, times in groups.items()
     )
-    memory: Memory = grounding.encode_memory(features, chosen, torch.bfloat16)
-    remember_s = fair_seconds(lambda: grounding.encode_memory(features, chosen, torch.bfloat16), device)
-    total, tracked = encode_s * len(frames), len(frames) - KEY_FRAMES
-    for step in range(tracked):
-        recent = min(step, config.num_maskmem - 1)
-        memories = [(0, memory.features)] * KEY_FRAMES + [(k + 1, memory.features) for k in range(recent)]
-        pointers = [memory.pointer] * min(config.max_object_pointers, KEY_FRAMES + step)
-        total += fair_seconds(partial(_follow, grounding, features, memories, pointers, objects), device)
-    total += remember_s * len(frames)
     return {
         "frames": len(frames),
         "objects": objects,
         "wall_s": round(wall_s, 3),
-        "parts_s": round(total, 3),
-        "overhead": round(wall_s / total, 3),
-        "encode_s": round(encode_s, 4),
+        "parts_s": round(encode_s + followed_s, 3),
+        "overhead": round(wall_s / (encode_s + followed_s), 3),
+        "encode_s": round(encode_s / len(frames), 4),
     }
 
 
-def _follow(
-    grounding: Sam2Grounding,
-    features: FrameFeatures,
-    memories: list[tuple[int, torch.Tensor]],
-    pointers: list[torch.Tensor],
-    objects: int,
-) -> None:
-    """What a tracked frame costs beside its encoding and remembering."""
-    attended = grounding.attend(features, memories, pointers)
-    grounding.choose(grounding.decode(features, attended, grounding.empty_prompt(objects)), gate=False)
+def _followed_seconds(
+    grounding: Sam2Grounding, features: FrameFeatures, objects: int, frames: int, device: torch.device
+) -> float:
+    """Of following some objects together through the clip: memory attention and decoder on each frame behind
+    the key frames, with as many memories as there are by then, and the memory encoder on every frame."""
+    config, prompt = grounding.config, grounding.language_prompt(embeddings_of(grounding, objects))
+    decoded = grounding.decode(features, grounding.without_memory(features), prompt, language=True)
+    chosen = grounding.choose(decoded, gate=False)
+    remember = partial(grounding.encode_memory, features, chosen, torch.bfloat16)
+    memory: Memory = remember()
+
+    def follow(step: int) -> None:
+        recent = min(step, config.num_maskmem - 1)
+        memories = [(0, memory.features)] * KEY_FRAMES + [(k + 1, memory.features) for k in range(recent)]
+        pointers = [memory.pointer] * min(config.max_object_pointers, KEY_FRAMES + step)
+        attended = grounding.attend(features, memories, pointers)
+        grounding.choose(grounding.decode(features, attended, grounding.empty_prompt(objects)), gate=False)
+
+    steps = range(frames - KEY_FRAMES)
+    follow(0)  # what is only made once
+    return timed(lambda: [follow(step) for step in steps], device) + repeated_seconds(
+        remember, frames, device
+    )

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from benchmarks.machine import device_name
-from benchmarks.measuring import fair_seconds
-from benchmarks.models import Frames, Size, embeddings_of, grounding_of
+from benchmarks.measuring import as_the_engine, fair_seconds
+from benchmarks.models import Frames, Size, embeddings_of, grounding_of, in_format
 from benchmarks.one_way import both_ways
 from benchmarks.parts import parts
 from benchmarks.reference import KEY_FRAMES, Reference, passes
@@ -24,8 +24,6 @@ from sa2va_tools.model.device import (
     choose_dtype,
     choose_encoder_dtype,
     choose_pace,
-    choose_threads,
-    cpu_threads,
 )
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.memory_product import multiply_memories_in
@@ -45,7 +43,7 @@ class Published:
             device = embeddings.device
             seconds = fair_seconds(lambda: reference.masks(frames.pictures, embeddings), device)
             assert reference.passes_of_last == passes(len(frames), objects)
-            self._gone[len(frames), objects] = seconds, torch.stack(reference.logits).cpu()
+            self._gone[len(frames), objects] = seconds, torch.stack(reference.logits)
         return self._gone[len(frames), objects]
 
 
@@ -98,7 +96,7 @@ def at_default_precision(
     if base != published.grounding.no_object_pointer.dtype:
         published = Published(grounding_of(size, device, base))
     ours = copy.deepcopy(published.grounding)
-    ours.image_encoder.to(encoder)
+    in_format(ours.image_encoder, encoder)
     multiply_memories_in(attention, ours)
     formats = {
         "reference_dtype": _word(base),
@@ -129,8 +127,8 @@ def measure(
     engine's time beside its parts."""
     small = size == "nano"
     grounding, pace = grounding_of(size, device, getattr(torch, dtype)), choose_pace(device, small=small)
-    Ours(grounding, pace).masks(Frames(2), embeddings_of(grounding, 1))  # warm up
-    # The large encoder takes minutes on a CPU.
+    # What is only made once: the large encoder takes minutes on a CPU, so as few frames as go all ways.
+    Ours(grounding, pace).masks(Frames(KEY_FRAMES + 1 if small else 2), embeddings_of(grounding, 1))
     whole = small or device.type == "cuda"
     published = Published(grounding)
     compared = [
@@ -170,7 +168,7 @@ def main() -> None:
     wish = parser.parse_args()
     memory = wish.frames if wish.memory_frames is None else wish.memory_frames
     device = torch.device(wish.device)
-    with cpu_threads(choose_threads(None, device, small=wish.size == "nano")):  # as the engine does
+    with as_the_engine(device, small=wish.size == "nano"):
         report = measure(wish.size, device, wish.dtype, frames=wish.frames, memory_frames=memory)
     json.dump(report, sys.stdout, indent=1)
     print()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.models import Frames
+from benchmarks.models import Frames, in_format
 from sa2va_tools.model.chat import load_chat
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.loading import Loaded
@@ -47,7 +47,7 @@ def generated(model: str, device: torch.device, dtype: torch.dtype) -> Loaded:
     config = sizes_of(one)
     torch.manual_seed(0)
     with device:
-        modules = Sa2VA(config).eval().requires_grad_(False).to(dtype)
+        modules = in_format(Sa2VA(config).eval().requires_grad_(False), dtype)
     tokenizer = load_tokenizer(NANO_FOLDER, config.image_token)
     modules.mllm.image_token_id = tokenizer.image_id
     return Loaded(config, modules, tokenizer, load_chat(NANO_FOLDER, config), "generated")

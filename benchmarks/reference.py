@@ -1,8 +1,8 @@
 """The published procedure, step by step, on our modules and weights.
 
 bytedance/Sa2VA `predict_forward` and its `language_embd_inference`: for every `[SEG]` anew, each key frame is
-encoded and prompted, then the video is propagated, each frame encoded again; all frames, states and masks
-stay on the device at full size until the end. No batching, no cache.
+encoded and prompted, then the video is propagated, each frame encoded again. All frames stay on the device,
+and until an object is done all its states, and its masks at full size. No batching, no cache.
 """
 
 from __future__ import annotations
@@ -30,19 +30,21 @@ class Reference:
     passes_of_last: int = 0
     """Of the image encoder, for the masks made last."""
     logits: list[Tensor] = field(default_factory=list)
-    """Per object (frames, 4s, 4s), for comparison."""
+    """Per object (frames, 4s, 4s), on the CPU, for comparison."""
 
     @torch.inference_mode()
-    def masks(self, pictures: Sequence[NDArray[np.uint8]], embeddings: Tensor) -> Tensor:
-        """(objects, frames, height, width) booleans, on the device."""
+    def masks(self, pictures: Sequence[NDArray[np.uint8]], embeddings: Tensor) -> list[NDArray[np.bool_]]:
+        """Of each object (frames, height, width)."""
         self.passes_of_last = 0
         config, parameter = self.grounding.config, self.grounding.no_object_pointer
         pixels = torch.from_numpy(grounding_pixels(list(pictures), config.image_size))
         resident = pixels.to(parameter.device, parameter.dtype)
-        found = [self._one(resident, embedding[None]) for embedding in embeddings]
-        self.logits = found
-        size = pictures[0].shape[:2]
-        return torch.stack([full_size(logits, config.image_size, size) > 0 for logits in found])
+        self.logits, found = [], []
+        for embedding in embeddings:
+            logits = self._one(resident, embedding[None])
+            found.append((full_size(logits, config.image_size, pictures[0].shape[:2]) > 0).cpu().numpy())
+            self.logits.append(logits.cpu())
+        return found
 
     def _one(self, pixels: Tensor, embedding: Tensor) -> Tensor:
         config = self.grounding.config
@@ -62,6 +64,7 @@ class Reference:
             # Also where no frame follows that could attend to it.
             conditioning[position] = self.grounding.encode_memory(features, chosen, torch.bfloat16)
         bank = MemoryBank(config.num_maskmem, config.max_object_pointers, conditioning)
+        states: list[Memory] = []  # the published code lets go of none, also where nothing can reach them
         for position in range(len(pixels)) if len(pixels) > 1 else ():
             features = self._encode(pixels[position])
             if position in conditioning:
@@ -69,7 +72,8 @@ class Reference:
             attended = self.grounding.attend(features, bank.memories(position, 1), bank.pointers(position, 1))
             decoded = self.grounding.decode(features, attended, self.grounding.empty_prompt(1))
             chosen = self.grounding.choose(decoded, gate=False)
-            bank.remember(position, self.grounding.encode_memory(features, chosen, torch.bfloat16))
+            states.append(self.grounding.encode_memory(features, chosen, torch.bfloat16))
+            bank.remember(position, states[-1])
             shown[position] = chosen.logits
         return torch.cat([shown[position] for position in range(len(pixels))]).float()
 

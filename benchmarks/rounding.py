@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.models import Frames, embeddings_of
+from benchmarks.models import Frames, embeddings_of, in_format
 from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.memory_product import multiply_memories_in
 from sa2va_tools.model.preprocess import grounding_pixels
 
 
 def _encoder(grounding: Sam2Grounding) -> None:
-    grounding.image_encoder.to(torch.bfloat16)
+    in_format(grounding.image_encoder, torch.bfloat16)
 
 
 def _encoder_and_attention(grounding: Sam2Grounding) -> None:
@@ -23,7 +23,7 @@ def _encoder_and_attention(grounding: Sam2Grounding) -> None:
 
 
 def _everything(grounding: Sam2Grounding) -> None:
-    grounding.to(torch.bfloat16)
+    in_format(grounding, torch.bfloat16)
 
 
 _CHANGES = {

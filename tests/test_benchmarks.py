@@ -99,7 +99,8 @@ def test_the_encoder_costs_the_same_whatever_the_batch(grounding):
 def test_a_chip_is_known_by_a_word_of_its_name():
     assert machine.chip_tflops("NVIDIA H200") == 989 and machine.chip_tflops("NVIDIA L40S") == 362
     assert machine.chip_tflops("NVIDIA L4") == 121 and machine.chip_tflops("NVIDIA H100 PCIe") is None
-    assert machine.chip_tflops("Some chip") is None
+    for other in ("Some chip", "NVIDIA L40", "NVIDIA H100 NVL", "NVIDIA H200 NVL"):
+        assert machine.chip_tflops(other) is None
 
 
 def test_a_commit_is_named_where_there_is_one(tmp_path):

@@ -146,6 +146,19 @@ def test_the_encoder_without_idle_work_is_the_same_encoder():
     assert torch.equal(made.top, theirs.top) and torch.equal(made.skips[0][0], theirs.skips[0][0])
 
 
+def test_position_encodings_are_rounded_once_whatever_the_modules_are():
+    exact, half = (grounding_of("nano", CPU, dtype) for dtype in (torch.float32, torch.bfloat16))
+    points, labels = torch.tensor([[[3.0, 250.0], [128.5, 7.25]]]), torch.tensor([[1, 0]])
+    for of in (
+        lambda grounding: grounding._image_positions(),
+        lambda grounding: grounding._vision_positions(grounding.no_object_pointer.dtype),
+        lambda grounding: grounding._memory_positions(grounding.no_object_pointer.dtype),
+        lambda grounding: grounding.point_prompt(points, labels, multimask=True).sparse,
+    ):
+        assert of(half).dtype == torch.bfloat16
+        torch.testing.assert_close(of(half).float(), of(exact), atol=8e-3, rtol=8e-3)
+
+
 def test_pixels_are_the_same_wherever_they_are_normalised():
     squares = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in (0, 1)]
     for dtype in (torch.float32, torch.bfloat16):
@@ -180,12 +193,20 @@ def test_an_estimate_knows_that_large_pictures_take_longer():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # torch's compiler imports what torch deprecates
 def test_a_compiled_encoder_gives_the_same_masks_and_tells_of_its_warm_up(scene, tmp_path):
+    from torch._dynamo.utils import counters
+
     clip, exact = scene
-    heard = []
+    heard, compiled = [], {}
+
+    def hear(progress):
+        heard.append(progress)
+        compiled.setdefault(progress.stage, counters["stats"]["unique_graphs"])
+
     settings = Settings(device="cpu", store_dir=tmp_path, compile_encoder=True)
     with Engine.load(settings=settings) as engine:
-        ours = engine.segment(clip, EXPRESSIONS, on_progress=heard.append)
-    assert any("compiled" in report.message for report in heard)
+        ours = engine.segment(clip, EXPRESSIONS, on_progress=hear)
+    assert any("compiling" in report.message for report in heard)
+    assert compiled["load"] < compiled["look"] == counters["stats"]["unique_graphs"], "only while it loads"
     for one, other in zip(ours.objects, exact.objects, strict=True):
         for frame in one.track.frame_indices:
             assert np.mean(one.track.mask(frame) != other.track.mask(frame)) < 0.001

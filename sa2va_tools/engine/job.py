@@ -208,10 +208,13 @@ class Job:
         self.runtime.make_room()
         return work()
 
-    def propagate_words(self, plan: FramePlan, seg_prompts: NDArray[np.float32]) -> list[MaskTrack]:
-        """One track per [SEG], all in one pass over the frames."""
+    def propagate_words(
+        self, plan: FramePlan, seg_prompts: NDArray[np.float32]
+    ) -> tuple[list[MaskTrack], FramePlan]:
+        """One track per [SEG], all in one pass over the frames, and the plan that was kept to: with fewer key
+        frames where they do not all fit into memory."""
         if not len(seg_prompts):
-            return []
+            return [], plan
         while True:
             try:
                 with self._stage("propagate"):
@@ -223,7 +226,7 @@ class Job:
                         wishes=self.wishes,
                         cancel=self.cancel,
                     )
-                    return self._followed(walk, len(seg_prompts), len(plan.keys))
+                    return self._followed(walk, len(seg_prompts), len(plan.keys)), plan
             except OutOfMemoryError:
                 fewer = fewer_keys(plan)
                 if fewer == plan:

@@ -196,7 +196,7 @@ class LocalEngine(StoreBackedEngine):
                 [prompt],
                 talk.turns,
             )
-            tracks = job.propagate_words(plan, answer.seg_prompts)
+            tracks, plan = job.propagate_words(plan, answer.seg_prompts)
             recorder = self._recorder(job, opened, plan)
             warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
         objects = phrases_of(recorder, answer, tracks, gate=wishes.gate)

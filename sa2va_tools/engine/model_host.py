@@ -40,11 +40,7 @@ class ModelHost:
     def use(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Iterator[Sa2vaRuntime]:
         """The loaded model, for this job alone. Raises CheckpointError, MissingExtraError, and
         CancelledError also while it waits for its turn; RequestError from inside of a running job."""
-        if self._holder == threading.get_ident():
-            raise RequestError(
-                "This engine is at work in this very call, and would wait for itself.",
-                hint="Ask again when the call has ended, not from its on_progress.",
-            )
+        self._refuse_itself()
         while not self._turn.acquire(timeout=_POLL_S):
             _check(cancel)
         try:
@@ -75,7 +71,8 @@ class ModelHost:
         return {} if runtime is None else runtime.cache.counts()
 
     def close(self) -> None:
-        """Let go of the weights, once the running job has ended."""
+        """Let go of the weights, once the running job has ended; RequestError from inside of it."""
+        self._refuse_itself()
         with self._turn:
             if self._runtime is None:
                 return
@@ -87,6 +84,13 @@ class ModelHost:
             from sa2va_tools.model.out_of_memory import release
 
             release()
+
+    def _refuse_itself(self) -> None:
+        if self._holder == threading.get_ident():
+            raise RequestError(
+                "This engine is at work in this very call, and would wait for itself.",
+                hint="Ask again when the call has ended, not from its on_progress.",
+            )
 
     def _speed_name(self, runtime: Sa2vaRuntime) -> str:
         """Of all that its speed depends on, machine and other work apart."""

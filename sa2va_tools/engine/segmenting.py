@@ -33,7 +33,7 @@ def segmented(
     """`said` are warnings; `earlier` objects come first in the result."""
     prompts = [segment_question(expression, video=job.clip.is_video) for expression in wanted]
     answers, plan = job.answers(plan_of, prompts, talk.turns)
-    tracks = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
+    tracks, plan = job.propagate_words(plan, np.concatenate([answer.seg_prompts for answer in answers]))
     recorder = recorder_of(job, library, opened, plan)
     objects: list[MaskObject] = []
     if earlier is not None:

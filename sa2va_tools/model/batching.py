@@ -66,7 +66,7 @@ def generate_all(
     first = embed(prompts[0])
     like = first.tokens.new_empty((1, 0, first.tokens.shape[-1]))
     beginning = read_beginning(family, first, prompts[0][:length], before=before, cancel=cancel)
-    del first
+    del first, before  # what is kept of them may have to go
     batch = _Batch(family, prompts, embed, beginning, length, writers, cancel, on_token)
     most = batch.rows_at_once()
     while waiting := [number for number, writer in enumerate(writers) if not writer.done]:

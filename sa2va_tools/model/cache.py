@@ -118,6 +118,12 @@ class ByteCache:
         while self._entries:
             self._make_way()
 
+    def spare_alone(self) -> ByteCache:
+        """What is put there goes into the spare place at once; the counts are those of this cache."""
+        made = ByteCache(0, self.spare)
+        made._counts = self._counts
+        return made
+
     def _make_way(self) -> None:
         """The least recently used entry goes."""
         place, (value, size) = next(iter(self._entries.items()))

@@ -167,9 +167,10 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def exact_convolutions(home: torch.Tensor) -> Iterator[None]:
-    """In this block float32 on CUDA is float32: torch's default lets convolutions round to 10 bits (TF32)."""
-    if home.device.type != "cuda" or home.dtype != torch.float32:
+def exact_convolutions(*homes: torch.Tensor) -> Iterator[None]:
+    """In this block float32 on CUDA is float32, where any of these parameters are: torch's default lets
+    convolutions round to 10 bits (TF32)."""
+    if not any(home.device.type == "cuda" and home.dtype == torch.float32 for home in homes):
         yield
         return
     # From torch 2.9 on there is a switch for convolutions alone; where it is used, the old one fails.

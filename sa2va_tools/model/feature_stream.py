@@ -30,8 +30,8 @@ _STRETCH_BYTES, _STRETCH_FRAMES = 128 * 2**20, 64
 """What may be held of a stretch that is read forwards to be tracked backwards, beside the next one: frames at
 SAM-2's own size (42 of 1024 px). The longer the stretch, the fewer frames of a video are decoded twice."""
 _CACHE_SHARE = 0.5
-"""A clip whose features take more of the cache's budget than this is not kept: reading it once more would
-push out each frame just before it is wanted."""
+"""Of the cache's budget, what one clip may take. Of a longer one the frames that are read first are kept: if
+all were, reading it once more would push out each frame just before it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +85,24 @@ class FeatureStream:
         self.tally = tally or Tally()
         self.grounding, self.source, self.batch = grounding, source, batch
         self.cache, self.cancel = cache or ByteCache(0), cancel or CancelToken()
+        self._room = self._frames_to_keep() if self.cache.capacity else 0
+
+    def _frames_to_keep(self) -> int:
+        """Frames that may join those that are kept of this clip."""
+        kept = sum(self._is_kept(position) for position in range(len(self.source)))
+        return int(_CACHE_SHARE * self.cache.capacity / self._frame_bytes) - kept
 
     def read(self, positions: Sequence[int]) -> Iterator[SeenFrame]:
         """Features of frames at increasing or at decreasing positions, in that order; fewer where the clip
         breaks off."""
-        keeps, left = self._fits(len(positions)), list(positions)
+        left = list(positions)
         if len(left) > 1 and left[0] > left[-1]:
-            yield from self._backward(left, keeps)
+            yield from self._backward(left)
             return
         while left:
-            left = yield from self._forward(left, keeps)
+            left = yield from self._forward(left)
 
-    def _forward(self, positions: list[int], keeps: bool) -> Generator[SeenFrame, None, list[int]]:
+    def _forward(self, positions: list[int]) -> Generator[SeenFrame, None, list[int]]:
         """Returns what is left where a frame that was kept is gone in the meantime: it and what follows have
         to be looked for anew."""
         lacking = [position for position in positions if not self._is_kept(position)]
@@ -111,61 +117,57 @@ class FeatureStream:
                     waiting.append(square)
                     if len(waiting) < self.batch and position != lacking[-1]:
                         continue
-                yield from self._encode(waiting, keeps)
+                yield from self._encode(waiting)
                 waiting = []
                 if position in absent:
                     continue
                 if not self._is_kept(position):
                     return positions[number:]
-                yield from self._recall(position, keeps)
-            yield from self._encode(waiting, keeps)
+                yield from self._recall(position)
+            yield from self._encode(waiting)
         return []
 
-    def _backward(self, positions: list[int], keeps: bool) -> Iterator[SeenFrame]:
+    def _backward(self, positions: list[int]) -> Iterator[SeenFrame]:
         """In stretches, each read forwards while the one before it is worked on."""
         most = max(1, min(_STRETCH_FRAMES, _STRETCH_BYTES // (3 * self._side**2)))
         stretches = (positions[start : start + most] for start in range(0, len(positions), most))
         read = ((stretch, self._lacking(stretch)) for stretch in stretches)
         with prefetched(read, ahead=1) as ready:
             for stretch, held in ready:
-                yield from self._stretch(stretch, held, keeps)
+                yield from self._stretch(stretch, held)
 
     def _lacking(self, positions: list[int]) -> dict[int, _Square | None]:
         """Of decreasing positions those that are not kept; None where the clip has broken off before."""
         lacking = [position for position in reversed(positions) if not self._is_kept(position)]
         return dict.fromkeys(lacking) | {square.position: square for square in self._squares(lacking)}
 
-    def _stretch(
-        self, positions: list[int], held: dict[int, _Square | None], keeps: bool
-    ) -> Iterator[SeenFrame]:
+    def _stretch(self, positions: list[int], held: dict[int, _Square | None]) -> Iterator[SeenFrame]:
         left = positions
         while left:
             part, left = left[: self.batch], left[self.batch :]
             if any(position not in held and not self._is_kept(position) for position in part):
                 held |= self._lacking([position for position in part + left if position not in held])
-            squares = [square for position in part if (square := held.pop(position, None)) is not None]
-            made = {seen.position: seen for seen in self._encode(squares, keeps)}
+            read = {position: held.pop(position) for position in part if position in held}
+            made = {seen.position: seen for seen in self._encode(list(filter(None, read.values())))}
             for position in part:
                 if position in made:
                     yield made[position]
-                elif self._is_kept(position):
-                    yield from self._recall(position, keeps)
+                elif position not in read:  # it was kept, and may be gone by now
+                    yield from self._recall(position)
 
     def _squares(self, positions: Sequence[int]) -> Iterator[_Square]:
         for position, picture in zip(positions, self.source.frames(positions), strict=False):
             yield _Square(position, grounding_square(picture, self._side), picture.shape[:2])
 
-    def _encode(self, squares: list[_Square], keeps: bool) -> Iterator[SeenFrame]:
+    def _encode(self, squares: list[_Square]) -> Iterator[SeenFrame]:
         """One batch through the image encoder."""
         if not squares:
             return
         features = self._features([square.pixels for square in squares])
-        if self.cache.capacity:
-            self.cache.missed(KIND, len(squares))
+        self.cache.missed(KIND, len(squares))
         for square, own in zip(squares, features, strict=True):
             seen = SeenFrame(square.position, own, square.size_hw)
-            if keeps:
-                self._keep(seen)
+            self._keep(seen)
             yield seen
 
     def _features(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
@@ -190,7 +192,7 @@ class FeatureStream:
         if not self.cache.bytes:
             return False
         self.cache.retreat()
-        self.cache = ByteCache(0, self.cache.spare)
+        self.cache = self.cache.spare_alone()
         self.tally.relieved(MOVED if self.cache.spare else DROPPED)
         return True
 
@@ -207,25 +209,23 @@ class FeatureStream:
 
     def _keep(self, seen: SeenFrame) -> None:
         key = self.source.key_of(seen.position)
-        if key is None or not self.cache.capacity:
+        if key is None or not self.cache.capacity or self._room <= 0:
             return
         copied = attempt(seen.features.copied)  # keeping is a favour: no reason to fail
         if copied is not None:
             own = SeenFrame(seen.position, copied, seen.size_hw)
             self.cache.put(KIND, key, own, tensor_bytes(copied))
+            self._room -= 1
 
-    def _recall(self, position: int, keeps: bool) -> Iterator[SeenFrame]:
+    def _recall(self, position: int) -> Iterator[SeenFrame]:
         """From the cache; from the clip where something else has pushed it out in the meantime, unless that
         breaks off there."""
         kept: SeenFrame | None = self.cache.get(KIND, self.source.key_of(position))
         if kept is None:
-            yield from self._encode(list(self._squares([position])), keeps)
+            yield from self._encode(list(self._squares([position])))
         else:
             # Another range of the same media may have counted its frames otherwise.
             yield SeenFrame(position, kept.features, kept.size_hw)
-
-    def _fits(self, count: int) -> bool:
-        return count * self._frame_bytes <= _CACHE_SHARE * self.cache.capacity
 
     @property
     def _side(self) -> int:

@@ -136,6 +136,7 @@ class _Filler:
     ) -> None:
         self.modules, self.keys, self.dtype, self.spread = modules, keys, dtype, spread
         self.cancel = cancel
+        self.exact = {name for name, _ in modules.named_buffers()}
         self.stacks: dict[str, dict[int, Tensor]] = {}
 
     def read(self, file: Path) -> None:
@@ -144,11 +145,15 @@ class _Filler:
                 self.cancel.raise_if_cancelled()
             placement = self.keys.place(key)
             if placement is not None:
-                self._place(placement, tensor.to(self.dtype))
+                self._place(placement, tensor.to(self._dtype_of(placement.native[0])))
 
     def put(self, name: str, tensor: Tensor) -> None:
         """`tensor` is the parameter or buffer `name` of the modules."""
-        _assign(self.modules, name, tensor.to(device=self.spread.place_of(name), dtype=self.dtype))
+        _assign(self.modules, name, tensor.to(device=self.spread.place_of(name), dtype=self._dtype_of(name)))
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        """Buffers are what positions are computed from: always float32."""
+        return torch.float32 if name in self.exact else self.dtype
 
     def _place(self, placement: Placement, tensor: Tensor) -> None:
         if placement.parts > 1:

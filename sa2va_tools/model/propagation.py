@@ -11,7 +11,7 @@ of conditioning: bytedance/Sa2VA `predict_forward` (mode `sa2va`), kumuji/Sa2VA-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -157,7 +157,7 @@ class Propagator:
         def condition(seen: SeenFrame, part: slice) -> KeyFrame:
             first = self.from_language(seen.features, embeddings[part], gate=self.gate_key_frames)
             # Sa2VA-i resizes in one step here, where Sa2VA's output takes two.
-            masks = _resized(first.logits, seen.size_hw) > 0
+            masks = (_resized(row, seen.size_hw) > 0 for row in first.logits.split(1))
             chosen = self.from_masks(seen.features, masks)
             logits = self._graded(chosen.logits, first.logits)
             shown = Chosen(logits, chosen.pointer, first.object_logits)
@@ -179,7 +179,7 @@ class Propagator:
         device = self.grounding.no_object_pointer.device
 
         def condition(seen: SeenFrame, part: slice) -> KeyFrame:
-            chosen = self.from_masks(seen.features, masks[part].to(device))
+            chosen = self.from_masks(seen.features, (mask.to(device) for mask in masks[part].split(1)))
             return KeyFrame(chosen, chosen)
 
         return self._clip(source, [position], condition, len(masks))
@@ -197,10 +197,12 @@ class Propagator:
         )
         return self.grounding.choose(decoded, gate=gate)
 
-    def from_masks(self, features: FrameFeatures, masks: Tensor) -> Chosen:
+    def from_masks(self, features: FrameFeatures, masks: Iterable[Tensor]) -> Chosen:
+        """`masks`, (1, height, width) booleans, are made one by one: at full size each takes four bytes a
+        pixel and more."""
         side = 4 * self.grounding.config.logit_side
         squares = []
-        for mask in masks.split(1):  # at full size each takes four bytes a pixel and more
+        for mask in masks:
             self._check()
             square = F.interpolate(
                 mask[:, None].float(), size=(side, side), mode="bilinear", align_corners=False, antialias=True

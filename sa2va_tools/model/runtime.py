@@ -25,6 +25,7 @@ from sa2va_tools.model.device import (
     cpu_threads,
     exact_convolutions,
 )
+from sa2va_tools.model.grounding import Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.memory_product import multiply_memories_in, product_dtype_of
 from sa2va_tools.model.out_of_memory import memory_guard
@@ -88,13 +89,20 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         multiply_memories_in(attention, loaded.modules.grounding)
         kept = choose_cache_bytes(cache_bytes, small=small)
         check_window(loaded.config.grounding, pace.window)
+        threads = choose_threads(threads, place, small=small)
         if compile_encoder:
-            with memory_guard("Compiling SAM-2's image encoder"):
+            parameter = _encoder_parameter(loaded.modules.grounding)
+            # As it will be at work: for other numbers of threads torch would compile anew.
+            with (
+                memory_guard("Compiling SAM-2's image encoder"),
+                cpu_threads(threads),
+                exact_convolutions(parameter),
+            ):
                 compile_encoder_of(loaded.modules.grounding, pace.batch)
         return cls(
             loaded,
             name or folder.name,
-            threads=choose_threads(threads, place, small=small),
+            threads=threads,
             quantize=quantize,
             devices=(place, *others),
             pace=pace,
@@ -112,7 +120,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         self.tally = Tally()
         with (
             cpu_threads(self._threads),
-            exact_convolutions(self._home),
+            exact_convolutions(self._home, _encoder_parameter(self._modules.grounding)),
             self._interrupts.heard_by(cancel),
         ):
             yield
@@ -126,7 +134,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
     @property
     def _numbers(self) -> str:
         """The dtype, and whatever else of the arithmetic is not that of the published model."""
-        encoder = next(self._modules.grounding.image_encoder.parameters()).dtype
+        encoder = _encoder_parameter(self._modules.grounding).dtype
         said = [str(self._home.dtype)]
         if self._quantize is not None:
             said.append(f"layers {self._quantize}")
@@ -140,3 +148,7 @@ class Sa2vaRuntime(RuntimeWords, RuntimeMasks):
         if self._compiled:
             said.append("image encoder compiled")
         return ", ".join(said).replace("torch.", "")
+
+
+def _encoder_parameter(grounding: Sam2Grounding) -> torch.Tensor:
+    return next(grounding.image_encoder.parameters())
