@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
 from sa2va_tools.model.preprocess import grounding_pixels
-from sa2va_tools.model.propagation import MemoryBank, full_size
+from sa2va_tools.model.propagation import MemoryBank
 
 KEY_FRAMES = 5
 
@@ -42,7 +43,7 @@ class Reference:
         self.logits, found = [], []
         for embedding in embeddings:
             logits = self._one(resident, embedding[None])
-            found.append((full_size(logits, config.image_size, pictures[0].shape[:2]) > 0).cpu().numpy())
+            found.append((_full_size(logits, config.image_size, pictures[0].shape[:2]) > 0).cpu().numpy())
             self.logits.append(logits.cpu())
         return found
 
@@ -80,6 +81,14 @@ class Reference:
     def _encode(self, pixels: Tensor) -> FrameFeatures:
         self.passes_of_last += 1
         return self.grounding.encode(pixels[None])
+
+
+def _full_size(logits: Tensor, image_size: int, size_hw: tuple[int, int]) -> Tensor:
+    """(frames, l, l) → (frames, height, width), all at once."""
+    square = F.interpolate(
+        logits[:, None], size=(image_size, image_size), mode="bilinear", align_corners=False
+    )
+    return F.interpolate(square, size=size_hw, mode="bilinear", align_corners=False)[:, 0]
 
 
 def passes(frames: int, objects: int) -> int:

@@ -113,6 +113,8 @@ def test_a_call_from_inside_of_a_call_is_refused_and_the_engine_works_on(clip, t
             if report.stage == "look" and not refused:
                 with pytest.raises(RequestError, match="at work in this very call") as told:
                     engine.describe(clip)
+                with pytest.raises(RequestError, match="at work in this very call"):
+                    engine.close()
                 refused.append(told.value)
 
         assert engine.describe(clip, on_progress=ask).text and refused

@@ -8,19 +8,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sa2va_tools.errors import RequestError
-from sa2va_tools.model.finishing import REACH_CELLS, SPECK_SHARE, _blurred, finished, tidy
+from sa2va_tools.model.finishing import REACH_CELLS, SPECK_SHARE, _blurred, finished, full_size, tidy
 from sa2va_tools.model.grounding import NO_OBJECT_LOGIT
 from sa2va_tools.model.output import MaskWishes
-from sa2va_tools.model.propagation import full_size
 
 GRID = 32
 SIZE_HW = (90, 160)  # cells of 5 × 2.8 pixels
 
 
-def _full(low_hw: np.ndarray, size_hw=SIZE_HW) -> torch.Tensor:
-    return full_size(torch.from_numpy(low_hw.astype(np.float32))[None], 4 * GRID, size_hw)[0]
+def _full(low_hw: np.ndarray, size_hw=SIZE_HW) -> np.ndarray:
+    return full_size(low_hw.astype(np.float32), 4 * GRID, size_hw)
 
 
 def _disc(radius: float = 8, *, noise: float = 0.0) -> np.ndarray:
@@ -30,7 +30,7 @@ def _disc(radius: float = 8, *, noise: float = 0.0) -> np.ndarray:
     return distance + np.random.default_rng(5).normal(0, noise, distance.shape)
 
 
-def _finish(full: torch.Tensor, *, threshold: float = 0.5, smooth: bool = True) -> np.ndarray:
+def _finish(full: np.ndarray, *, threshold: float = 0.5, smooth: bool = True) -> np.ndarray:
     return finished(full, threshold=threshold, smooth=smooth, grid_side=GRID)[0]
 
 
@@ -38,18 +38,30 @@ def _pieces(mask: np.ndarray) -> int:
     return cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
 
 
+@pytest.mark.parametrize("size_hw", [(90, 160), (1080, 1920), (64, 48), (333, 1), (1, 77)])
+def test_logits_are_enlarged_as_torch_does_it_in_two_steps(size_hw):
+    low = _disc(noise=1.0).astype(np.float32)
+    theirs = torch.from_numpy(low)[None, None]
+    for size in ((4 * GRID, 4 * GRID), size_hw):
+        theirs = F.interpolate(theirs, size=size, mode="bilinear", align_corners=False)
+    theirs = theirs[0, 0].numpy()
+    ours = _full(low, size_hw)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    assert np.mean((ours > 0) != (theirs > 0)) < 1e-4
+
+
 def test_the_usual_mask_is_where_the_logit_is_positive():
     full = _full(_disc(noise=1.0))
     mask, inside = finished(full, threshold=0.5, smooth=False, grid_side=GRID)
-    assert np.array_equal(mask, (full > 0).numpy())
-    assert inside == float(torch.sigmoid(full[full > 0]).mean())
+    assert np.array_equal(mask, full > 0)
+    assert inside == pytest.approx(float(torch.sigmoid(torch.from_numpy(full[full > 0])).mean()), abs=1e-6)
 
 
 @pytest.mark.parametrize("threshold", [0.01, 0.3, 0.5, 0.7, 0.99])
 def test_a_threshold_cuts_the_probability(threshold):
     full = _full(_disc())
     mask, inside = finished(full, threshold=threshold, smooth=False, grid_side=GRID)
-    probability = torch.sigmoid(full.double()).numpy()
+    probability = 1 / (1 + np.exp(-full.astype(np.float64)))
     assert np.array_equal(mask, probability > threshold)
     assert inside == pytest.approx(probability[mask].mean(), abs=1e-5) and inside > threshold
 
@@ -63,11 +75,11 @@ def test_what_is_no_probability_between_the_ends_is_refused_with_a_next_step(thr
 
 @pytest.mark.parametrize("smooth", [False, True])
 def test_extreme_thresholds_leave_absent_masks_empty(smooth):
-    absent = torch.full(SIZE_HW, NO_OBJECT_LOGIT)
+    absent = np.full(SIZE_HW, NO_OBJECT_LOGIT, np.float32)
     for threshold in (5e-324, 0.5, math.nextafter(1, 0)):
         mask, inside = finished(absent, threshold=threshold, smooth=smooth, grid_side=GRID)
         assert not mask.any() and inside == 0
-    everywhere = torch.full(SIZE_HW, -NO_OBJECT_LOGIT)
+    everywhere = np.full(SIZE_HW, -NO_OBJECT_LOGIT, np.float32)
     assert _finish(everywhere, smooth=smooth).all()
 
 
@@ -171,9 +183,9 @@ def test_in_a_usual_picture_an_outline_is_held_by_one_ellipse():
 @pytest.mark.parametrize("spots", [1, 2, 40])
 def test_a_mask_that_is_not_empty_stays_so(spots):
     """Also where all of it is smaller than the blur."""
-    full = torch.full(SIZE_HW, -30.0)
-    places = np.random.default_rng(spots).choice(full.numel(), spots, replace=False)
-    full.view(-1)[places] = 0.01
+    full = np.full(SIZE_HW, -30, np.float32)
+    places = np.random.default_rng(spots).choice(full.size, spots, replace=False)
+    full.reshape(-1)[places] = 0.01
     mask, inside = finished(full, threshold=0.5, smooth=True, grid_side=GRID)
     assert mask.any() and 0 < inside <= 1
 
@@ -181,7 +193,7 @@ def test_a_mask_that_is_not_empty_stays_so(spots):
 def test_smoothing_is_deterministic_in_any_size():
     for size_hw in ((20, 16), (90, 160), (360, 200)):
         full = _full(_disc(noise=0.7), size_hw)
-        assert np.array_equal(_finish(full), _finish(full.clone()))
+        assert np.array_equal(_finish(full), _finish(full.copy()))
 
 
 def test_a_blur_on_a_coarser_grid_is_that_of_all_pixels():

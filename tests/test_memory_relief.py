@@ -101,7 +101,7 @@ def test_frames_are_encoded_in_smaller_batches_from_then_on(grounding, monkeypat
 def test_a_pace_that_one_picture_does_not_need_is_no_relief(monkeypatch):
     loaded = load_checkpoint(NANO_FOLDER, device=torch.device("cpu"), dtype=torch.float32)
     runtime = Sa2vaRuntime(loaded, "nano", pace=Pace(batch=8, group=16))
-    monkeypatch.setattr(runtime_masks, "free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(runtime_masks, "free_bytes", lambda device: 2**23)
     runtime.propagator(gate=False)
     assert runtime.tally.relief, "the whole pace does not fit"
     picture = np.zeros((60, 80, 3), np.uint8)
@@ -241,6 +241,7 @@ def test_masks_begin_on_fewer_key_frames_where_all_do_not_fit(clip, tmp_path, mo
             # Slots of memory that a frame attends to: those of the key frames, and of the frames behind.
             Scarce(context, "attend", 9, lambda features, memories, pointers: len(memories))
             short = engine.segment(clip, "the red square", key_frames=12)
+            more = engine.extend(short.handle, "the square")
             context.undo()
             Scarce(context, "attend", 0, lambda features, memories, pointers: len(memories))
             with pytest.raises(OutOfMemoryError, match=r"masks began on 1 key frame\(s\)"):
@@ -249,6 +250,21 @@ def test_masks_begin_on_fewer_key_frames_where_all_do_not_fit(clip, tmp_path, mo
     assert short.provenance.relief[-1] == "masks began on 3 key frame(s)"
     assert short.objects[0].found and short.provenance.complete and usual.provenance.relief == ()
     assert short.objects[0].track.frame_indices == usual.objects[0].track.frame_indices
+    assert more.objects[1].found and more.provenance.relief == (), "it begins where the others began"
+
+
+def test_what_certainly_does_not_fit_is_refused_before_the_system_ends_the_process(
+    clip, tmp_path, monkeypatch
+):
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        with monkeypatch.context() as context:
+            context.setattr(runtime_masks, "free_bytes", lambda device: 2**20)
+            with pytest.raises(OutOfMemoryError, match=r"begun on 1 key frame.*0\.0 GiB are free") as caught:
+                engine.segment(clip, "the red square", key_frames=5)
+        assert "masks began on 1 key frame(s)" in str(caught.value) and "Wanted: 16 frame(s)" in str(
+            caught.value
+        )
+        assert engine.segment(clip, "the red square").objects[0].found
 
 
 def test_more_key_frames_want_more_memory():
@@ -265,6 +281,7 @@ def test_more_key_frames_want_more_memory():
 @pytest.mark.parametrize("stage", ["answer", "propagate"])
 def test_who_holds_a_cancel_or_a_callbacks_error_does_not_hold_the_walk(clip, tmp_path, stage):
     token, held = CancelToken(), []
+    gc.collect()  # what other tests' errors hold
 
     def stop(progress):
         if progress.stage == stage and progress.done == 3:

@@ -9,7 +9,8 @@ import torch
 from sa2va_tools.errors import CancelledError
 from sa2va_tools.model.config import GroundingConfig
 from sa2va_tools.model.grounding import Memory, Sam2Grounding
-from sa2va_tools.model.output import MaskWishes
+from sa2va_tools.model.mask_output import Leaving, full_masks, one_behind
+from sa2va_tools.model.output import USUAL_WISHES, MaskWishes
 from sa2va_tools.model.propagation import MemoryBank, Propagator
 from sa2va_tools.progress import CancelToken
 
@@ -203,3 +204,31 @@ def test_wishes_for_masks_do_not_reach_what_is_tracked(grounding, mode):
     if mode == "language_masks":
         assert float(logits[0][0].abs().max()) <= 10 and not torch.equal(logits[0][0], logits[1][0])
     assert any((masks[0][at].masks != masks[1][at].masks).any() for at in range(6))
+
+
+class Copied:
+    """A GPU's word that a copy has arrived, heard when it is asked for."""
+
+    def __init__(self, position, waited_for):
+        self.position, self.waited_for = position, waited_for
+
+    def synchronize(self):
+        self.waited_for.append(self.position)
+
+
+@pytest.mark.parametrize(("on_gpu", "begun"), [(True, [2, 3, 4, 4]), (False, [1, 2, 3, 4])])
+def test_a_frame_from_a_gpu_is_waited_for_when_the_next_one_is_under_way(on_gpu, begun):
+    started, waited_for, seen = [], [], []
+
+    def walk():
+        for position in range(4):
+            started.append(position)
+            copied = Copied(position, waited_for) if on_gpu else None
+            logits = torch.full((2, 8, 8), float(position - 1))
+            yield Leaving(position, (16, 24), logits, torch.zeros(2), copied)
+
+    for leaving in one_behind(walk()):
+        frame = full_masks(leaving, 32, USUAL_WISHES)
+        seen.append(len(started))
+        assert frame.masks.shape == (2, 16, 24) and bool(frame.masks.all()) == (frame.position > 1)
+    assert seen == begun and waited_for == ([0, 1, 2, 3] if on_gpu else [])

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from sa2va_tools.media.sampling import first_key_positions, uniform_key_positions
+from sa2va_tools.model.mask_output import Leaving
 from sa2va_tools.model.patches import picture_patches
 from sa2va_tools.model.preprocess import grounding_pixels, tile_pictures, vision_pixels
 from sa2va_tools.model.regions import region_cells
@@ -282,5 +283,5 @@ def _answers_where_upstream_raised(runtime: Sa2vaRuntime, case: Case, folder: Pa
     with torch.inference_mode():
         features = language.encode(replay.pictures[0])
         expected = language.from_language(features, torch.from_numpy(seg), gate=False)
-        shown = language.result(0, expected, (height, width))
+        shown = language.result(Leaving.begin(0, expected, (height, width)))
     np.testing.assert_array_equal(frames[0].masks, shown.masks)

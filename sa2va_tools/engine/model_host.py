@@ -53,8 +53,7 @@ class ModelHost:
             with self._runtime.at_work(cancel):
                 yield self._runtime
         except Sa2vaError as error:
-            # Whoever keeps the error, as a test or a record does, would keep the tensors of its calls.
-            traceback.clear_frames(error.__traceback__)
+            _clear_frames(error)
             raise
         finally:
             self._holder = None
@@ -162,6 +161,15 @@ def _collector_at_rest() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Whoever keeps the error, as a test or a record does, would keep the tensors of the calls that it, and
+    those behind it, came through."""
+    behind: BaseException | None = error
+    while behind is not None:
+        traceback.clear_frames(behind.__traceback__)
+        behind = behind.__cause__ or behind.__context__
 
 
 def _check(cancel: CancelToken | None) -> None:

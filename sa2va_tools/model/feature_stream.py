@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sa2va_tools.model.cache import ByteCache, tensor_bytes
 from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
-from sa2va_tools.model.out_of_memory import attempt
+from sa2va_tools.model.out_of_memory import attempt, in_parts
 from sa2va_tools.model.output import FrameSource
 from sa2va_tools.model.prefetch import prefetched
 from sa2va_tools.model.preprocess import grounding_levels, grounding_pixels, grounding_square
@@ -171,20 +171,15 @@ class FeatureStream:
             yield seen
 
     def _features(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
-        """Where memory lacks, what is kept goes first; then batches get smaller."""
-        self.cancel.raise_if_cancelled()
-        if len(squares) == 1 and not self.cache.bytes:
-            return self._encoded(squares)  # nothing is left to give up: its error is the answer
-        made = attempt(lambda: self._encoded(squares))
-        if made is not None:
-            return made
-        if not self.give_up_kept():
-            self.batch = len(squares) // 2
-            self.tally.relieved(f"the image encoder took {self.batch} frame(s) at once")
-        features: list[FrameFeatures] = []
-        while len(features) < len(squares):  # what follows may lessen the batch further
-            features += self._features(squares[len(features) : len(features) + self.batch])
-        return features
+        """As many at once as fit into memory, now and from now on."""
+        made, self.batch = in_parts(
+            len(squares),
+            self.batch,
+            lambda part: self._encoded(squares[part]),
+            give_up=self.give_up_kept,
+            on_fewer=lambda count: self.tally.relieved(f"the image encoder took {count} frame(s) at once"),
+        )
+        return [features for part in made for features in part]
 
     def give_up_kept(self) -> bool:
         """Let go of what is kept on the device, and keep nothing more of this clip there. False where nothing
@@ -197,6 +192,7 @@ class FeatureStream:
         return True
 
     def _encoded(self, squares: list[NDArray[np.uint8]]) -> list[FrameFeatures]:
+        self.cancel.raise_if_cancelled()
         features = self.grounding.encode(pixels_at(self.grounding.no_object_pointer, squares))
         self.tally.encoder_passes += len(squares)
         return [features.frames(slice(number, number + 1)) for number in range(len(squares))]

@@ -23,6 +23,7 @@ from sa2va_tools.model.zoo import BYTES
 
 _TEXT_TOKENS = 600  # a question, and an answer of some length
 _RUNTIME_BYTES = {"cpu": 350 * 2**20, "cuda": 600 * 2**20, "mps": 400 * 2**20}
+_CERTAIN_SHARE = 0.5  # of what following wants by estimate; measured at Hiera-L size: 0.74
 _TYPICAL_TILES, _TYPICAL_QWEN_TOKENS = 7, 1500
 
 
@@ -155,6 +156,20 @@ def fitting_pace(
     batch = _halved(pace.batch, free // (width * _frame_values(config)))
     group = _halved(pace.group, free // (width * _object_values(config, key_frames)))
     return replace(pace, batch=batch, group=group)
+
+
+def require_working_room(
+    config: Sa2vaConfig, width: int, free: int | None, key_frames: int | None = None
+) -> None:
+    """OutOfMemoryError where following a single object will certainly not fit into `free` bytes of host
+    memory (None: not known): a system that promises more than it has would end the process instead."""
+    wanted = width * (_frame_values(config) + _object_values(config, key_frames))
+    if free is not None and free < _CERTAIN_SHARE * wanted:
+        raise OutOfMemoryError(
+            f"A single object, begun on {key_frames or config.key_frames} key frame(s), wants some "
+            f"{_gib(wanted)} GiB beside the weights; {_gib(free)} GiB are free.",
+            hint="Close other programs, or take a smaller checkpoint.",
+        )
 
 
 def _halved(count: int, most: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -49,6 +50,42 @@ def attempt(work: Callable[[], Made]) -> Made | None:
     # Only here is the error gone, and with it the tensors in the frames of its traceback.
     release()
     return None
+
+
+def with_room(work: Callable[[], Made], give_up: Callable[[], bool]) -> Made:
+    """What `work` makes; where memory lacks, once more after `give_up` has let go of what is kept."""
+    made = attempt(work)
+    if made is None:
+        give_up()
+        made = work()
+    return made
+
+
+def in_parts(
+    total: int,
+    most: int,
+    work: Callable[[slice], Made],
+    *,
+    give_up: Callable[[], bool],
+    on_fewer: Callable[[int], None],
+) -> tuple[list[Made], int]:
+    """What `work` makes of 0 … `total`, `most` of them at a time, in order; and how many at a time went in
+    the end. Where memory lacks, `give_up` is asked to let go of what is kept (False: nothing is), then it is
+    half as many, which `on_fewer` hears. Of a single one that does not fit the libraries' error is raised."""
+    made: list[Made] = []
+    start = 0
+    while start < total:
+        part = slice(start, min(start + most, total))
+        done = attempt(partial(work, part))
+        if done is None and give_up():
+            continue
+        if done is None and part.stop - start > 1:
+            most = (part.stop - start) // 2
+            on_fewer(most)
+            continue
+        made.append(work(part) if done is None else done)
+        start = part.stop
+    return made, most
 
 
 def release() -> None:

@@ -11,10 +11,9 @@ of conditioning: bytedance/Sa2VA `predict_forward` (mode `sa2va`), kumuji/Sa2VA-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,14 +25,12 @@ from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.device import AT_EASE, Pace
 from sa2va_tools.model.feature_stream import FeatureStream, OnePicture, SeenFrame
-from sa2va_tools.model.finishing import finished
 from sa2va_tools.model.grounding import Chosen, FrameFeatures, Memory, Sam2Grounding
-from sa2va_tools.model.out_of_memory import attempt
+from sa2va_tools.model.mask_output import Leaving, full_masks, one_behind
+from sa2va_tools.model.out_of_memory import in_parts, with_room
 from sa2va_tools.model.output import USUAL_WISHES, FrameMasks, FrameSource, MaskWishes
 from sa2va_tools.model.tally import Tally
 from sa2va_tools.progress import CancelToken
-
-Made = TypeVar("Made")
 
 
 @dataclass
@@ -210,31 +207,16 @@ class Propagator:
             squares.append(square[:, 0] >= 0.5)
         return self.grounding.mask_as_output(features, torch.cat(squares).float())
 
-    def result(self, position: int, chosen: Chosen, size_hw: tuple[int, int]) -> FrameMasks:
-        """Logits → masks at the video's size, through SAM-2's input size as upstream does."""
+    def result(self, leaving: Leaving) -> FrameMasks:
+        """What has left the device, as masks at the video's size."""
         if self.logits_of is not None:
-            self.logits_of[position] = chosen.logits.float().cpu()
-        # One object at a time: at full size each takes four bytes a pixel and more.
-        shown = []
-        for row in chosen.logits.split(1):
-            self._check()
-            shown.append(self._full_mask(row, size_hw))
-        return FrameMasks(
-            position,
-            np.stack([mask for mask, _ in shown]),
-            torch.sigmoid(chosen.object_logits.float()).cpu().numpy(),
-            np.asarray([score for _, score in shown], np.float32),
-        )
+            leaving.wait()
+            self.logits_of[leaving.position] = leaving.logits
+        return full_masks(leaving, self.grounding.config.image_size, self.wishes, self.cancel)
 
     def _check(self) -> None:
         if self.cancel is not None:
             self.cancel.raise_if_cancelled()
-
-    def _full_mask(self, logits: Tensor, size_hw: tuple[int, int]) -> tuple[NDArray[np.bool_], float]:
-        """(1, l, l) logits → the mask (height, width) and the mean probability inside it."""
-        full = full_size(logits, self.grounding.config.image_size, size_hw)[0]
-        wishes = self.wishes
-        return finished(full, threshold=wishes.threshold, smooth=wishes.smooth, grid_side=logits.shape[-1])
 
     # ---- the walk -----------------------------------------------------------------------------
 
@@ -251,17 +233,18 @@ class Propagator:
     def _clip(
         self, source: FrameSource, key_positions: Sequence[int], condition: _Condition, objects: int
     ) -> Iterator[FrameMasks]:
-        keys = sorted(set(key_positions))
-        return self._walk(self._stream(source), keys, len(source), condition, objects)
+        keys, stream = sorted(set(key_positions)), self._stream(source)
+        for leaving in one_behind(self._walk(stream, keys, len(source), condition, objects)):
+            yield with_room(partial(self.result, leaving), stream.give_up_kept)
 
     def _walk(
         self, stream: FeatureStream, keys: list[int], length: int, condition: _Condition, objects: int
-    ) -> Iterator[FrameMasks]:
+    ) -> Generator[Leaving, None, None]:
         conditioning: dict[int, Memory] = {}
         for seen in stream.read(keys):
             follow = partial(self._conditioned, seen, condition, remembers=len(keys) < length)
             followed = self._in_groups(stream, objects, follow)
-            yield self._with_room(stream, partial(self._shown, seen, followed.shown))
+            yield Leaving.begin(seen.position, followed.shown, seen.size_hw)
             if followed.memory is not None:
                 conditioning[seen.position] = followed.memory
         if not conditioning and len(keys) < length:
@@ -278,7 +261,7 @@ class Propagator:
                 followed = self._in_groups(stream, objects, partial(self._tracked, bank, seen, step))
                 assert followed.memory is not None  # a tracked frame always has one
                 bank.remember(seen.position, followed.memory)
-                yield self._with_room(stream, partial(self._shown, seen, followed.shown))
+                yield Leaving.begin(seen.position, followed.shown, seen.size_hw)
 
     def _conditioned(
         self, seen: SeenFrame, condition: _Condition, part: slice, *, remembers: bool
@@ -300,49 +283,24 @@ class Propagator:
         chosen = self.grounding.choose(self.grounding.decode(features, attended, prompt), gate=self.gate)
         return Followed(chosen, self.grounding.encode_memory(features, chosen, self.memory_dtype))
 
-    def _shown(self, seen: SeenFrame, shown: Chosen) -> FrameMasks:
-        return self.result(seen.position, shown, seen.size_hw)
-
-    @staticmethod
-    def _with_room(stream: FeatureStream, work: Callable[[], Made]) -> Made:
-        """What `work` makes; where memory lacks, once more without what is kept."""
-        made = attempt(work) if stream.cache.bytes else None
-        if made is None:
-            stream.give_up_kept()
-            made = work()
-        return made
-
     def _in_groups(
         self, stream: FeatureStream, objects: int, follow: Callable[[slice], Followed]
     ) -> Followed:
-        """All objects, some at a time. Where they do not fit into memory what is kept goes first; then it is
-        fewer at a time, now and from now on."""
-        done: list[Followed] = []
-        start = 0
-        while start < objects:
-            part = slice(start, min(start + self.group, objects))
-            count = part.stop - start
-            # One object alone, and nothing kept: there is nothing to give up, its error is the answer.
-            last = count == 1 and not stream.cache.bytes
-            made = follow(part) if last else attempt(partial(follow, part))
-            if made is None and stream.give_up_kept():
-                continue
-            if made is None:
-                self.group = count // 2
-                self.tally.relieved(f"{self.group} object(s) were followed at once")
-                continue
-            done.append(made)
-            start = part.stop
-        return done[0] if len(done) == 1 else self._with_room(stream, partial(Followed.joined, done))
+        """All objects, some at a time: as many as fit into memory, now and from now on."""
+        groups, self.group = in_parts(
+            objects,
+            self.group,
+            follow,
+            give_up=stream.give_up_kept,
+            on_fewer=lambda count: self.tally.relieved(f"{count} object(s) were followed at once"),
+        )
+        if len(groups) == 1:
+            return groups[0]
+        return with_room(partial(Followed.joined, groups), stream.give_up_kept)
 
     def _bank(self, conditioning: dict[int, Memory]) -> MemoryBank:
         config = self.grounding.config
         return MemoryBank(config.num_maskmem, config.max_object_pointers, dict(conditioning))
-
-
-def full_size(logits: Tensor, image_size: int, size_hw: tuple[int, int]) -> Tensor:
-    """(N, l, l) logits → (N, height, width) in two bilinear steps; one step gives other edges."""
-    return _resized(_resized(logits, (image_size, image_size)), size_hw)
 
 
 def _resized(maps: Tensor, size_hw: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sa2va_tools.model.device import free_bytes
 from sa2va_tools.model.feature_stream import KIND
-from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace
+from sa2va_tools.model.mask_output import Leaving
+from sa2va_tools.model.memory import MemoryEstimate, Work, estimate, fitting_pace, require_working_room
 from sa2va_tools.model.out_of_memory import memory_guard
 from sa2va_tools.model.output import (
     USUAL_WISHES,
@@ -105,7 +106,7 @@ class RuntimeMasks(RuntimeCore):
                 sparse = grounding.point_prompt(points, labels, multimask=len(prompt.labels) == 1)
                 decoded = grounding.decode(features, grounding.without_memory(features), sparse)
                 chosen = grounding.choose(decoded, gate=False)
-                results.append(propagator.result(0, chosen, picture.shape[:2]))
+                results.append(propagator.result(Leaving.begin(0, chosen, picture.shape[:2])))
             return FrameMasks(
                 0,
                 np.concatenate([result.masks for result in results]),
@@ -162,12 +163,16 @@ class RuntimeMasks(RuntimeCore):
         cancel: CancelToken | None = None,
     ) -> Propagator:
         """The tracker over this checkpoint's SAM-2, at a pace that the memory seems to allow for `frames` and
-        `objects` (None: for any number), with so many `key_frames` (None: as usual)."""
+        `objects` (None: for any number), with so many `key_frames` (None: as usual). OutOfMemoryError where
+        it allows none."""
         most = self._pace
         wanted = replace(
             most, batch=min(most.batch, frames or most.batch), group=min(most.group, objects or most.group)
         )
-        pace = fitting_pace(self.config, wanted, self._home.element_size(), self.free_bytes, key_frames)
+        width, free = self._home.element_size(), self.free_bytes
+        if self._home.device.type == "cpu":
+            require_working_room(self.config, width, free, key_frames)
+        pace = fitting_pace(self.config, wanted, width, free, key_frames)
         if pace != wanted:
             self.tally.relieved(f"frames were encoded {pace.batch} at once, objects followed {pace.group}")
         return Propagator(
