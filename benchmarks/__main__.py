@@ -21,6 +21,7 @@ from benchmarks.measuring import as_the_engine, run_alone
 from benchmarks.models import Size, grounding_of
 from benchmarks.rounding import logit_error
 from benchmarks.scaling import QUICK, Extent, scaling
+from sa2va_tools.errors import RequestError
 from sa2va_tools.model.device import (
     choose_attention_dtype,
     choose_device,
@@ -51,12 +52,19 @@ def steps_of(size: Size, device: torch.device, *, quick: bool, frames: Sequence[
         return propagation.measure(size, device, "float32", frames=compared_frames, memory_frames=kept)
 
     def encoded() -> list[dict[str, Any]]:
-        repeats = 3 if quick else 7 if quickly else 1
+        repeats = 7 if quickly and not quick else 3
         chosen = choose_encoder_dtype("auto", half, "auto", device, small=small)
-        dtypes = dict.fromkeys((torch.float32, half, chosen))
-        return [
-            encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=repeats) for dtype in dtypes
+        made = [
+            encoder_speed(grounding_of(size, device, dtype), batch=batch, repeats=repeats)
+            for dtype in dict.fromkeys((torch.float32, half, chosen))
         ]
+        if not quick:
+            try:
+                grounding = grounding_of(size, device, chosen)
+                made.append(encoder_speed(grounding, batch=batch, repeats=repeats, compiled=True))
+            except RequestError as error:
+                print(error, file=sys.stderr)
+        return made
 
     def attended() -> list[dict[str, Any]]:
         chosen = choose_attention_dtype("auto", half, "auto", device, small=small)

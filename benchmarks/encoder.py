@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import chip_tflops, device_name
 from benchmarks.measuring import timed
+from sa2va_tools.model.compiling import compile_encoder_of
 from sa2va_tools.model.grounding import Sam2Grounding
 
 _PRODUCT_SIDE = {False: 2048, True: 8192}
@@ -25,15 +26,19 @@ def frame_flops(grounding: Sam2Grounding) -> int:
     return total
 
 
-def encoder_speed(grounding: Sam2Grounding, *, batch: int, repeats: int = 5) -> dict[str, float | str]:
+def encoder_speed(
+    grounding: Sam2Grounding, *, batch: int, repeats: int = 5, compiled: bool = False
+) -> dict[str, float | str]:
     """The median of some runs of one batch; `share_of_product` is of what a large matrix product reaches just
-    after; `share_of_chip` only where the chip's published peak for this number format is known."""
+    after; `share_of_chip` only where the chip's published peak for this number format is known. `compiled`
+    compiles the encoder first (RequestError where torch cannot), for good."""
     parameter = grounding.no_object_pointer
     device, pixels = parameter.device, _pixels(grounding, batch)
+    flops = frame_flops(grounding)
+    warm_up_s = timed(lambda: compile_encoder_of(grounding, batch), device) if compiled else 0.0
     with torch.inference_mode():
         grounding.encode(pixels)
         seconds = statistics.median(timed(lambda: grounding.encode(pixels), device) for _ in range(repeats))
-    flops = frame_flops(grounding)
     tflops = flops * batch / seconds / 1e12
     made: dict[str, float | str] = {
         "dtype": str(parameter.dtype).removeprefix("torch."),
@@ -43,6 +48,8 @@ def encoder_speed(grounding: Sam2Grounding, *, batch: int, repeats: int = 5) -> 
         "tflops": round(tflops, 4),
         "share_of_product": round(tflops / product_tflops(device, parameter.dtype, repeats=repeats), 3),
     }
+    if compiled:
+        made["warm_up_s"] = round(warm_up_s, 1)
     peak = chip_tflops(device_name(device)) if device.type == "cuda" else None
     if peak is not None and parameter.dtype == torch.bfloat16:
         made["share_of_chip"] = round(tflops / peak, 3)

@@ -13,7 +13,7 @@ from sa2va_tools.atomic import write_bytes
 _TITLE = "# What was measured"
 _INTRO = (
     "Written by `make bench` (see `benchmarks/`), a section for each size and device. Ratios compare runs "
-    "that followed each other on the same machine; absolute numbers hold for that machine alone. Nothing "
+    "of one call of it on the same machine; absolute numbers hold for that machine alone. Nothing "
     "here says how good answers are: for that see the model card."
 )
 _MARK = re.compile(r"^(?=## )", re.MULTILINE)
@@ -64,8 +64,10 @@ def write_section(page: Path, text: str) -> None:
 def propagation_tables(made: dict[str, Any]) -> list[str]:
     return [
         "### Beside the published procedure",
-        "Seconds for the masks of a clip in memory; both ways on the same modules and weights. *: one object "
-        "went the published way, and its time was multiplied, for there each goes by itself.",
+        "Seconds for the masks of a clip in memory; both ways on the same modules and weights; a published "
+        "time is measured once and stands in all rows about the same clip. *: one object went the published "
+        "way, and its time was multiplied, for there each goes by itself. Equal pixels are of "
+        "the objects that went both ways, in SAM-2's own grid.",
         _both_ways(made["against_the_published_procedure"], "objects"),
         *_default_precision_table(made["at_default_precision"]),
         *_memory_table(made["memory"]),
@@ -143,12 +145,13 @@ def encoder_table(made: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "### The image encoder alone",
         "Beside what a product of large matrices reaches on the same device, and beside the chip's published "
-        "peak where that is known.",
+        "peak where that is known. Compiled is `SA2VA_COMPILE_ENCODER=1`, with what it takes when a model is "
+        "loaded.",
         table(
             ("format", "batch", "GFLOP a frame", "s a frame", "TFLOP/s", "of a product", "of the peak"),
             (
                 (
-                    row["dtype"],
+                    row["dtype"] + (f", compiled in {row['warm_up_s']} s" if "warm_up_s" in row else ""),
                     row["batch"],
                     row["gflop_per_frame"],
                     row["seconds_per_frame"],
