@@ -149,7 +149,9 @@ class _Filler:
 
     def put(self, name: str, tensor: Tensor) -> None:
         """`tensor` is the parameter or buffer `name` of the modules."""
-        _assign(self.modules, name, tensor.to(device=self.spread.place_of(name), dtype=self._dtype_of(name)))
+        placed = tensor.to(device=self.spread.place_of(name), dtype=self._dtype_of(name))
+        # One that is not converted would hold all of its file in memory.
+        _assign(self.modules, name, placed.clone() if name in self.exact else placed)
 
     def _dtype_of(self, name: str) -> torch.dtype:
         """Buffers are what positions are computed from: always float32."""
