@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sa2va_tools.errors import OutOfMemoryError
+from sa2va_tools.errors import OutOfMemoryError, Sa2vaError
 
 _SIGNS = (
     "out of memory",
@@ -49,10 +51,10 @@ def lacks_memory(error: BaseException) -> bool:
     return any(sign in said for sign in _SIGNS)
 
 
-def memory_is_short() -> bool:
-    """Whether 256 MiB are not to be had. They are asked for, not used."""
+def memory_is_short(room: int = _ROOM_BYTES) -> bool:
+    """Whether that many bytes are not to be had. They are asked for, not used."""
     try:
-        mmap.mmap(-1, _ROOM_BYTES).close()
+        mmap.mmap(-1, room).close()
     except (OSError, MemoryError):
         return True
     return False
@@ -67,6 +69,20 @@ def told(error: Exception) -> OutOfMemoryError | None:
         hint="Close other programs or raise the limit on memory (ulimit -v, a container's), or ask for less: "
         "fewer things at once, a shorter range, smaller pictures, a smaller checkpoint.",
     )
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """In this block what no one else expected is told as a lack of memory where it is one."""
+    try:
+        yield
+    except Sa2vaError:
+        raise
+    except Exception as error:
+        short = told(error)
+        if short is None:
+            raise
+        raise short from error
 
 
 def words_of(error: BaseException) -> str:

@@ -38,6 +38,23 @@ def test_a_video_that_breaks_off_while_it_is_decoded_gives_the_frames_before(
     assert any(f"8 of {result.media.frame_count} frames got masks" in warning for warning in result.warnings)
 
 
+def test_a_walk_backwards_goes_up_to_the_damage_and_on_behind_it(clip, tmp_path, monkeypatch):
+    """Frames 8 to 11 do not decode, for whoever begins before they are passed."""
+    whole = clips.iter_frames
+
+    def holed(media, frame_indices, **others):
+        for index, picture in whole(media, frame_indices, **others):
+            if 8 <= index < 12:
+                raise MediaUnreadableError(f"Frame {index} cannot be decoded.")
+            yield index, picture
+
+    monkeypatch.setattr(clips, "iter_frames", holed)
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        result = engine.track(clip, Region(box_xyxy=(30, 10, 60, 40)), frame_index=15)
+    assert result.objects[0].track.frame_indices == (*range(8), *range(12, 16))
+    assert not result.provenance.complete and any("12 of 16 frames" in said for said in result.warnings)
+
+
 @pytest.fixture
 def damaged(tmp_path, monkeypatch):
     """A video whose second half is gone, farther than what opening it decodes."""

@@ -63,6 +63,43 @@ def test_a_video_that_breaks_off_is_used_up_to_the_break(tmp_path, suffix, capfd
     assert capfd.readouterr() == ("", "")
 
 
+def with_sound(path: Path) -> Path:
+    """40 noisy frames in 4 seconds, beside a sound as long."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream(
+            "libopus" if path.suffix == ".webm" else "ac3", rate=48_000, layout="mono"
+        )
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (48, 64, 3), np.uint8), format="rgb24")
+            container.mux(picture.encode(frame))
+            samples = np.zeros((1, 4800), np.int16 if sound.format.name == "s16" else np.float32)
+            heard = av.AudioFrame.from_ndarray(samples, format=sound.format.name, layout="mono")
+            heard.sample_rate, heard.pts = 48_000, number * 4800
+            container.mux(sound.encode(heard))
+        for stream in (picture, sound):
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(with_sound, "a.mkv"), (with_sound, "a.webm"), (noisy_video, "a.mkv")]
+)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_cut_matroska_file_is_known_by_the_duration_that_its_writer_noted(
+    tmp_path, make, name, share, capfd
+):
+    path = make(tmp_path / name)
+    media = open_media(path)
+    assert media.complete and media.frame_count == 40 and not media.warnings
+    path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
+    media = open_media(path)
+    assert not media.complete and 5 < media.frame_count < 40
+    assert any("breaks off" in said for said in media.warnings)
+
+
 def test_a_video_cut_off_at_its_start_says_just_that(tmp_path):
     path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
     data = path.read_bytes()

@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import gc
 import re
+import resource
 import threading
 import weakref
+from pathlib import Path
 
 import av
 import cv2
@@ -16,8 +18,11 @@ import pytest
 import torch
 
 from sa2va_tools import Engine, Settings
+from sa2va_tools.engine import exporting, store_backed
+from sa2va_tools.engine.job import Job
 from sa2va_tools.errors import CancelledError, OutOfMemoryError
-from sa2va_tools.model import runtime_masks
+from sa2va_tools.model import device as devices
+from sa2va_tools.model import out_of_memory, runtime_masks
 from sa2va_tools.model.cache import ByteCache
 from sa2va_tools.model.checkpoints import NANO_FOLDER
 from sa2va_tools.model.device import Pace
@@ -27,7 +32,7 @@ from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
 from sa2va_tools.model.loading import load_checkpoint
 from sa2va_tools.model.memory import Work, estimate, fitting_pace
 from sa2va_tools.model.offload import host_spare
-from sa2va_tools.model.out_of_memory import attempt, is_out_of_memory, memory_guard
+from sa2va_tools.model.out_of_memory import attempt, in_parts, is_out_of_memory, memory_guard
 from sa2va_tools.model.output import PointPrompt
 from sa2va_tools.model.propagation import MemoryBank, Propagator
 from sa2va_tools.model.runtime import Sa2vaRuntime
@@ -265,6 +270,62 @@ def test_what_certainly_does_not_fit_is_refused_before_the_system_ends_the_proce
             caught.value
         )
         assert engine.segment(clip, "the red square").objects[0].found
+
+
+def test_nothing_large_is_begun_at_the_last_bytes_of_memory(monkeypatch):
+    """There native libraries crash."""
+    short, begun, fewer = [True], [], []
+    monkeypatch.setattr(out_of_memory, "memory_is_short", lambda room: short[0])
+    with pytest.raises(OutOfMemoryError, match="64 MiB"):
+        in_parts(4, 4, begun.append, give_up=lambda: False, on_fewer=fewer.append)
+    assert not begun and fewer == [2, 1]
+
+    def give_up():
+        short[0], was = False, short[0]
+        return was
+
+    made, most = in_parts(3, 2, lambda part: (part.start, part.stop), give_up=give_up, on_fewer=fewer.append)
+    assert (made, most) == ([(0, 2), (2, 3)], 2)
+
+
+def test_what_is_free_heeds_the_limit_of_the_process(monkeypatch):
+    usual = devices.free_bytes(torch.device("cpu"))
+    if usual is None:
+        pytest.skip("nobody tells here what is free")
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    limit = pages * resource.getpagesize() + 2**26
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert 2**25 < devices.free_bytes(torch.device("cpu")) < min(usual, 2**27)
+
+
+def test_a_refusal_whose_numbers_do_not_fit_either_is_told_without_them(clip, tmp_path, monkeypatch):
+    def short(*given, **named):
+        raise MemoryError
+
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        Scarce(monkeypatch, "encode", 0, len)
+        monkeypatch.setattr(Sa2vaRuntime, "memory_estimate", short)
+        # The plan that is told before has numbers, too.
+        monkeypatch.setattr(Job, "_followed", lambda job, walk, *given: list(walk))
+        with pytest.raises(OutOfMemoryError, match="did not fit") as caught:
+            engine.segment(clip, "the red square")
+    assert "Wanted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), cv2.error("(-4:Insufficient memory)")])
+def test_exports_and_views_tell_a_lack_of_memory(clip, tmp_path, monkeypatch, error):
+    def short(*given, **named):
+        raise error
+
+    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+        found = engine.segment(clip, "the red square")
+        monkeypatch.setattr(exporting, "draw_masks", short)
+        monkeypatch.setattr(store_backed, "draw_view", short)
+        with pytest.raises(OutOfMemoryError, match="Memory is short"):
+            engine.export(found.handle, tmp_path / "out")
+        with pytest.raises(OutOfMemoryError, match="Memory is short"):
+            engine.view(found.handle)
+    assert not (tmp_path / "out" / "masks.json").exists()
 
 
 def test_more_key_frames_want_more_memory():

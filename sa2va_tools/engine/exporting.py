@@ -49,6 +49,7 @@ def write_files(
         )
         if overlay:
             _write_overlay(opened, objects, made / names["overlay"], report, cancel)
+        check_of(cancel)()
         write_masks_json(made / "masks.json", media_info(opened), objects, opened.media.timestamps_s)
     return ExportResult({kind: str(out_dir / name) for kind, name in names.items()})
 

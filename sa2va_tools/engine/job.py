@@ -280,16 +280,23 @@ class Job:
         try:
             yield
         except OutOfMemoryError as error:
-            free, tried = self.runtime.free_bytes, self.runtime.tally.relief
-            width, height = self.clip.media.size_wh
-            said = [
-                error.message,
-                f"Wanted: {len(self.clip)} frame(s) of {width}×{height}, {self.objects} object(s), "
-                f"{self._wanted_gib:.1f} GiB with the weights.",
-                "" if free is None else f"Free: {free / 2**30:.1f} GiB.",
-                f"Tried before: {'; '.join(tried)}." if tried else "",
-            ]
-            raise OutOfMemoryError(" ".join(filter(None, said)), hint=error.hint) from error
+            try:
+                numbers = self._numbers()
+            except MemoryError:  # it is as short as that
+                raise error from None
+            raise OutOfMemoryError(f"{error.message} {numbers}", hint=error.hint) from error
+
+    def _numbers(self) -> str:
+        """What was wanted, is free and was tried, in words."""
+        free, tried = self.runtime.free_bytes, self.runtime.tally.relief
+        width, height = self.clip.media.size_wh
+        said = [
+            f"Wanted: {len(self.clip)} frame(s) of {width}×{height}, {self.objects} object(s), "
+            f"{self._wanted_gib:.1f} GiB with the weights.",
+            "" if free is None else f"Free: {free / 2**30:.1f} GiB.",
+            f"Tried before: {'; '.join(tried)}." if tried else "",
+        ]
+        return " ".join(filter(None, said))
 
     @property
     def _wanted_gib(self) -> float:

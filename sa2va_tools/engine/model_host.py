@@ -16,6 +16,7 @@ from sa2va_tools.engine.speed_notes import SpeedNotes, Walk
 from sa2va_tools.errors import MissingExtraError, RequestError, Sa2vaError
 from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
 from sa2va_tools.settings import Settings
+from sa2va_tools.shortage import telling
 
 if TYPE_CHECKING:
     from sa2va_tools.model.cache import CacheCounts
@@ -100,7 +101,8 @@ class ModelHost:
     def _load(self, on_progress: ProgressCallback, cancel: CancelToken | None) -> Sa2vaRuntime:
         on_progress(Progress("load", 0, None, f"loading {self.model}"))
         try:
-            _import_runtime(cancel)
+            with telling():
+                _import_runtime(cancel)
         except ModuleNotFoundError as error:
             raise MissingExtraError((error.name or "torch").partition(".")[0], "engine") from error
         from sa2va_tools.model.checkpoints import checkpoint_folder, weights_place

@@ -15,6 +15,7 @@ from sa2va_tools.engine.viewing import draw_view
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.export import ExportedMask, masks_json
 from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
+from sa2va_tools.shortage import telling
 from sa2va_tools.store.handles import is_handle
 
 
@@ -36,18 +37,19 @@ class StoreBackedEngine(Engine):
         cancel: CancelToken | None = None,
     ) -> ViewResult:
         given = _listed(handles)
-        opened = self.library.open(given[0] if media is None else media, cancel)
-        self.library.check_same(given[1:] if media is None else given, opened, cancel)
-        masks = self.library.masks([name for name in given if is_handle(name)], opened)
-        return draw_view(
-            opened,
-            masks,
-            frame_index=frame_index,
-            max_frames=max_frames,
-            max_side=max_side,
-            max_bytes=max_bytes,
-            cancel=cancel,
-        )
+        with telling():
+            opened = self.library.open(given[0] if media is None else media, cancel)
+            self.library.check_same(given[1:] if media is None else given, opened, cancel)
+            masks = self.library.masks([name for name in given if is_handle(name)], opened)
+            return draw_view(
+                opened,
+                masks,
+                frame_index=frame_index,
+                max_frames=max_frames,
+                max_side=max_side,
+                max_bytes=max_bytes,
+                cancel=cancel,
+            )
 
     def export(
         self,
@@ -58,14 +60,16 @@ class StoreBackedEngine(Engine):
         on_progress: ProgressCallback = ignore_progress,
         cancel: CancelToken | None = None,
     ) -> ExportResult:
-        opened, objects = self._exported(handles, cancel)
-        return write_files(
-            opened, objects, Path(out_dir), overlay=overlay, on_progress=on_progress, cancel=cancel
-        )
+        with telling():
+            opened, objects = self._exported(handles, cancel)
+            return write_files(
+                opened, objects, Path(out_dir), overlay=overlay, on_progress=on_progress, cancel=cancel
+            )
 
     def masks_json(self, handles: str | Sequence[str]) -> str:
-        opened, objects = self._exported(handles, None)
-        return masks_json(media_info(opened), objects, opened.media.timestamps_s)
+        with telling():
+            opened, objects = self._exported(handles, None)
+            return masks_json(media_info(opened), objects, opened.media.timestamps_s)
 
     def _exported(
         self, handles: str | Sequence[str], cancel: CancelToken | None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sa2va_tools.errors import OutOfMemoryError, RequestError, StoreError
-from sa2va_tools.shortage import lacks_memory, words_of
+from sa2va_tools.shortage import may_lack_memory, words_of
 
 _TICKS_PER_S = 90_000
 _BT709 = 1
@@ -145,7 +145,7 @@ class VideoWriter:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> StoreError | OutOfMemoryError:
-        if lacks_memory(error):
+        if may_lack_memory(error):  # FFmpeg calls it an error of an external library
             width, height = self.size_wh
             return OutOfMemoryError(
                 f"{self.path.name} cannot be written: memory is short{words_of(error)}. Its pictures have "

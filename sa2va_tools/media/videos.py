@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from sa2va_tools.settings import MediaLimits
 from sa2va_tools.shortage import may_lack_memory
 
 _FALLBACK_FPS = Fraction(25)
+_CLOCK = re.compile(r"(\d+):(\d+):([\d.]+)")
 _MAX_DAMAGED_SHARE = 0.2
 """Beyond this share of damaged frames a file is called corrupt; a glitch stays below it."""
 
@@ -202,10 +204,23 @@ def _ends_early(container: Any, stream: Any, packets: _Packets) -> bool:
         promised_s = float(stream.duration * time_base) if stream.duration else math.inf
         frame_s = shown_s / max(1, len(known))
         return promised_s - shown_s > 1.5 * frame_s
+    promised_s = _tagged_duration_s(container, stream)
+    if promised_s and known:
+        ends_s = float((max(known) + packets.last_duration) * time_base)
+        return promised_s - ends_s > 1.5 * shown_s / len(known)
     # Another stream may rightly be longer, so only a lone stream is held to the file's duration.
     if len(container.streams) > 1 or not container.duration or not known:
         return False
     return bool(container.duration / av.time_base - shown_s > max(1.0, 0.1 * shown_s))
+
+
+def _tagged_duration_s(container: Any, stream: Any) -> float:
+    """When a Matroska or WebM stream ends, as its writer noted it; 0 where it did not."""
+    noted = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+    if noted is None or "matroska" not in container.format.name:
+        return 0.0
+    hours, minutes, seconds = map(float, noted.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _decode(path: Path, limits: MediaLimits, on_frame: Callable[[], None], count: int | None) -> _Decoded:

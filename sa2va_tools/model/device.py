@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from sa2va_tools.errors import RequestError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_STATM = Path("/proc/self/statm")
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -65,18 +67,30 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def _free_host_bytes() -> int | None:
-    """With what can be swapped out, and within the limit of a container."""
+    """With what can be swapped out, and within the limits of a container and of the process."""
     try:
         memory = _table(_MEMINFO)
-        free = 1024 * (memory["MemAvailable"] + memory.get("SwapFree", 0))
+        free = min(1024 * (memory["MemAvailable"] + memory.get("SwapFree", 0)), _left_to_the_process())
     except (OSError, ValueError, KeyError):
         return None
+    free = int(free)
     try:
         most, used = (int((_CGROUP / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
         files = _table(_CGROUP / "memory.stat")  # what was read of files counts as used, and can be let go
         return min(free, max(0, most - used + files["inactive_file"] + files["active_file"]))
     except (OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
         return free
+
+
+def _left_to_the_process() -> float:
+    """Bytes of addresses (`ulimit -v`); infinity without a limit."""
+    import resource  # of Unix, as the file that is read here
+
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return math.inf
+    pages = int(_STATM.read_text("ascii").split()[0])
+    return max(0, most - pages * resource.getpagesize())
 
 
 def _table(path: Path) -> dict[str, int]:

@@ -139,7 +139,23 @@ class FeatureStream:
     def _lacking(self, positions: list[int]) -> dict[int, _Square | None]:
         """Of decreasing positions those that are not kept; None where the clip has broken off before."""
         lacking = [position for position in reversed(positions) if not self._is_kept(position)]
-        return dict.fromkeys(lacking) | {square.position: square for square in self._squares(lacking)}
+        squares = list(self._squares(lacking))
+        if len(squares) < len(lacking):
+            squares += self._behind(lacking[len(squares) + 1 :])
+        return dict.fromkeys(lacking) | {square.position: square for square in squares}
+
+    def _behind(self, positions: list[int]) -> list[_Square]:
+        """Of what lies behind a break, as much of the end as decodes: a walk backwards comes from there."""
+        whole: list[_Square] = []
+        first, end = 0, len(positions)
+        while first < end:
+            middle = (first + end) // 2
+            squares = list(self._squares(positions[middle:]))
+            if len(squares) == len(positions) - middle:
+                whole, end = squares, middle
+            else:
+                first = middle + 1
+        return whole
 
     def _stretch(self, positions: list[int], held: dict[int, _Square | None]) -> Iterator[SeenFrame]:
         left = positions

@@ -10,9 +10,11 @@ from typing import TypeVar
 import torch
 
 from sa2va_tools.errors import OutOfMemoryError
-from sa2va_tools.shortage import lacks_memory, words_of
+from sa2va_tools.shortage import lacks_memory, memory_is_short, words_of
 
 Made = TypeVar("Made")
+_ROOM_BYTES = 64 * 2**20
+"""Host memory below which nothing large is begun: at its last bytes oneDNN crashes instead of saying so."""
 
 
 class memory_guard:  # noqa: N801  used like a function
@@ -32,7 +34,7 @@ class memory_guard:  # noqa: N801  used like a function
         release()
         if isinstance(error, OutOfMemoryError):
             return  # it says already what did not fit
-        where = "the device's memory" if isinstance(error, RuntimeError) else "memory"
+        where = "the device's memory" if _is_of_a_device(error) else "memory"
         raise OutOfMemoryError(
             f"{self.what} did not fit into {where}{words_of(error)}.",
             hint="Ask for fewer things at once, or take fewer key frames, smaller pictures or a smaller "
@@ -74,16 +76,22 @@ def in_parts(
     half as many, which `on_fewer` hears. Of a single one that does not fit the libraries' error is raised."""
     made: list[Made] = []
     start = 0
+
+    def begun(part: slice) -> Made:
+        if memory_is_short(_ROOM_BYTES):
+            raise OutOfMemoryError("Not even 64 MiB of memory are to be had.", hint="Close other programs.")
+        return work(part)
+
     while start < total:
         part = slice(start, min(start + most, total))
-        done = attempt(partial(work, part))
+        done = attempt(partial(begun, part))
         if done is None and give_up():
             continue
         if done is None and part.stop - start > 1:
             most = (part.stop - start) // 2
             on_fewer(most)
             continue
-        made.append(work(part) if done is None else done)
+        made.append(begun(part) if done is None else done)
         start = part.stop
     return made, most
 
@@ -94,6 +102,10 @@ def release() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def _is_of_a_device(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in ("CUDA", "MPS"))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -53,6 +53,7 @@ class RuntimeCore:
         self._modules, self._tokenizer = loaded.modules, loaded.tokenizer
         self._asking = Asking(self._modules, self._tokenizer, loaded.chat, self.cache)
         self._memory_dtype = memory_dtype
+        self._weight_bytes = sum(each.numel() * each.element_size() for each in self._modules.parameters())
         self._compiled = compiled
         self._interrupts = Interrupts()
         # A compiled module would be cut into pieces by what looks in between its layers.

@@ -131,7 +131,6 @@ class RuntimeMasks(RuntimeCore):
     ) -> MemoryEstimate:
         """What following that many objects wants, in frames of so many `pixels`, where the language model has
         `seen` so many (None, here and of `key_frames`: as usual)."""
-        weights = sum(each.numel() * each.element_size() for each in self._modules.parameters())
         return estimate(
             self.config,
             str(self._home.dtype).removeprefix("torch."),
@@ -143,7 +142,7 @@ class RuntimeMasks(RuntimeCore):
                 frame_bytes=pixels * (objects + _FULL_SIZE_BYTES),
             ),
             device=self._home.device.type,
-            weights=weights,
+            weights=self._weight_bytes,
         )
 
     def kept_frames(self, source: FrameSource) -> int:
