@@ -234,8 +234,8 @@ def choose_attention_dtype(
     """The large product of SAM-2's memory attention, beside modules of `dtype`, which was `asked` for.
 
     `auto` is bfloat16 on a CPU that multiplies it: at Hiera-L size a frame then attends in 0.6 to 0.7 of
-    float32's time. RequestError for anything else where the product is not `ours`: on other devices, and in the modules
-    of the package sam2.
+    float32's time. RequestError for anything else where the product is not `ours`: on other devices, and in
+    the modules of the package sam2.
     """
     possible = ours and device.type == "cpu"
     if wanted != "auto" and not possible:
