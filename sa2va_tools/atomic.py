@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from sa2va_tools.errors import StoreError
 
@@ -21,10 +22,21 @@ TEMPORARY_PREFIX = ".partial-"
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write or replace the file. StoreError when the disk refuses (read-only, full, no folder)."""
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file to write; it becomes `path`, or takes its place, when the block ends, and vanishes
+    when the block raises.
+
+    StoreError when the disk refuses (read-only, full, no folder).
+    """
     temporary = _beside(path)
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

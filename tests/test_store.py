@@ -132,7 +132,7 @@ def test_a_record_is_immutable(store, media):
 
 
 def test_colliding_beginnings_get_longer_handles(store, media, monkeypatch):
-    def alike(content):
+    def alike(content, *_):
         return "a" * 12 + ("b" if content["content_hash"] == media.content_hash else "c") * 40
 
     monkeypatch.setattr("sa2va_tools.store.handles.digest_of", alike)

@@ -49,8 +49,9 @@ def write_files(
         )
         if overlay:
             _write_overlay(opened, objects, made / names["overlay"], report, cancel)
-        check_of(cancel)()
-        write_masks_json(made / "masks.json", media_info(opened), objects, opened.media.timestamps_s)
+        write_masks_json(
+            made / "masks.json", media_info(opened), objects, opened.media.timestamps_s, check_of(cancel)
+        )
     return ExportResult({kind: str(out_dir / name) for kind, name in names.items()})
 
 

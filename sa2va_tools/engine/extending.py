@@ -113,7 +113,7 @@ def earlier_result(library: Library, handle: str, cancel: CancelToken | None) ->
             hint="Give the answer of segment, ground or track; to begin anew, call segment.",
         )
     opened = library.open(handle, cancel)
-    kept = [(name, library.mask(name, opened)) for name in record.mask_handles]
+    kept = [(name, library.mask(name, opened, cancel)) for name in record.mask_handles]
     frames = kept[0][1].track.frame_indices if kept else tuple(plan["frames"])
     clip = Clip(opened.media, frames, cancel)
     objects = [

@@ -104,7 +104,9 @@ class Library:
             return found
         return handle
 
-    def masks(self, handles: Sequence[str], opened: Opened) -> list[tuple[str, MaskRecord]]:
+    def masks(
+        self, handles: Sequence[str], opened: Opened, cancel: CancelToken | None = None
+    ) -> list[tuple[str, MaskRecord]]:
         """The masks that handles stand for (`answer:` has several, `media:` none), each once.
 
         Raises RequestError for a mask over other media, UnknownHandleError.
@@ -116,7 +118,7 @@ class Library:
                 named += self.store.get_answer(handle).mask_handles
             elif kind != "media":
                 named.append(handle)
-        return [(handle, self.mask(handle, opened)) for handle in dict.fromkeys(named)]
+        return [(handle, self.mask(handle, opened, cancel)) for handle in dict.fromkeys(named)]
 
     def check_same(self, sources: Sequence[object], opened: Opened, cancel: CancelToken | None) -> None:
         """RequestError where a path or `media:` handle among them is not what is open."""
@@ -130,8 +132,8 @@ class Library:
                     hint="Give one image or video at a time.",
                 )
 
-    def mask(self, handle: str, opened: Opened) -> MaskRecord:
-        record = self.store.get_mask(handle)
+    def mask(self, handle: str, opened: Opened, cancel: CancelToken | None = None) -> MaskRecord:
+        record = self.store.get_mask(handle, check_of(cancel))
         if record.media_handle != opened.ref.handle:
             raise RequestError(
                 f"{handle} is a mask over {record.media_handle}, not over {opened.ref.handle} "

@@ -334,7 +334,7 @@ class LocalEngine(StoreBackedEngine):
             regions,
             frame_index,
             opened.media.size_wh,
-            track_of=lambda handle: self.library.mask(handle, opened).track,
+            track_of=lambda handle: self.library.mask(handle, opened, job.cancel).track,
             masks_from_points=lambda prompts: job.masks_from_points(frame_index, picture, prompts),
         )
 

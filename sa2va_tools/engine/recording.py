@@ -31,7 +31,6 @@ class Recorder:
         self, label: str, track: MaskTrack, *, gate: bool, phrase_span: tuple[int, int] | None = None
     ) -> MaskObject:
         """The object with its handle; without one, and with the reason, where nothing was found."""
-        check_of(self.cancel)()  # a long track takes a second to be written
         reason = why_not_found(track, gate_by_object_score=gate)
         if reason:
             return not_found(label, reason, phrase_span)
@@ -41,7 +40,7 @@ class Recorder:
             label=label,
             found=True,
             reason="",
-            handle=self.store.put_mask(record),
+            handle=self.store.put_mask(record, check_of(self.cancel)),
             track=track,
             score=score,
             phrase_span=phrase_span,

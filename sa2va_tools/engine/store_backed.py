@@ -40,7 +40,7 @@ class StoreBackedEngine(Engine):
         with telling():
             opened = self.library.open(given[0] if media is None else media, cancel)
             self.library.check_same(given[1:] if media is None else given, opened, cancel)
-            masks = self.library.masks([name for name in given if is_handle(name)], opened)
+            masks = self.library.masks([name for name in given if is_handle(name)], opened, cancel)
             return draw_view(
                 opened,
                 masks,
@@ -76,7 +76,7 @@ class StoreBackedEngine(Engine):
     ) -> tuple[Opened, list[ExportedMask]]:
         given = _listed(handles)
         opened = self.library.open(given[0], cancel)
-        masks = self.library.masks(given, opened)
+        masks = self.library.masks(given, opened, cancel)
         return opened, [ExportedMask(name, kept.label, kept.score, kept.track) for name, kept in masks]
 
     def media_of(self, source: MediaSource, *, cancel: CancelToken | None = None) -> MediaRef:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.masks import rle
-from sa2va_tools.masks.rle import Rle
+from sa2va_tools.masks.packed import RlePacker
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import FrameMasks
 from sa2va_tools.progress import Progress, ProgressCallback
@@ -17,13 +17,28 @@ _PRESENT = 0.5
 """Object probability from which SAM-2 takes an object to be in the frame (score logit 0)."""
 
 
-@dataclass(slots=True)
 class _Column:
-    """One object's values by position."""
+    """One object's masks and scores, as the walk comes by them."""
 
-    rles: dict[int, Rle] = field(default_factory=dict)
-    object_scores: dict[int, float] = field(default_factory=dict)
-    mask_scores: dict[int, float] = field(default_factory=dict)
+    def __init__(self, size_wh: tuple[int, int]) -> None:
+        self._rles, self._positions = RlePacker(size_wh), array("q")
+        self._object_scores, self._mask_scores = array("d"), array("d")
+
+    def add(self, frame: FrameMasks, number: int) -> None:
+        self._rles.add(frame.position, rle.encode(frame.masks[number]))
+        self._positions.append(frame.position)
+        self._object_scores.append(frame.object_scores[number])
+        self._mask_scores.append(frame.mask_scores[number])
+
+    def track(self, clip: Clip) -> MaskTrack:
+        order = sorted(range(len(self._positions)), key=self._positions.__getitem__)
+        return MaskTrack(
+            clip.media.size_wh,
+            clip.sources([self._positions[at] for at in order]),
+            self._rles.packed(),
+            tuple(self._object_scores[at] for at in order),
+            tuple(self._mask_scores[at] for at in order),
+        )
 
 
 def collect_tracks(
@@ -31,27 +46,14 @@ def collect_tracks(
 ) -> list[MaskTrack]:
     """Run the walk to its end; one track per object, shorter than the clip where that breaks off. Full masks
     live for one frame only."""
-    columns = [_Column() for _ in range(objects)]
+    columns = [_Column(clip.media.size_wh) for _ in range(objects)]
     for done, frame in enumerate(walk, start=1):
         for number, column in enumerate(columns):
             if clip.cancel is not None:
                 clip.cancel.raise_if_cancelled()
-            column.rles[frame.position] = rle.encode(frame.masks[number])
-            column.object_scores[frame.position] = float(frame.object_scores[number])
-            column.mask_scores[frame.position] = float(frame.mask_scores[number])
+            column.add(frame, number)
         on_progress(Progress("propagate", done, len(clip), f"frame {done} of {len(clip)}"))
-    return [_track(clip, column) for column in columns]
-
-
-def _track(clip: Clip, column: _Column) -> MaskTrack:
-    order = sorted(column.rles)
-    return MaskTrack(
-        clip.media.size_wh,
-        clip.sources(order),
-        tuple(column.rles[position] for position in order),
-        tuple(column.object_scores[position] for position in order),
-        tuple(column.mask_scores[position] for position in order),
-    )
+    return [column.track(clip) for column in columns]
 
 
 def score_of(track: MaskTrack) -> float:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,10 +75,14 @@ def write_masks_json(
     media_info: Mapping[str, Any],
     objects: Sequence[ExportedMask],
     timestamps_s: Sequence[float],
+    check: Callable[[], None] = unhindered,
 ) -> None:
-    """Write `masks.json`; see `masks_json`. StoreError when the disk refuses."""
-    text = masks_json(media_info, objects, timestamps_s)
-    atomic.write_bytes(path, text.encode("utf-8", errors="replace"))
+    """Write `masks.json`, frame by frame; see `masks_json`. `check` is called between frames; what it raises
+    stops the work and leaves nothing behind. StoreError when the disk refuses."""
+    with atomic.new_file(path) as file:
+        for piece in _pieces(media_info, objects, timestamps_s):
+            check()
+            file.write(piece.encode("utf-8", errors="replace"))
 
 
 def masks_json(
@@ -89,26 +93,41 @@ def masks_json(
     `media_info` has at least name, size_wh, frame_count and fps; `timestamps_s` the seconds of every
     source frame. ValueError when they do not fit the tracks or are not JSON.
     """
-    document = {
-        "format": FORMAT,
-        "media": dict(media_info),
-        "objects": [_object_json(entry, timestamps_s) for entry in objects],
-    }
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return "".join(_pieces(media_info, objects, timestamps_s))
 
 
-def _object_json(entry: ExportedMask, timestamps_s: Sequence[float]) -> dict[str, Any]:
-    track = entry.track
-    doubted = {suspect.frame_index: suspect.reasons for suspect in suspects(track)}
+def _pieces(
+    media_info: Mapping[str, Any], objects: Sequence[ExportedMask], timestamps_s: Sequence[float]
+) -> Iterator[str]:
+    """The document, a frame at a time: of a long video it is large."""
+    start = _text({"format": FORMAT, "media": dict(media_info), "objects": []})
+    yield start.removesuffix("]}")
+    for number, entry in enumerate(objects):
+        track = entry.track
+        doubted = {suspect.frame_index: suspect.reasons for suspect in suspects(track)}
+        yield ("," if number else "") + _text(_head_json(entry, timestamps_s)).removesuffix("]}")
+        for position in range(len(track)):
+            frame = _frame_json(track, position, timestamps_s, doubted)
+            yield ("," if position else "") + _text(frame)
+        yield "]}"
+    yield "]}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _head_json(entry: ExportedMask, timestamps_s: Sequence[float]) -> dict[str, Any]:
+    """An object without its frames."""
     return {
         "handle": entry.handle,
         "label": entry.label,
         "score": entry.score,
         "spans": [
             {"start_frame": s.start_frame, "end_frame": s.end_frame, "start_s": s.start_s, "end_s": s.end_s}
-            for s in visible_spans(track, timestamps_s)
+            for s in visible_spans(entry.track, timestamps_s)
         ],
-        "frames": [_frame_json(track, position, timestamps_s, doubted) for position in range(len(track))],
+        "frames": [],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle as rles_of
+from sa2va_tools.masks.packed import PackedRles
 from sa2va_tools.masks.rle import Rle
 
 _SCORE_SLACK = 1e-6  # a float32 mean of ones may land just above 1
@@ -20,7 +22,7 @@ _SCORE_SLACK = 1e-6  # a float32 mean of ones may land just above 1
 class MaskTrack:
     """Per-frame masks of one object; an image is a track of one frame.
 
-    All tuples have one entry per covered frame. Frames that are not covered (outside the range, or
+    All sequences have one entry per covered frame. Frames that are not covered (outside the range, or
     skipped by the stride) are unknown, not empty. ValueError at birth when the fields do not fit
     each other.
     """
@@ -28,8 +30,9 @@ class MaskTrack:
     size_wh: tuple[int, int]
     frame_indices: tuple[int, ...]
     """Source frame indices, strictly increasing."""
-    rles: tuple[Rle, ...]
-    """COCO compressed RLE, `{"size": [h, w], "counts": str}`; an empty mask is an RLE of area 0."""
+    rles: Sequence[Rle]
+    """COCO compressed RLE, `{"size": [h, w], "counts": str}`; an empty mask is an RLE of area 0.
+    Kept packed, whatever sequence was given."""
     object_scores: tuple[float, ...]
     """Sigmoid of SAM-2's object score, 0 … 1: is the object in this frame?"""
     mask_scores: tuple[float, ...]
@@ -39,12 +42,7 @@ class MaskTrack:
         self._check_lengths()
         if self.frame_indices[0] < 0 or any(a >= b for a, b in pairwise(self.frame_indices)):
             raise ValueError(f"frame_indices: expected 0 ≤ strictly increasing, got {self.frame_indices}")
-        width, height = self.size_wh
-        for frame_index, rle in zip(self.frame_indices, self.rles, strict=True):
-            if list(rle["size"]) != [height, width]:
-                raise ValueError(
-                    f"rles: expected size [{height}, {width}] at frame {frame_index}, got {rle['size']}"
-                )
+        object.__setattr__(self, "rles", PackedRles.of(self.size_wh, self.rles))
         for name in ("object_scores", "mask_scores"):
             for score in getattr(self, name):
                 if not -_SCORE_SLACK <= score <= 1 + _SCORE_SLACK:
@@ -105,10 +103,14 @@ class MaskTrack:
         """Set pixels at a source frame. RequestError when it is not covered."""
         return rles_of.area(self.at(frame_index))
 
+    def counts(self) -> Iterator[str]:
+        """The text of each covered frame's RLE."""
+        return self._packed.counts()
+
     @property
     def areas(self) -> tuple[int, ...]:
         """Set pixels of each covered frame."""
-        return tuple(rles_of.area(rle) for rle in self.rles)
+        return self._packed.areas
 
     @property
     def visible(self) -> tuple[int, ...]:
@@ -122,3 +124,7 @@ class MaskTrack:
         """The source frame where the mask is largest; the first of equals."""
         areas = self.areas
         return self.frame_indices[areas.index(max(areas))]
+
+    @property
+    def _packed(self) -> PackedRles:
+        return PackedRles.of(self.size_wh, self.rles)  # they are: see __post_init__

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from sa2va_tools.errors import RequestError, UnknownHandleError
+from sa2va_tools.progress import unhindered
+from sa2va_tools.store.pieces import json_pieces
 
 Kind = Literal["media", "mask", "answer"]
 KINDS: tuple[Kind, ...] = ("media", "mask", "answer")
@@ -31,11 +32,14 @@ _HOW_TO_GET: Mapping[str, str] = {
 _ARTICLE = {"media": "a media", "mask": "a mask", "answer": "an answer"}
 
 
-def digest_of(content: Mapping[str, Any]) -> str:
-    """52 characters that stand for this JSON content. ValueError when it is not JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    sha = hashlib.sha256(text.encode("ascii")).digest()
-    return base64.b32encode(sha).decode("ascii").rstrip("=").lower()
+def digest_of(content: Mapping[str, Any], check: Callable[[], None] = unhindered) -> str:
+    """52 characters that stand for this JSON content; `check` is called between pieces of it. TypeError or
+    ValueError when it is not JSON."""
+    sha = hashlib.sha256()
+    for piece in json_pieces(content):
+        check()
+        sha.update(piece.encode("ascii"))
+    return base64.b32encode(sha.digest()).decode("ascii").rstrip("=").lower()
 
 
 def kind_of(handle: str) -> Kind | None:

@@ -6,15 +6,19 @@ hash, for masks and answers everything but the time that it took to make them, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from sa2va_tools.masks.packed import PackedRles
+from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.orientation import Orientation
+from sa2va_tools.progress import unhindered
+from sa2va_tools.store.pieces import Many
 
 Json = dict[str, Any]
 _VOLATILE = frozenset({"timings_s", "encoder_passes", "relief"})
@@ -81,6 +85,7 @@ def media_identity(data: Json) -> Json:
 
 
 def mask_to_json(record: MaskRecord) -> Json:
+    """Its masks, which may be many, are read from the track while they are written."""
     track = record.track
     return {
         "media_handle": record.media_handle,
@@ -89,19 +94,26 @@ def mask_to_json(record: MaskRecord) -> Json:
         "provenance": dict(record.provenance),
         "size_wh": list(track.size_wh),
         "frame_indices": list(track.frame_indices),
-        "counts": [rle["counts"] for rle in track.rles],
+        "counts": Many(track.counts),
         "object_scores": list(track.object_scores),
         "mask_scores": list(track.mask_scores),
     }
 
 
-def mask_from_json(data: Json) -> MaskRecord:
-    """KeyError, TypeError or ValueError when a field is missing or wrong."""
+def mask_from_json(data: Json, check: Callable[[], None] = unhindered) -> MaskRecord:
+    """KeyError, TypeError or ValueError when a field is missing or wrong; `check` is called before each of
+    its masks."""
     width, height = data["size_wh"]
+
+    def rles() -> Iterator[Rle]:
+        for counts in data["counts"]:
+            check()
+            yield {"size": [height, width], "counts": counts}
+
     track = MaskTrack(
         size_wh=(width, height),
         frame_indices=tuple(data["frame_indices"]),
-        rles=tuple({"size": [height, width], "counts": counts} for counts in data["counts"]),
+        rles=PackedRles.of((width, height), rles()),
         object_scores=tuple(data["object_scores"]),
         mask_scores=tuple(data["mask_scores"]),
     )

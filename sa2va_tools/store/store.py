@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from sa2va_tools.media.media import Media
 from sa2va_tools.progress import unhindered
 from sa2va_tools.store import handles, records
 from sa2va_tools.store.handles import Kind
+from sa2va_tools.store.pieces import json_pieces, settled
 from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
 from sa2va_tools.store.stamp import holds, stamp_of
 
@@ -95,13 +97,15 @@ class Store:
         """Where the media was given from, newest first; nothing is looked at."""
         return tuple(media.path for media, _ in self._get("media", handle, _places))
 
-    def put_mask(self, record: MaskRecord) -> str:
-        """`mask:…`; the same mask of the same media, made the same way, keeps its handle."""
+    def put_mask(self, record: MaskRecord, check: Callable[[], None] = unhindered) -> str:
+        """`mask:…`; the same mask of the same media, made the same way, keeps its handle. `check` is called
+        between pieces of it; what it raises stops the work and leaves nothing behind."""
         handles.id_of(record.media_handle, "media")
-        return self._put("mask", records.mask_to_json(record))
+        return self._put("mask", records.mask_to_json(record), check)
 
-    def get_mask(self, handle: str) -> MaskRecord:
-        return self._get("mask", handle, records.mask_from_json)
+    def get_mask(self, handle: str, check: Callable[[], None] = unhindered) -> MaskRecord:
+        """`check` is called between parts of the work; what it raises stops it."""
+        return self._get("mask", handle, partial(records.mask_from_json, check=check), check)
 
     def put_answer(self, record: AnswerRecord) -> str:
         """`answer:…`; the same answer, made the same way, keeps its handle."""
@@ -131,22 +135,20 @@ class Store:
                 raise _refused(folder, error) from error
         return tuple(handle for _, handle in sorted(found))
 
-    def _put(self, kind: Kind, record: Json) -> str:
-        # As it will be read back: what is hashed must not differ from what is checked later.
-        record = json.loads(json.dumps(record, allow_nan=False))
-        digest = handles.digest_of(_identity(kind, record))
-        document = json.dumps({"format": FORMAT, "kind": kind, "record": record})
+    def _put(self, kind: Kind, record: Json, check: Callable[[], None] = unhindered) -> str:
+        # What is hashed must not differ from what is checked later.
+        record = settled(record)
+        digest = handles.digest_of(_identity(kind, record), check)
         self._make_folder(kind)
         for length in handles.ID_LENGTHS:
             path = self._folder(kind) / f"{digest[:length]}{_SUFFIX}"
             there = self._record_at(path, kind)
-            if there is not None and handles.digest_of(_identity(kind, there)) != digest:
+            if there is not None and handles.digest_of(_identity(kind, there), check) != digest:
                 continue  # another content whose digest begins alike
             if there is not None and kind == "media":
                 record = {**record, "elsewhere": _other_places(record, there)}
-                document = json.dumps({"format": FORMAT, "kind": kind, "record": record})
             if there is None or (kind == "media" and there != record):
-                atomic.write_bytes(path, gzip.compress(document.encode("ascii"), mtime=0))
+                _write(path, kind, record, check)
             return f"{kind}:{digest[:length]}"
         raise AssertionError("two contents with one SHA-256")
 
@@ -159,11 +161,17 @@ class Store:
         except StoreError:
             return None
 
-    def _get(self, kind: Kind, handle: str, from_json: Callable[[Json], _Record]) -> _Record:
+    def _get(
+        self,
+        kind: Kind,
+        handle: str,
+        from_json: Callable[[Json], _Record],
+        check: Callable[[], None] = unhindered,
+    ) -> _Record:
         record_id = handles.id_of(handle, kind)
         path = self._folder(kind) / f"{record_id}{_SUFFIX}"
         try:
-            record = _read(path, kind)
+            record = _read(path, kind, check)
         except FileNotFoundError:
             raise handles.unknown(handle, kind, self.handles(kind)[:_KNOWN_SHOWN]) from None
         try:
@@ -187,15 +195,28 @@ class Store:
             ) from error
 
 
-def _read(path: Path, kind: Kind) -> Json:
+def _write(path: Path, kind: Kind, record: Json, check: Callable[[], None]) -> None:
+    with (
+        atomic.new_file(path) as file,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+    ):
+        packed.write(f'{{"format":"{FORMAT}","kind":"{kind}","record":'.encode("ascii"))
+        for piece in json_pieces(record):
+            check()
+            packed.write(piece.encode("ascii"))
+        packed.write(b"}")
+
+
+def _read(path: Path, kind: Kind, check: Callable[[], None] = unhindered) -> Json:
     """The record in a file, checked against the digest in the file's name. FileNotFoundError where
     there is none, StoreError when it is not one of ours or was damaged."""
     try:
-        document = json.loads(gzip.decompress(path.read_bytes()))
+        # As text, for json would keep the bytes beside it.
+        document = json.loads(gzip.decompress(path.read_bytes()).decode("utf-8"))
         if document["format"] != FORMAT or document["kind"] != kind:
             raise _unreadable(path, f"it is not a {kind} record of the format {FORMAT}")
         record: Json = document["record"]
-        digest = handles.digest_of(_identity(kind, record))
+        digest = handles.digest_of(_identity(kind, record), check)
     except FileNotFoundError:
         raise
     except _GARBLED as error:

@@ -1,0 +1,96 @@
+"""Packed masks: the same RLEs in order, whatever order they came in, in a fraction of the memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from sa2va_tools.masks import rle
+from sa2va_tools.masks.packed import CHUNK, PackedRles, RlePacker
+
+SIZE_WH = (40, 30)
+
+
+def _mask(number: int) -> rle.Rle:
+    """Another one for each number; none set for 0."""
+    mask_hw = np.zeros(SIZE_WH[::-1], dtype=bool)
+    mask_hw.reshape(-1)[: 3 * number] = True
+    return rle.encode(mask_hw)
+
+
+def _ragged(rng: np.random.Generator) -> rle.Rle:
+    return rle.encode(rng.random((120, 160)) < 0.02)
+
+
+@pytest.mark.parametrize("count", [0, 1, CHUNK - 1, CHUNK, 3 * CHUNK + 5])
+def test_all_come_back_in_order(count):
+    masks = [_mask(number) for number in range(count)]
+    packed = PackedRles.of(SIZE_WH, masks)
+    assert len(packed) == count
+    assert list(packed) == masks
+    assert list(packed.counts()) == [mask["counts"] for mask in masks]
+    assert packed.areas == tuple(3 * number for number in range(count))
+
+
+def test_a_walk_may_come_in_any_order():
+    """Key frames first, then onwards, then backwards, as a track does."""
+    count = 3 * CHUNK
+    keys = [0, 50, 100, 150]
+    walk = [*keys[2:], *range(101, count), *range(99, -1, -1)]
+    walk = list(dict.fromkeys(walk))
+    packer = RlePacker(SIZE_WH)
+    for position in walk:
+        packer.add(position, _mask(position))
+    packed = packer.packed()
+    assert packed == [_mask(position) for position in range(count)]
+    assert packed.areas == tuple(3 * position for position in range(count))
+    assert [packed[at] for at in (191, 0, 100, 64, 63)] == [_mask(at) for at in (191, 0, 100, 64, 63)]
+
+
+def test_it_is_a_sequence():
+    masks = [_mask(number) for number in range(70)]
+    packed = PackedRles.of(SIZE_WH, masks)
+    assert packed[-1] == masks[-1]
+    assert packed[60:66] == tuple(masks[60:66]) == packed[-10:-4]
+    assert packed[::-1] == tuple(reversed(masks))
+    assert masks[3] in packed and packed.index(masks[5]) == 5
+    with pytest.raises(IndexError):
+        packed[70]
+    assert packed == tuple(masks) == packed and packed != masks[:-1]
+    assert packed != [*masks[:-1], masks[0]] and packed != "masks"
+    assert PackedRles.of(SIZE_WH, packed) is packed
+
+
+def test_another_size_is_refused_with_its_number():
+    with pytest.raises(ValueError, match=r"rles: expected size \[30, 40\] at 1, got \[40, 30\]"):
+        PackedRles.of(SIZE_WH, [_mask(1), rle.empty((30, 40))])
+
+
+def test_what_is_handed_out_is_the_readers_own():
+    packed = PackedRles.of(SIZE_WH, [_mask(4)])
+    packed[0]["size"][0] = 7
+    assert packed[0] == _mask(4)
+
+
+def test_smooth_masks_take_a_fraction_of_their_text():
+    masks = [_mask(200 + number % 7) for number in range(4 * CHUNK)]
+    tracemalloc.start()
+    packed = PackedRles.of(SIZE_WH, iter(masks))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    text = sum(len(mask["counts"]) for mask in masks)
+    assert len(packed) == 4 * CHUNK
+    assert held < 0.5 * text + 24 * len(masks)
+
+
+def test_ragged_masks_cost_no_more_than_their_text():
+    rng = np.random.default_rng(0)
+    masks = [_ragged(rng) for _ in range(2 * CHUNK)]
+    tracemalloc.start()
+    packed = PackedRles.of((160, 120), iter(masks))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert packed == masks
+    assert held < sum(len(mask["counts"]) for mask in masks)
