@@ -81,8 +81,12 @@ def test_writing_stops_when_it_is_cancelled_and_leaves_nothing(tmp_path, record)
             store.put_mask(record, _After(looks))
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     handle = store.put_mask(record)
+    for looks in (0, 20, 500):
+        with pytest.raises(CancelledError):
+            store.get_mask(handle, _After(looks))
     with pytest.raises(CancelledError):
-        store.get_mask(handle, _After(20))
+        store.put_mask(record, _After(40))  # it is there already, which is found by reading it
+    assert (store.mask_media(handle), store.mask_label(handle)) == (MEDIA, "a cat")
 
 
 def _most_traced(work: Callable[[], object]) -> int:

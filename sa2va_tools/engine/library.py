@@ -50,7 +50,7 @@ class Library:
         if kind is None:
             media, stamp = self._read(self.access.resolve(text), cancel)
             return Opened(media, media_ref(media, self.store.put_media(media)), stamp)
-        handle = self._media_handle(text.strip(), kind)
+        handle = self._media_handle(text.strip(), kind, cancel)
         paths = self.store.media_paths(handle)
         if not any(self.access.allows(path) for path in paths):
             self.access.resolve(paths[0])  # raises: told apart from a missing file before any look at it
@@ -94,9 +94,9 @@ class Library:
                 self._known.popitem(last=False)
         return media, before
 
-    def _media_handle(self, handle: str, kind: str) -> str:
+    def _media_handle(self, handle: str, kind: str, cancel: CancelToken | None) -> str:
         if kind == "mask":
-            return self.store.get_mask(handle).media_handle
+            return self.store.mask_media(handle, check_of(cancel))
         if kind == "answer":
             found = self.store.get_answer(handle).media_handle
             if found is None:

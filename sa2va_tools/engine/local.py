@@ -217,7 +217,7 @@ class LocalEngine(StoreBackedEngine):
         wanted = checked_regions(regions)
         asked = questions.caption_question(question)
         opened = self._open(media, on_progress, cancel)
-        frame = self._frame_of(wanted, opened, frame_index)
+        frame = self._frame_of(wanted, opened, frame_index, cancel)
         clip = Clip(opened.media, (frame,), cancel)
         with self._job(opened, clip, on_progress, cancel) as job:
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
@@ -260,7 +260,7 @@ class LocalEngine(StoreBackedEngine):
         wishes = MaskWishes(gate_by_object_score, threshold, smooth)
         wanted = checked_regions(regions)
         opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        frame = self._frame_of(wanted, opened, frame_index, clip.frame_indices)
+        frame = self._frame_of(wanted, opened, frame_index, cancel, clip.frame_indices)
         clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
         with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
             picture = read_frames(opened.media, [frame], cancel=cancel)[0]
@@ -343,6 +343,7 @@ class LocalEngine(StoreBackedEngine):
         regions: Sequence[Region],
         opened: Opened,
         frame_index: int | None,
+        cancel: CancelToken | None,
         among: Sequence[int] | None = None,
     ) -> int:
         """The asked frame; else the one (`among` these) where the first mask handle's mask is largest;
@@ -353,7 +354,7 @@ class LocalEngine(StoreBackedEngine):
         handles = [region.mask for region in regions if region.mask is not None]
         if not handles:
             return among[0] if among else 0
-        track = self.library.mask(handles[0], opened).track
+        track = self.library.mask(handles[0], opened, cancel).track
         inside = [frame for frame in among or () if track.covers(frame)]
         return max(inside, key=track.area) if inside else track.largest_frame
 
@@ -367,4 +368,4 @@ class LocalEngine(StoreBackedEngine):
         return replace(made, handle=region.mask) if region.mask is not None else made
 
     def _label_of(self, handle: str) -> str:
-        return self.library.store.get_mask(handle).label
+        return self.library.store.mask_label(handle)

@@ -42,7 +42,7 @@ class MaskTrack:
         self._check_lengths()
         if self.frame_indices[0] < 0 or any(a >= b for a, b in pairwise(self.frame_indices)):
             raise ValueError(f"frame_indices: expected 0 ≤ strictly increasing, got {self.frame_indices}")
-        object.__setattr__(self, "rles", PackedRles.of(self.size_wh, self.rles))
+        object.__setattr__(self, "rles", PackedRles.of(self.size_wh, self.rles, self.frame_indices))
         for name in ("object_scores", "mask_scores"):
             for score in getattr(self, name):
                 if not -_SCORE_SLACK <= score <= 1 + _SCORE_SLACK:
@@ -51,10 +51,9 @@ class MaskTrack:
     def given(self, frame_index: int, mask: Rle) -> MaskTrack:
         """With that mask on a covered frame, sure of all its pixels."""
         at = self.frame_indices.index(frame_index)
-        rles, scores = list(self.rles), list(self.mask_scores)
+        scores = list(self.mask_scores)
         scores[at] = float(rles_of.area(mask) > 0)
-        rles[at] = mask
-        return replace(self, rles=tuple(rles), mask_scores=tuple(scores))
+        return replace(self, rles=self._packed.given(at, mask), mask_scores=tuple(scores))
 
     def _check_lengths(self) -> None:
         expected = len(self.frame_indices)

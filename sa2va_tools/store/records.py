@@ -113,7 +113,7 @@ def mask_from_json(data: Json, check: Callable[[], None] = unhindered) -> MaskRe
     track = MaskTrack(
         size_wh=(width, height),
         frame_indices=tuple(data["frame_indices"]),
-        rles=PackedRles.of((width, height), rles()),
+        rles=PackedRles.of((width, height), rles(), data["frame_indices"]),
         object_scores=tuple(data["object_scores"]),
         mask_scores=tuple(data["mask_scores"]),
     )

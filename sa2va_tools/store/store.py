@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ _GARBLED = (
     AttributeError,
     EOFError,
     KeyError,
+    OverflowError,
     RecursionError,
     TypeError,
     ValueError,
@@ -42,6 +44,7 @@ _GARBLED = (
     zlib.error,
 )
 
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's own sign for gzip's header and sum
 _MAX_ELSEWHERE = 7
 _Record = TypeVar("_Record")
 
@@ -99,13 +102,21 @@ class Store:
 
     def put_mask(self, record: MaskRecord, check: Callable[[], None] = unhindered) -> str:
         """`mask:…`; the same mask of the same media, made the same way, keeps its handle. `check` is called
-        between pieces of it; what it raises stops the work and leaves nothing behind."""
+        between pieces of it; a Sa2vaError that it raises stops the work and leaves nothing behind."""
         handles.id_of(record.media_handle, "media")
         return self._put("mask", records.mask_to_json(record), check)
 
     def get_mask(self, handle: str, check: Callable[[], None] = unhindered) -> MaskRecord:
-        """`check` is called between parts of the work; what it raises stops it."""
+        """`check` is called between parts of the work; a Sa2vaError that it raises stops it."""
         return self._get("mask", handle, partial(records.mask_from_json, check=check), check)
+
+    def mask_media(self, handle: str, check: Callable[[], None] = unhindered) -> str:
+        """The `media:` handle of a mask, whose track is not unpacked; `check` as in `get_mask`."""
+        return self._get("mask", handle, lambda data: str(data["media_handle"]), check)
+
+    def mask_label(self, handle: str, check: Callable[[], None] = unhindered) -> str:
+        """What a mask is of, likewise."""
+        return self._get("mask", handle, lambda data: str(data["label"]), check)
 
     def put_answer(self, record: AnswerRecord) -> str:
         """`answer:…`; the same answer, made the same way, keeps its handle."""
@@ -142,7 +153,7 @@ class Store:
         self._make_folder(kind)
         for length in handles.ID_LENGTHS:
             path = self._folder(kind) / f"{digest[:length]}{_SUFFIX}"
-            there = self._record_at(path, kind)
+            there = self._record_at(path, kind, check)
             if there is not None and handles.digest_of(_identity(kind, there), check) != digest:
                 continue  # another content whose digest begins alike
             if there is not None and kind == "media":
@@ -152,10 +163,10 @@ class Store:
             return f"{kind}:{digest[:length]}"
         raise AssertionError("two contents with one SHA-256")
 
-    def _record_at(self, path: Path, kind: Kind) -> Json | None:
+    def _record_at(self, path: Path, kind: Kind, check: Callable[[], None]) -> Json | None:
         """The record in the file; None when there is none, or none that can be used: it is replaced."""
         try:
-            return _read(path, kind)
+            return _read(path, kind, check)
         except FileNotFoundError:
             return None
         except StoreError:
@@ -196,15 +207,13 @@ class Store:
 
 
 def _write(path: Path, kind: Kind, record: Json, check: Callable[[], None]) -> None:
-    with (
-        atomic.new_file(path) as file,
-        gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed,
-    ):
-        packed.write(f'{{"format":"{FORMAT}","kind":"{kind}","record":'.encode("ascii"))
-        for piece in json_pieces(record):
+    pieces = chain([f'{{"format":"{FORMAT}","kind":"{kind}","record":'], json_pieces(record), "}")
+    packer = zlib.compressobj(wbits=_GZIP)
+    with atomic.new_file(path) as file:
+        for piece in pieces:
             check()
-            packed.write(piece.encode("ascii"))
-        packed.write(b"}")
+            file.write(packer.compress(piece.encode("ascii")))
+        file.write(packer.flush())
 
 
 def _read(path: Path, kind: Kind, check: Callable[[], None] = unhindered) -> Json:

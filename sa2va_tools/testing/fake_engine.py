@@ -256,7 +256,7 @@ class FakeEngine(StoreBackedEngine):
         )
         return [
             (
-                region_label(region, number, lambda it: self.library.store.get_mask(it).label),
+                region_label(region, number, lambda it: self.library.store.mask_label(it)),
                 rles_of.encode(mask),
             )
             for number, (region, mask) in enumerate(zip(regions, masks, strict=True), start=1)
