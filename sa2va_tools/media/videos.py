@@ -9,10 +9,10 @@ error of the frame that it hits. A picture of another size counts as damage that
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.media.container import frame_orientation, opened_video
@@ -32,6 +33,8 @@ from sa2va_tools.shortage import may_lack_memory
 
 _FALLBACK_FPS = Fraction(25)
 _CLOCK = re.compile(r"(\d+):(\d+):([\d.]+)")
+_MOSTLY = 1.25
+"""Frames for each one in its turn, up to which stamps are believed."""
 _MAX_DAMAGED_SHARE = 0.2
 """Beyond this share of damaged frames a file is called corrupt; a glitch stays below it."""
 
@@ -310,11 +313,17 @@ class _Clock:
 
 
 def _clock(stamps: Sequence[int | None], rate: Fraction | None, time_base: Fraction, last: int) -> _Clock:
-    """Seconds from the first frame on. Where stamps are missing, or do not rise from frame to frame
-    (damage does that), evenly spaced at `rate`."""
+    """Seconds from the first frame on. Where stamps are missing, or many do not rise from frame to frame,
+    evenly spaced at `rate`."""
     pts = [stamp for stamp in stamps if stamp is not None]
-    rising = all(a < b for a, b in itertools.pairwise(pts))
-    if len(pts) != len(stamps) or not rising:
+    in_order = _longest_rise(pts)
+    if len(pts) == len(stamps) and len(in_order) < len(pts) <= _MOSTLY * len(in_order):
+        # Damage: a frame came out of its turn. It goes between its neighbours; the others keep their times.
+        fps = _average_fps([pts[at] for at in in_order], None, time_base)
+        known = [float((pts[at] - pts[in_order[0]]) * time_base) for at in in_order]
+        seconds = _between(in_order, known, len(pts), float(1 / fps))
+        return _Clock(fps, seconds, float(last * time_base) if last else float(1 / fps), (), False)
+    if len(pts) != len(stamps) or len(in_order) < len(pts):
         fps = rate or _FALLBACK_FPS
         seconds = tuple(float(index / fps) for index in range(len(stamps)))
         return _Clock(fps, seconds, float(1 / fps), (), True)
@@ -322,6 +331,38 @@ def _clock(stamps: Sequence[int | None], rate: Fraction | None, time_base: Fract
     fps = _average_fps(pts, rate, time_base)
     last_frame_s = float(last * time_base) if last else float(1 / fps)
     return _Clock(fps, seconds, last_frame_s, tuple(pts), False)
+
+
+def _longest_rise(stamps: Sequence[int]) -> list[int]:
+    """Positions of the longest strictly rising run of stamps, others left out (patience sorting)."""
+    ends: list[int] = []
+    at_end: list[int] = []
+    before: list[int] = []
+    for position, stamp in enumerate(stamps):
+        length = bisect_left(ends, stamp)
+        before.append(at_end[length - 1] if length else -1)
+        if length == len(ends):
+            ends.append(stamp)
+            at_end.append(position)
+        else:
+            ends[length], at_end[length] = stamp, position
+    rise, position = [], at_end[-1] if at_end else -1
+    while position >= 0:
+        rise.append(position)
+        position = before[position]
+    return rise[::-1]
+
+
+def _between(positions: list[int], seconds: list[float], count: int, step_s: float) -> tuple[float, ...]:
+    """`seconds` at `positions`; between them evenly, before and behind them by steps. The first is 0."""
+    at, known = [*positions], [*seconds]
+    if at[0] > 0:
+        at, known = [0, *at], [known[0] - at[0] * step_s, *known]
+    if at[-1] < count - 1:
+        known.append(known[-1] + (count - 1 - at[-1]) * step_s)
+        at.append(count - 1)
+    made = np.interp(np.arange(count), at, known) - known[0]
+    return tuple(float(value) for value in made)
 
 
 def _average_fps(pts: list[int], rate: Fraction | None, time_base: Fraction) -> Fraction:
