@@ -1,4 +1,4 @@
-"""Every knob, typed. The environment (`SA2VA_*`) is read here and nowhere else, once, by
+"""Every setting, typed. The environment (`SA2VA_*`) is read here and nowhere else, once, by
 `Settings.read()`; code below the entry points receives the parts it needs as arguments."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def default_store_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Read from arguments first, then from `SA2VA_*` (nested names with two underscores)."""
+    """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names)."""
 
     model_config = SettingsConfigDict(
         env_prefix="SA2VA_", env_nested_delimiter="__", frozen=True, extra="forbid"
@@ -46,31 +46,19 @@ class Settings(BaseSettings):
         pattern=DEVICE_PATTERN,
         description="auto, cpu, mps, cuda, cuda:1, or several GPUs: cuda:0,cuda:1.",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    encoder_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="SAM-2's image encoder; auto: bfloat16 on a CPU that has instructions for it."
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the model; float32 is exact, auto the fastest that is accurate."
     )
-    attention_dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="The large product of SAM-2's memory attention, on a CPU; auto: bfloat16 where it has "
-        "instructions for it.",
-    )
-    fast_tracking: bool = Field(
-        False, description="Follow objects over pooled memories: faster on large models, less exact."
-    )
-    compile_encoder: bool = Field(
+    compile: bool = Field(
         False,
-        description="Compile SAM-2's image encoder (torch.compile): minutes when a model is loaded, "
-        "then less time a frame on GPUs; on a CPU it gains little.",
+        description="Compile SAM-2's image encoder with torch.compile, for GPUs: a minute or more when a "
+        "model is loaded, then 20 % less time a frame.",
     )
     quantize: Literal["int8", "nf4"] | None = Field(
         None, description="Weights of the language model's layers in 8 or 4 bits; needs the extra [quantize]."
     )
     sam2_decoder: str | None = Field(
         None, description="File, folder or hub id of stock SAM-2 weights, for mode sa2va-i."
-    )
-    grounding: Literal["transformers", "sam2"] = Field(
-        "transformers", description="Whose SAM-2 modules: those of transformers, or of the package sam2."
     )
     store_dir: Path = Field(default_factory=default_store_dir)
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
@@ -79,28 +67,27 @@ class Settings(BaseSettings):
     cache_bytes: int | None = Field(
         None,
         ge=0,
-        description="What was seen and read of media, kept for the next question; 0 keeps nothing. "
-        "None: 2 GiB, and 64 MiB for small models, which are quicker to ask again. A GPU has twice as much "
-        "besides in host memory.",
-    )
-    threads: int | None = Field(
-        None, gt=0, description="CPU threads for torch; None: one for small models, else torch's own."
+        description="Bytes of frame features and prompts that are cached for later calls; 0 caches nothing. "
+        "None: 2 GiB, and 64 MiB for small models, which recompute quickly.",
     )
 
     @classmethod
-    def read(cls, **given: Any) -> Self:
-        """The environment's settings, with what is `given` over them. RequestError names the variable that is
-        wrong, for a caller that wrote none of it: pydantic's own error would pass for one about arguments."""
+    def read(cls, **values: Any) -> Self:
+        """The environment's settings, overridden by `values`. RequestError for a wrong one."""
         try:
-            return cls(**given)
+            return cls(**values)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            raise _wrong([str(part) for part in first["loc"]], first["msg"]) from error
-        except SettingsError as error:  # before any field is looked at
+            path = [str(part) for part in first["loc"]]
+            raise _setting_error(path, first["msg"], given=path[0] in values) from error
+        except SettingsError as error:  # raised before any field is checked
             field = re.search(r'field "(\w+)"', str(error))
-            raise _wrong([field[1] if field else "*"], "Input should be JSON") from error
+            raise _setting_error([field[1] if field else "*"], "Input should be JSON", given=False) from error
 
 
-def _wrong(path: list[str], problem: str) -> RequestError:
+def _setting_error(path: list[str], problem: str, *, given: bool) -> RequestError:
+    if given:
+        names = ", ".join(Settings.model_fields)
+        return RequestError(f"The setting {'.'.join(path)} is wrong: {problem}.", hint=f"Settings: {names}.")
     name = "SA2VA_" + "__".join(path).upper()
     return RequestError(f"The setting {name} is wrong: {problem}.", hint="Correct or unset that variable.")
