@@ -1,2 +1,2 @@
-"""Anything the user can point at → frames. The lowest layer: it imports nothing of the project
-but errors, progress and settings."""
+"""User-supplied media → frames. The lowest layer: it imports nothing of the project but the
+foundation (errors, memory errors, runs, settings)."""

@@ -1,12 +1,12 @@
-"""A video file opened through PyAV, safely. Knows nothing of indices or seconds.
+"""A video file in PyAV: opening it safely, its packets, its frames. Knows nothing of indices or seconds.
 
-Only self-contained formats are opened, and only from disk: a playlist that names other files or
-addresses is refused. FFmpeg's own log stays silent (PyAV's default).
+Only self-contained formats are opened, and only from disk: a playlist that names other files or addresses is
+refused. FFmpeg's own log stays silent (PyAV's default).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import av
 
 from sa2va_tools.errors import MediaUnreadableError
-from sa2va_tools.media.failures import READABLE_KINDS, check_memory, decoder_errors
-from sa2va_tools.media.orientation import Orientation
+from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
+from sa2va_tools.media.orientation import UPRIGHT, Orientation
+from sa2va_tools.memory_errors import is_memory_error
 
 _VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,mxf,nut,"
@@ -23,45 +24,132 @@ _VIDEO_FORMATS = (
 )
 _AUDIO_FORMATS = "wav,mp3,flac,aac,aiff,ac3,eac3,caf,amr,w64,au"  # only to say that it is audio
 _OPTIONS = {"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}", "protocol_whitelist": "file"}
+_HDR_CURVES = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics by ITU-T H.273: SMPTE ST 2084 and ARIB STD-B67."""
 
 
 @contextmanager
-def opened_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """(container, video stream). Wrap what is done with them in `decoder_errors`."""
-    with decoder_errors(path):
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """(container, video stream). Wrap what is done with them in `translate_decoder_errors`."""
+    with translate_decoder_errors(path):
         try:
             container = av.open(str(path), mode="r", options=_OPTIONS, metadata_errors="replace")
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
-            check_memory(path)
             raise MediaUnreadableError(
-                f"{path.name} is truncated or corrupt, or of a kind that is not read.",
-                hint=f"Check that it opens in a player. {READABLE_KINDS}",
+                f"{path.name} is truncated, corrupt, or in a format that is not supported.",
+                hint=f"Check that it opens in a player. {SUPPORTED_FORMATS}",
             ) from error
     with container:
         yield container, _video_stream(path, container)
 
 
 def _video_stream(path: Path, container: Any) -> Any:
-    streams = [s for s in container.streams.video if not _is_cover(s)]
+    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not streams:
         kinds = sorted({str(stream.type) for stream in container.streams})
-        what = "only audio" if kinds == ["audio"] or container.streams.audio else "no video stream"
+        content = "only audio" if container.streams.audio else "no video stream"
         raise MediaUnreadableError(
-            f"{path.name} holds {what} (streams: {', '.join(kinds) or 'none'}).",
-            hint="Give a file with pictures.",
+            f"{path.name} contains {content} (streams: {', '.join(kinds) or 'none'}).",
+            hint="Give a file that contains video.",
         )
     stream = streams[0]
     if stream.codec_context is None:
-        raise MediaUnreadableError(f"{path.name} is encoded in a way that is not supported here.")
+        raise MediaUnreadableError(
+            f"{path.name} uses a codec that is not supported.", hint="Re-encode it as H.264 MP4."
+        )
     stream.thread_type = "AUTO"
     return stream
 
 
 def _is_cover(stream: Any) -> bool:
-    """The picture of a song's album is a video stream of one frame to FFmpeg."""
+    """To FFmpeg, a song's album cover is a video stream of one frame."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def stream_warnings(name: str, stream: Any) -> list[str]:
+    """What is lost or assumed when its frames become 8-bit RGB with square pixels."""
+    found = []
+    aspect = stream.sample_aspect_ratio
+    curve = _HDR_CURVES.get(int(stream.codec_context.color_trc or 0))
+    if aspect not in (None, 0, 1):
+        found.append(f"{name} has pixels that are not square ({aspect}); they are read as square.")
+    if curve:
+        found.append(
+            f"{name} is HDR video ({curve}); its colours are not tone-mapped and may look washed out."
+        )
+    if has_alpha(stream):
+        found.append(f"{name} has an alpha channel; its frames are shown on white.")
+    elif stream.metadata.get("alpha_mode") == "1":
+        found.append(f"{name} has an alpha channel, which is not read.")
+    return found
+
+
+def has_alpha(frame: Any) -> bool:
+    """Of a frame, or of a stream's frames."""
+    return frame.format is not None and any(component.is_alpha for component in frame.format.components)
 
 
 def frame_orientation(frame: Any) -> Orientation:
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return Orientation() if matrix is None else Orientation.from_display_matrix(bytes(matrix))
+    return UPRIGHT if matrix is None else Orientation.from_display_matrix(bytes(matrix))
+
+
+def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """The packets from here on. The last one is empty and flushes the decoder, also at a break."""
+    source = container.demux(stream)
+    while True:
+        with translate_decoder_errors(path):
+            try:
+                packet = next(source, None)
+            except av.FFmpegError as error:
+                if is_memory_error(error):
+                    raise
+                packet = av.Packet()
+                packet.stream = stream
+        if packet is None:
+            return
+        yield packet
+        if packet.size == 0:
+            return
+
+
+def decode_stream(
+    path: Path,
+    container: Any,
+    stream: Any,
+    on_fault: Callable[[], None] = lambda: None,
+    on_resize: Callable[[tuple[int, int]], None] | None = None,
+) -> Iterator[Any]:
+    """Frames in presentation order from where the container stands. Packets that do not decode are skipped
+    after calling `on_fault`. Ends when the frame size changes, after calling `on_resize`; without that it
+    raises MediaUnreadableError."""
+    size_wh: tuple[int, int] | None = None
+    for packet in iter_packets(path, container, stream):
+        # A packet that is cut short would make the decoder drop whole frames that it still holds.
+        if packet.is_corrupt:
+            on_fault()
+            continue
+        with translate_decoder_errors(path, "decoded", (stream.width, stream.height)):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                if is_memory_error(error):  # then it says nothing about the packet
+                    raise
+                on_fault()
+                continue
+        for frame in frames:
+            size_wh = size_wh or (frame.width, frame.height)
+            if (frame.width, frame.height) != size_wh:
+                if on_resize is None:
+                    raise _resize_error(path, size_wh, frame)
+                on_resize((frame.width, frame.height))
+                return
+            yield frame
+
+
+def _resize_error(path: Path, size_wh: tuple[int, int], frame: Any) -> MediaUnreadableError:
+    return MediaUnreadableError(
+        f"{path.name} changes its size midway, from {size_wh[0]}×{size_wh[1]} to "
+        f"{frame.width}×{frame.height}.",
+        hint="Re-encode it at one size, or cut it where the size changes.",
+    )

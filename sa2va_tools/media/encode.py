@@ -1,4 +1,4 @@
-"""Pixels → files: H.264 MP4 that every browser plays, and single images as bytes."""
+"""Pixels → files: H.264 MP4 that is playable in every browser, and images as bytes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sa2va_tools.errors import OutOfMemoryError, RequestError, StoreError
-from sa2va_tools.shortage import may_lack_memory, words_of
+from sa2va_tools.memory_errors import is_memory_error, quote_error
 
 _TICKS_PER_S = 90_000
 _BT709 = 1
 
 
 class VideoWriter:
-    """Write frames to an H.264 (yuv420p, fast start) MP4, whole or not at all.
+    """Writes frames to an H.264 (yuv420p, fast start) MP4, completely or not at all.
 
-    Use as a context manager. The file appears under `path` when the block ends well; until then
-    it has a hidden name in the same folder, and it is removed when the block raises. H.264 wants
-    even sides: an odd width or height is padded by repeating the last column or row.
+    Use it as a context manager. The file appears at `path` when the block ends without an error; until then
+    it has a hidden name in the same folder, and it is removed when the block raises. H.264 needs even sides:
+    an odd width or height is padded by repeating the last column or row.
     """
 
     def __init__(
@@ -42,21 +42,21 @@ class VideoWriter:
         preset: str = "veryfast",
         threads: int = 0,
     ) -> None:
-        """`size_wh` of the frames to come; `fps` spaces frames that come without a timestamp.
-        `crf` 0 (lossless) … 51; `threads` 0 leaves it to the encoder."""
+        """`size_wh` is the size of all frames, `fps` the rate of those without a timestamp. `crf` is 0
+        (lossless) … 51; with `threads` 0 the encoder decides. Raises RequestError."""
         if fps <= 0 or min(size_wh) < 1:
             raise RequestError(f"Cannot write a video of size {size_wh} at {fps} frames per second.")
         self.path = Path(path)
         self.size_wh = size_wh
         self.fps = Fraction(fps)
-        # Without frames that wait for later ones the file's length is right, however the times are spread.
+        # Without B-frames the file's duration is right for any timestamps.
         self._options = {"crf": str(crf), "preset": preset, "bf": "0"}
         self._threads = threads
         self._part = self.path.with_name(f".{self.path.stem[:80]}.{secrets.token_hex(4)}.part")
         self._container: Any = None
         self._stream: Any = None
         self._last_pts = -1
-        self._last_s: float | None = None
+        self._last_duration_s: float | None = None
         self._step = max(1, round(_TICKS_PER_S / self.fps))
 
     def __enter__(self) -> Self:
@@ -67,15 +67,15 @@ class VideoWriter:
             self._stream = self._new_stream()
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
-            raise self._failed(error) from error
+            raise self._error(error) from error
         return self
 
     def write(
         self, frame_rgb: NDArray[np.uint8], timestamp_s: float | None = None, duration_s: float | None = None
     ) -> None:
-        """Append one (H, W, 3) uint8 frame, shown from `timestamp_s` on (None: 1/fps after the one
-        before), the last one for `duration_s` (None: 1/fps). Raises RequestError for a wrong shape or a time
-        that does not rise, StoreError."""
+        """Append one (H, W, 3) uint8 RGB frame, shown at `timestamp_s` (None: 1/fps after the previous one);
+        the last one is shown for `duration_s` (None: 1/fps). Raises RequestError for a wrong shape or a time
+        that is not after the previous one, StoreError, OutOfMemoryError."""
         if self._container is None:
             raise RequestError("VideoWriter is used outside its `with` block.")
         width, height = self.size_wh
@@ -84,12 +84,14 @@ class VideoWriter:
                 f"A frame has shape {frame_rgb.shape} and dtype {frame_rgb.dtype}; expected "
                 f"{(height, width, 3)} and uint8."
             )
-        pts = self._pts_of(timestamp_s)
+        pts = self._next_pts(timestamp_s)
         padded = np.pad(frame_rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        frame.pts, frame.time_base, frame.duration = pts, Fraction(1, _TICKS_PER_S), self._step
-        self._last_s = duration_s
+        frame.pts = pts
+        frame.time_base = Fraction(1, _TICKS_PER_S)
+        frame.duration = self._step
+        self._last_duration_s = duration_s
         self._last_pts = pts
         self._mux(frame)
 
@@ -107,7 +109,7 @@ class VideoWriter:
             self._container = None
             os.replace(self._part, self.path)  # noqa: PTH105 - Path.replace is the same call
         except (av.FFmpegError, OSError) as failure:
-            raise self._failed(failure) from failure
+            raise self._error(failure) from failure
         finally:
             self._discard()
 
@@ -122,7 +124,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         return stream
 
-    def _pts_of(self, timestamp_s: float | None) -> int:
+    def _next_pts(self, timestamp_s: float | None) -> int:
         if timestamp_s is None:
             return self._last_pts + self._step if self._last_pts >= 0 else 0
         if not math.isfinite(timestamp_s) or timestamp_s < 0:
@@ -130,7 +132,7 @@ class VideoWriter:
         pts = round(timestamp_s * _TICKS_PER_S)
         if pts <= self._last_pts:
             raise RequestError(
-                f"A frame's time, {timestamp_s:.6f} s, does not come after the one before it "
+                f"A frame's time, {timestamp_s:.6f} s, is not after the previous one "
                 f"({self._last_pts / _TICKS_PER_S:.6f} s)."
             )
         return pts
@@ -138,29 +140,29 @@ class VideoWriter:
     def _mux(self, frame: Any) -> None:
         try:
             packets = self._stream.encode(frame)
-            if frame is None and packets and self._last_s is not None:  # encoders forget how long frames last
-                packets[-1].duration = max(1, round(self._last_s / packets[-1].time_base))
+            if frame is None and packets and self._last_duration_s is not None:  # encoders drop durations
+                packets[-1].duration = max(1, round(self._last_duration_s / packets[-1].time_base))
             self._container.mux(packets)
         except (av.FFmpegError, OSError) as error:
-            raise self._failed(error) from error
+            raise self._error(error) from error
 
-    def _failed(self, error: Exception) -> StoreError | OutOfMemoryError:
-        if may_lack_memory(error):  # FFmpeg calls it an error of an external library
+    def _error(self, error: Exception) -> StoreError | OutOfMemoryError:
+        if is_memory_error(error):  # FFmpeg calls it an error of an external library
             width, height = self.size_wh
             return OutOfMemoryError(
-                f"{self.path.name} cannot be written: memory is short{words_of(error)}. Its pictures have "
+                f"{self.path.name} cannot be written: not enough memory{quote_error(error)}. Its frames have "
                 f"{width}×{height} pixels.",
-                hint="Close other programs, or raise the limit on memory (ulimit -v, a container's).",
+                hint="Close other programs, or raise the memory limit (ulimit -v, a container's limit).",
             )
-        said = getattr(error, "strerror", None) or str(error)
         return StoreError(
-            f"{self.path} cannot be written: {said}.", hint="Check the folder, its permissions and space."
+            f"{self.path} cannot be written{quote_error(error)}.",
+            hint="Check the folder, its permissions and the free space.",
         )
 
     def _discard(self) -> None:
         """Close what is open and remove the unfinished file."""
         container, self._container = self._container, None
-        # What fails here concerns a file that is thrown away; the first error is the one to report.
+        # Errors here concern a file that is thrown away; the first error is the one to report.
         with contextlib.suppress(av.FFmpegError, OSError):
             if container is not None:
                 container.close()
@@ -170,13 +172,13 @@ class VideoWriter:
 def encode_image(
     rgb: NDArray[np.uint8], fmt: Literal["png", "jpeg", "webp"] = "png", quality: int = 85
 ) -> bytes:
-    """(H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, uint8, as an image file's bytes.
+    """(H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey, uint8, as the bytes of an image file.
 
-    `quality` 1 … 100 is for JPEG and WebP. Raises RequestError for another shape or dtype, for
-    alpha in JPEG, and for an unknown format.
+    `quality` 1 … 100 is for JPEG and WebP. Raises RequestError for another shape or dtype, for alpha in JPEG,
+    and for an unknown format.
     """
     if fmt not in ("png", "jpeg", "webp"):
-        raise RequestError(f"Image format {fmt!r} is not written.", hint="Use png, jpeg or webp.")
+        raise RequestError(f"Image format {fmt!r} is not supported.", hint="Use png, jpeg or webp.")
     channels = 1 if rgb.ndim == 2 else rgb.shape[2] if rgb.ndim == 3 else 0
     allowed = (1, 3) if fmt == "jpeg" else (1, 3, 4)
     if rgb.dtype != np.uint8 or channels not in allowed or 0 in rgb.shape or not 1 <= quality <= 100:

@@ -1,44 +1,46 @@
-"""Media: one image, video or folder of frames, probed and found readable.
+"""Media: one image, video or folder of frames that has been probed and can be read.
 
-`open_media` takes a path that the access policy has already let through. It reads headers and
-proves that the pixels decode; it keeps no file open and no pixels in memory.
+`open_media` takes a path that the access policy allows. It reads headers and checks that the pixels decode;
+it keeps no file open and no pixels in memory. Pixels that are in memory already are opened by
+`memory.open_pixels`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError
-from sa2va_tools.media.animations import is_animated, probe_animation
-from sa2va_tools.media.failures import READABLE_KINDS, decoder_errors
+from sa2va_tools.media.animations import ANIMATED_SUFFIXES, is_animated, probe_animation
+from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.folders import probe_folder
 from sa2va_tools.media.limits import check_bytes
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
-from sa2va_tools.media.probe import Probe
-from sa2va_tools.media.stills import probe_still
+from sa2va_tools.media.probe import Probe, transparency_warning
+from sa2va_tools.media.sniff import read_suffix
+from sa2va_tools.media.stills import IMAGE_SUFFIXES, probe_still
 from sa2va_tools.media.videos import probe_video
-from sa2va_tools.progress import CancelToken, check_of, unhindered
+from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
 _VERIFY_BUDGET_PX = 300_000_000
-"""Pixels that are decoded on opening to prove that they decode: some 325 frames of 1280×720,
-about a second on one core."""
+"""Pixels that are decoded on opening as a check: 325 frames of 1280×720, about a second on one core."""
 _HASH_CHUNK = 1 << 20
-_IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")
-_FOREIGN_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One image or video. Pixels are read with `sa2va_tools.media.decode`."""
+    """One image or video. `sa2va_tools.media.decode` reads its pixels."""
 
-    path: Path
+    path: Path | None
+    """The file or folder; None for media in memory."""
     kind: Literal["image", "video"]
     size_wh: tuple[int, int]
     """Pixels, after orientation."""
@@ -48,20 +50,24 @@ class Media:
     timestamps_s: tuple[float, ...]
     """When each frame is shown, in seconds from the first; (0.0,) for an image."""
     content_hash: str
-    """SHA-256, hexadecimal, of the file's bytes; of a folder, of its frames' names and bytes."""
+    """SHA-256, hexadecimal, of the file's bytes; for a folder, of its frames' names and bytes; for media in
+    memory, of kind, shape, fps and pixels."""
     container: str
-    """`png`, `mp4`, `gif`, `frames`, …"""
+    """`png`, `mp4`, `gif`, `frames`, `memory`, …"""
     rotation_deg: int
     """Clockwise turn that is applied to the stored pixels: 0, 90, 180 or 270."""
     warnings: tuple[str, ...] = ()
     complete: bool = True
-    """False where frames of the file are lost or damaged."""
+    """False when frames of the file are lost or damaged."""
     last_frame_s: float = field(default=0.0, repr=False)
+    """How long the last frame is shown."""
     orientation: Orientation = field(default=UPRIGHT, repr=False)
     pts: tuple[int, ...] = field(default=(), repr=False)
-    """Stamps of a video's frames to seek by; empty where there are none."""
+    """Timestamps of a video's frames in the stream's ticks, to seek by; empty when there are none."""
     files: tuple[Path, ...] = field(default=(), repr=False)
     """Frames of a folder, in order."""
+    pixels: tuple[NDArray[np.uint8], ...] | None = field(default=None, repr=False, compare=False)
+    """The frames of media in memory: upright RGB, (H, W, 3), read-only; None for files."""
 
     @property
     def duration_s(self) -> float | None:
@@ -70,21 +76,28 @@ class Media:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        """The name of the file or folder; for media in memory such as "image 640x480"."""
+        return pixels_name(self.kind, self.size_wh) if self.path is None else self.path.name
 
 
-def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToken | None = None) -> Media:
-    """Probe and validate what is at `path` (a file, or a folder of frames).
+def pixels_name(kind: str, size_wh: tuple[int, int]) -> str:
+    """The name of media in memory, such as "image 640x480"."""
+    return f"{kind} {size_wh[0]}x{size_wh[1]}"
 
-    Raises MediaNotFoundError, MediaUnreadableError (empty, truncated, corrupt, audio only, not a
-    regular file, a kind that is not read, frames of mixed sizes), MediaTooLargeError before the
-    memory is spent, OutOfMemoryError, CancelledError.
+
+def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = None) -> Media:
+    """Probe and validate a file or a folder of frames.
+
+    Raises MediaNotFoundError, MediaUnreadableError (empty, truncated, corrupt, audio only, not a regular
+    file, an unsupported format, frames of mixed sizes), MediaTooLargeError before the memory is spent,
+    MissingExtraError for HEIC and AVIF without the extra [heif], OutOfMemoryError, CancelledError.
     """
     limits = limits or MediaLimits()
+    run = run or Run()
     path = Path(path).absolute()
-    check_cancel = check_of(cancel)
-    check_cancel()
-    kind, probe = _probe(path, limits, check_cancel)
+    run.raise_if_cancelled()
+    kind, probe = _probe(path, limits, run)
+    transparency = [transparency_warning(path.name)] if probe.transparent else []
     return Media(
         path=path,
         kind=kind,
@@ -92,10 +105,10 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
         frame_count=probe.frame_count,
         fps=probe.fps,
         timestamps_s=probe.timestamps_s,
-        content_hash=hash_of(path, probe.files, check_cancel),
+        content_hash=hash_files(path, probe.files, run),
         container=probe.container,
         rotation_deg=probe.orientation.rotation_deg,
-        warnings=probe.warnings,
+        warnings=(*probe.warnings, *transparency),
         complete=probe.complete,
         last_frame_s=probe.last_frame_s,
         orientation=probe.orientation,
@@ -104,21 +117,21 @@ def open_media(path: Path, limits: MediaLimits | None = None, cancel: CancelToke
     )
 
 
-def _probe(
-    path: Path, limits: MediaLimits, check_cancel: Callable[[], None]
-) -> tuple[Literal["image", "video"], Probe]:
+def _probe(path: Path, limits: MediaLimits, run: Run) -> tuple[Literal["image", "video"], Probe]:
     if _is_folder(path, limits):
-        return "video", probe_folder(path, limits, check_cancel, _VERIFY_BUDGET_PX)
-    if _is_image(path):
-        if is_animated(path, limits):
-            return "video", probe_animation(path, limits, check_cancel)
+        return "video", probe_folder(path, limits, run, _VERIFY_BUDGET_PX)
+    with translate_decoder_errors(path):
+        suffix = read_suffix(path)
+    if suffix in ANIMATED_SUFFIXES and is_animated(path, limits):
+        return "video", probe_animation(path, limits, run)
+    if suffix in IMAGE_SUFFIXES:
         return "image", probe_still(path, limits)
-    return "video", probe_video(path, limits, check_cancel, _VERIFY_BUDGET_PX)
+    return "video", probe_video(path, limits, run, _VERIFY_BUDGET_PX)
 
 
 def _is_folder(path: Path, limits: MediaLimits) -> bool:
-    """False for a regular file that may be read; anything else that is no folder is an error."""
-    with decoder_errors(path):
+    """False for a regular file that is not empty or too large. Raises MediaError for anything else."""
+    with translate_decoder_errors(path):
         if not path.exists():
             raise MediaNotFoundError(f"There is no file or folder at {path}.", hint="Check the spelling.")
         status = path.stat()
@@ -126,37 +139,26 @@ def _is_folder(path: Path, limits: MediaLimits) -> bool:
         return True
     if not stat.S_ISREG(status.st_mode):
         raise MediaUnreadableError(
-            f"{path.name} is not a regular file (a pipe, socket or device).", hint=READABLE_KINDS
+            f"{path.name} is not a regular file (a pipe, socket or device).", hint=SUPPORTED_FORMATS
         )
     if status.st_size == 0:
         raise MediaUnreadableError(
-            f"{path.name} is empty (0 bytes).", hint="It may have been cut off; export or download it again."
+            f"{path.name} is empty (0 bytes).", hint="It may be cut off; export or download it again."
         )
     check_bytes(path.name, status.st_size, limits)
     return False
 
 
-def _is_image(path: Path) -> bool:
-    """By its first bytes, never by its name."""
-    with decoder_errors(path), path.open("rb") as file:
-        head = file.read(16)
-    if head[4:8] == b"ftyp" and head[8:12] in _FOREIGN_BRANDS:
-        raise MediaUnreadableError(
-            f"{path.name} is an HEIC or AVIF image, which is not read.",
-            hint=f"Convert it to JPEG or PNG. {READABLE_KINDS}",
-        )
-    return head.startswith(_IMAGE_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-
-
-def hash_of(path: Path, files: tuple[Path, ...], check_cancel: Callable[[], None] = unhindered) -> str:
-    """SHA-256 of a file's bytes, or of the names and bytes of a folder's frames. Raises OSError,
-    MediaUnreadableError."""
+def hash_files(path: Path, files: tuple[Path, ...], run: Run | None = None) -> str:
+    """SHA-256 of the bytes of the file at `path`; for a folder, of the names and bytes of its frames,
+    `files`. Raises OSError, MediaError, CancelledError."""
+    run = run or Run()
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.name) or [path]:
         if files:
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        with decoder_errors(file), file.open("rb") as stream:
+        with translate_decoder_errors(file), file.open("rb") as stream:
             while chunk := stream.read(_HASH_CHUNK):
-                check_cancel()
+                run.raise_if_cancelled()
                 digest.update(chunk)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""How stored pixels are turned and mirrored for display. Knows nothing of files."""
+"""How stored pixels are rotated and mirrored for display. Knows nothing of files."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Orientation:
 
     @staticmethod
     def from_exif(value: int) -> Orientation:
-        """`value` is the EXIF orientation, 1 … 8; anything else means upright."""
+        """`value` is the EXIF orientation, 1 … 8; other values mean upright."""
         return Orientation(*_EXIF.get(value, (False, False, False)))
 
     @staticmethod
     def from_display_matrix(data: bytes) -> Orientation:
-        """`data` is FFmpeg's display matrix: nine int32, of which [[a, b], [c, d]] moves a pixel
-        (x, y) to (a·x + c·y, b·x + d·y). Angles are taken to the nearest quarter turn."""
+        """`data` is FFmpeg's display matrix: nine int32, of which [[a, b], [c, d]] moves a pixel (x, y) to
+        (a·x + c·y, b·x + d·y). Angles are rounded to quarter turns."""
         a, b, _, c, d = struct.unpack_from("=5i", data)
         if abs(b) + abs(c) > abs(a) + abs(d):
             return Orientation(True, c < 0, b < 0)
@@ -44,8 +44,7 @@ class Orientation:
 
     @property
     def rotation_deg(self) -> int:
-        """Clockwise turn that is applied, 0, 90, 180 or 270; of a mirrored picture, the turn
-        that follows a left-right mirroring."""
+        """The clockwise turn: 0, 90, 180 or 270; for a mirrored image, the turn after the mirroring."""
         turns = {
             (False, False, False): 0,
             (True, True, False): 90,
@@ -59,7 +58,7 @@ class Orientation:
         return turns[(self.transpose, self.flip_x, self.flip_y)]
 
     def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3) as stored → (H', W', 3) upright, contiguous."""
+        """(H, W, 3) as stored → (H', W', 3) upright, C-contiguous."""
         if self.transpose:
             rgb = rgb.transpose(1, 0, 2)
         if self.flip_x:

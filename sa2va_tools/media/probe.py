@@ -1,4 +1,4 @@
-"""What a look into a file or folder finds, before it has a name and a hash."""
+"""What probing a file or folder finds, before it has a name and a hash."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ class Probe:
     """How long the last frame is shown."""
     orientation: Orientation = UPRIGHT
     pts: tuple[int, ...] = ()
-    """Presentation stamps of the frames in the stream's ticks, strictly increasing; empty where
-    the stream has none to seek by."""
+    """Increasing timestamps of the frames in the stream's ticks; empty when there are none to seek by."""
     files: tuple[Path, ...] = ()
     """The frames of a folder, in order."""
     warnings: tuple[str, ...] = ()
     complete: bool = True
-    """False where frames are lost or damaged."""
+    """False when frames are lost or damaged."""
+    transparent: bool = False
+    """Whether a pixel that is not opaque was found; it is laid over white."""
 
 
-def break_warning(name: str, count: int, how: str = "breaks off") -> str:
-    """Words about a file or folder of which only the first `count` frames are used."""
+def transparency_warning(name: str) -> str:
+    return f"{name} has transparent pixels; they are shown on white."
+
+
+def break_warning(name: str, count: int, event: str = "breaks off") -> str:
+    """Says that only the first `count` frames of a file or folder are used."""
     used = "the frame before it is" if count == 1 else f"the {count} frames before it are"
-    return f"{name} {how} at frame {count}; {used} used."
+    return f"{name} {event} at frame {count}; {used} used."

@@ -1,4 +1,4 @@
-"""Which frames a call works on, and which of them the language model sees. Knows no pixels."""
+"""Which frames a call works on, and which of them the language model sees. Knows nothing of pixels."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sa2va_tools.errors import RequestError
 from sa2va_tools.media.media import Media
 
 _EPSILON_S = 1e-6
-"""Timestamps are rounded binary fractions: 0.3 asked for should meet 0.3 shown."""
+"""Timestamps are rounded binary fractions: a range from 0.3 should include a frame at 0.3."""
 
 
 def select_frames(
     media: Media, *, start_s: float | None = None, end_s: float | None = None, stride: int = 1
 ) -> tuple[int, ...]:
-    """Source indices of the frames that begin within [start_s, end_s], every `stride`-th of them; of
-    a range between two frames, the one that is on the screen.
+    """Source indices of the frames that begin within [start_s, end_s], every `stride`-th of them; for a range
+    between two frames, the one that is on the screen.
 
-    Seconds count from the first frame; None means from the start, or to the end. Raises
-    RequestError, naming the duration, when the range is negative, reversed or holds no frame.
+    Seconds count from the first frame; None means from the start, or to the end. Raises RequestError, with
+    the duration, when the range is negative, reversed or contains no frame.
     """
     if not isinstance(stride, Integral) or stride < 1:
         raise RequestError(
@@ -39,10 +39,10 @@ def select_frames(
     last = math.inf if end_s is None else end_s + _EPSILON_S
     inside = [index for index, at_s in enumerate(media.timestamps_s) if first <= at_s <= last]
     if not inside and start_s is not None and start_s < (media.duration_s or 0.0):
-        # Between two stamps the frame before is still on the screen.
+        # Between two timestamps, the earlier frame is still on the screen.
         inside = [bisect_right(media.timestamps_s, start_s) - 1]
     if not inside:
-        raise _range_error(media, f"No frame is shown {_said(start_s, end_s)}")
+        raise _range_error(media, f"No frame is shown {_describe_range(start_s, end_s)}")
     return tuple(inside[::stride])
 
 
@@ -54,26 +54,26 @@ def _check_range(media: Media, start_s: float | None, end_s: float | None) -> No
         raise _range_error(media, f"The range ends ({end_s:g} s) before it starts ({start_s:g} s)")
 
 
-def _said(start_s: float | None, end_s: float | None) -> str:
+def _describe_range(start_s: float | None, end_s: float | None) -> str:
     if start_s is not None and end_s is not None:
         return f"from {start_s:g} s to {end_s:g} s"
-    return f"from {start_s:g} s on" if start_s is not None else f"up to {end_s:g} s"
+    return f"after {start_s:g} s" if start_s is not None else f"up to {end_s:g} s"
 
 
-def _range_error(media: Media, what: str) -> RequestError:
+def _range_error(media: Media, problem: str) -> RequestError:
     last_s = media.timestamps_s[-1]
     return RequestError(
-        f"{what}; {media.name} lasts {media.duration_s:.3f} s.",
+        f"{problem}; {media.name} lasts {media.duration_s:.3f} s.",
         hint=f"Its {media.frame_count} frames are shown from 0 s to {last_s:.3f} s.",
     )
 
 
-def first_key_positions(n_frames: int, count: int) -> tuple[int, ...]:
+def first_positions(n_frames: int, count: int) -> tuple[int, ...]:
     """The first `count` of `n_frames` positions (fewer when there are fewer): mode `sa2va`."""
     return tuple(range(min(count, n_frames)))
 
 
-def uniform_key_positions(n_frames: int, count: int) -> tuple[int, ...]:
+def uniform_positions(n_frames: int, count: int) -> tuple[int, ...]:
     """`count` positions spread over `n_frames`, both ends included, with repeats when there are
     fewer frames than that: mode `sa2va-i`, and `describe` on a video."""
     if n_frames < 1 or count < 1:

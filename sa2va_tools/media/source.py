@@ -1,7 +1,7 @@
 """A path or `file://` URL → the real file that it names, under the access policy.
 
-This is the one room for untrusted input: nothing else in the project turns a string of a caller
-into a path to read. It does not know what is in the file.
+This is the one place for untrusted input: nothing else in the project turns a caller's string into a path to
+read. It does not know what is in the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sa2va_tools.errors import AccessDeniedError, MediaNotFoundError, RequestErr
 _MAX_PATH_BYTES = 4096
 _MAX_NAME_BYTES = 255
 _NEAR_MATCH_ENTRIES = 2000
-# One letter is a Windows drive; `name:part.mp4` without a slash is a file name.
+# A single letter is a Windows drive; `name:part.mp4` without a slash is a file name.
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]+):(?=/)|^(data|mailto|javascript|file):", re.IGNORECASE)
 
 
@@ -29,8 +29,8 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]+):(?=/)|^(data|mailto|javascrip
 class AccessPolicy:
     """Which folders may be read.
 
-    `roots` None reads anything (a person's own command line, the library); an empty tuple reads
-    nothing; otherwise only what lies, after all symbolic links, inside one of the folders.
+    With `roots` None anything may be read (a person's own command line, the library), with an empty tuple
+    nothing, otherwise only what is inside one of the folders after all symbolic links are resolved.
     """
 
     roots: tuple[Path, ...] | None
@@ -38,26 +38,26 @@ class AccessPolicy:
     def resolve(self, source: str | Path) -> Path:
         """The real, absolute path that `source` names.
 
-        Relative paths are looked up in each root in turn, or in the working directory when
-        unrestricted; `~` is the home folder only when unrestricted.
+        Relative paths are looked up in each root in turn, or in the working directory when unrestricted; `~`
+        is the home folder only when unrestricted.
 
-        Raises AccessDeniedError for URLs and for whatever is outside the roots (the same words
-        whether or not it exists), MediaNotFoundError when it is inside and missing, RequestError
-        for a source that is no path at all.
+        Raises AccessDeniedError for URLs and for anything outside the roots (with the same text whether or
+        not it exists), MediaNotFoundError when it is inside and missing, RequestError for a string that is
+        not a path, TypeError for a source that is not a string or path.
         """
         text = _path_text(source)
         if self.roots is None:
-            # os.path.expanduser leaves the ~ of an unknown user alone, where Path's raises.
-            return _existing(Path(os.path.realpath(os.path.expanduser(text))))  # noqa: PTH111
+            # os.path.expanduser keeps the ~ of an unknown user, while Path's raises.
+            return _require_existing(Path(os.path.realpath(os.path.expanduser(text))))  # noqa: PTH111
         roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
         inside = [path for path in _candidates(text, roots) if _is_inside(path, roots)]
         if not inside:
-            raise _denied(roots)
+            raise _access_error(roots)
         found = next((path for path in inside if _exists(path)), inside[0])
-        return _existing(found, roots)
+        return _require_existing(found, roots)
 
     def allows(self, path: Path) -> bool:
-        """Whether an absolute path lies, after all symbolic links, where reading is allowed."""
+        """Whether an absolute path is, after all symbolic links are resolved, where reading is allowed."""
         if self.roots is None:
             return True
         roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
@@ -65,7 +65,7 @@ class AccessPolicy:
 
 
 def _candidates(text: str, roots: tuple[Path, ...]) -> Iterator[Path]:
-    """Real paths that `text` may mean; made without asking whether they exist."""
+    """Real paths that `text` may mean, whether or not they exist."""
     if Path(text).is_absolute():
         yield Path(os.path.realpath(text))
     else:
@@ -76,20 +76,20 @@ def _is_inside(path: Path, roots: tuple[Path, ...]) -> bool:
     return any(path.is_relative_to(root) for root in roots)
 
 
-def _denied(roots: tuple[Path, ...]) -> AccessDeniedError:
-    # The path itself is left out: two refusals must never differ.
+def _access_error(roots: tuple[Path, ...]) -> AccessDeniedError:
+    # The path itself is left out, so that all refusals are the same.
     if not roots:
         return AccessDeniedError(
-            "No folder has been opened for reading, so no file can be read.",
+            "No folder is allowed for reading, so no file can be read.",
             hint="Start the server with a folder that it may read: `sa2va mcp --root DIR`.",
         )
     return AccessDeniedError(
         f"The path is outside the folders that may be read: {', '.join(map(str, roots))}.",
-        hint="Give a path inside one of them, or have the server started with one more `--root DIR`.",
+        hint="Give a path inside one of them, or ask for the server to be started with another `--root DIR`.",
     )
 
 
-def _existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
+def _require_existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
     if _exists(path):
         return path
     searchable = roots is None or _is_inside(path.parent, roots)
@@ -99,7 +99,7 @@ def _existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
 
 
 def _exists(path: Path) -> bool:
-    # os.path.exists says False where Path's raises: a joined path that is too long, a closed folder.
+    # os.path.exists returns False when Path's raises: for a path that is too long, or a closed folder.
     return os.path.exists(path)  # noqa: PTH110
 
 
@@ -109,7 +109,7 @@ def _near_matches(path: Path) -> list[str]:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, _NEAR_MATCH_ENTRIES)]
     except OSError:
-        return []  # the folder is missing or closed as well: there is nothing to suggest
+        return []  # the folder is missing or closed as well, so there is nothing to suggest
     return difflib.get_close_matches(path.name, sorted(names), n=3, cutoff=0.6)
 
 
@@ -122,27 +122,27 @@ def _path_text(source: str | Path) -> str:
         name = (scheme.group(1) or scheme.group(2)).lower()
         if name != "file":
             raise AccessDeniedError(
-                f"{name}: URLs are off; only local files are read.",
+                f"{name}: URLs are disabled; only local files can be read.",
                 hint="Download the file first, then give its path.",
             )
-        text = _path_of_file_url(text)
+        text = _file_url_to_path(text)
     _check_spelling(text)
     return text
 
 
-def _path_of_file_url(url: str) -> str:
+def _file_url_to_path(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as error:
         raise RequestError(f"This is not a valid file URL: {error}.", hint="Give a plain path.") from error
     if parts.netloc.lower() not in ("", "localhost"):
         raise AccessDeniedError(
-            "A file:// URL may only name this machine (empty host or localhost).",
+            "A file:// URL must point to this machine (empty host or localhost).",
             hint="Write file:///path/to/file, or give a plain path.",
         )
     if parts.query or parts.fragment or not parts.path.startswith("/"):
         raise RequestError(
-            "A file:// URL must hold one absolute path, with ? as %3F and # as %23.",
+            "A file:// URL must be one absolute path, with ? as %3F and # as %23.",
             hint="Write file:///path/to/file, or give a plain path.",
         )
     return url2pathname(parts.path) if os.name == "nt" else unquote(parts.path)
@@ -150,17 +150,18 @@ def _path_of_file_url(url: str) -> str:
 
 def _check_spelling(text: str) -> None:
     if "\0" in text:
-        raise RequestError("The media path holds a NUL byte.", hint="Give a plain path.")
+        raise RequestError("The media path contains a NUL byte.", hint="Give a plain path.")
     try:
         raw = os.fsencode(text)
     except UnicodeEncodeError as error:
         raise RequestError(
-            "The media path holds characters that no file name can have.", hint="Give a plain path."
+            "The media path contains a lone surrogate, which no file name can contain.",
+            hint="Give the path as valid Unicode text.",
         ) from error
     longest = max(len(part) for part in re.split(rb"[/\\]", raw))
     if len(raw) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:
         raise RequestError(
-            f"The media path is too long: {len(raw)} bytes, its longest name {longest}; at most "
-            f"{_MAX_PATH_BYTES} and {_MAX_NAME_BYTES} are possible.",
+            f"The media path is too long: {len(raw)} bytes, its longest name {longest}; the limits are "
+            f"{_MAX_PATH_BYTES} and {_MAX_NAME_BYTES}.",
             hint="Give the path of a file, not its contents.",
         )

@@ -1,8 +1,8 @@
-"""Still images → 8-bit RGB, through Pillow (OpenCV for the TIFFs that it cannot read).
+"""Still images → 8-bit RGB, through Pillow (OpenCV for TIFFs that Pillow cannot read, heif.py for HEIC).
 
-Alpha is laid over white. 16-bit values are scaled by 1/257; 32-bit integers and floats as
-`_wide_to_8bit` says. Colour profiles are not applied (neither does the reference). Of a TIFF
-with several pages the first is read. Knows nothing of video.
+Alpha is laid over white. 16-bit values are scaled by 1/257, 32-bit integers and floats as in `_to_8bit`.
+Colour profiles are not applied (the reference does not apply them either). Of a TIFF with several pages the
+first is read. Knows nothing of video.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,108 +17,142 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sa2va_tools.errors import MediaUnreadableError
-from sa2va_tools.media.failures import READABLE_KINDS, check_memory, decoder_errors
+from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
+from sa2va_tools.media.heif import HEIF_SUFFIXES, is_sequence, open_heif
 from sa2va_tools.media.limits import check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
+from sa2va_tools.media.sniff import read_suffix
 from sa2va_tools.settings import MediaLimits
 
+IMAGE_SUFFIXES = (".jpg", ".png", ".gif", ".bmp", ".tif", ".webp", ".heic", ".avif")
+"""Kinds of files that are images, as `sniff.file_suffix` returns them."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _WHITE = (255, 255, 255, 255)
 
 
+def open_unchecked(path: Path) -> Image.Image:
+    """The image's header. Wrap it in `translate_decoder_errors`."""
+    suffix = read_suffix(path)
+    return open_heif(path, suffix) if suffix in HEIF_SUFFIXES else Image.open(path, formats=_FORMATS)
+
+
 @contextmanager
-def opened_image(path: Path, limits: MediaLimits | None = None) -> Iterator[Image.Image]:
-    """The image's header, size checked before any pixel is decoded. Raises MediaError, also for
-    what is raised by decoding inside the `with`."""
-    with decoder_errors(path), Image.open(path, formats=_FORMATS) as image:
+def open_image(path: Path, limits: MediaLimits | None = None) -> Iterator[Image.Image]:
+    """The image's header, its size checked before any pixel is decoded. Raises MediaError and
+    OutOfMemoryError, also for what decoding raises inside the `with`."""
+    with translate_decoder_errors(path), open_unchecked(path) as image:
         if limits is not None:
             check_pixels(path.name, image.size, limits)
-        with decoder_errors(path, size_wh=image.size):
+        with translate_decoder_errors(path, size_wh=image.size):
             yield image
 
 
 def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Probe:
-    """Header of a still image and, with `decode`, proof that all its pixels are there."""
+    """Read the header of a still image and, with `decode`, check that all its pixels are there."""
     try:
-        with opened_image(path, limits) as image:
-            orientation = _orientation_of(image, decode)
+        with open_image(path, limits) as image:
+            orientation = image_orientation(image, search_png=decode)
             container = "jpeg" if image.format == "MPO" else str(image.format).lower()
-            pages = getattr(image, "n_frames", 1) if container == "tiff" else 1
-            size_wh = orientation.apply_size(image.size)
+            warnings = _page_warnings(path.name, image)
             if decode:
                 image.load()
+            transparent = decode and has_transparency(image)
+            size_wh = orientation.apply_size(image.size)
     except MediaUnreadableError as error:
         if not _is_unidentified_tiff(path, error):
             raise
-        size_wh, container, pages, orientation = _tiff_size_wh(path), "tiff", 1, UPRIGHT
+        size_wh = _tiff_size_wh(path)
+        container = "tiff"
+        warnings = ()
+        orientation = UPRIGHT
         check_pixels(path.name, size_wh, limits)
-        if decode:
-            _read_with_opencv(path)
-    warnings = (f"{path.name} has {pages} pages; the first is read.",) if pages > 1 else ()
-    return Probe(container, size_wh, orientation=orientation, warnings=warnings)
+        transparent = decode and has_transparency(_read_with_opencv(path))
+    return Probe(container, size_wh, orientation=orientation, warnings=warnings, transparent=transparent)
+
+
+def _page_warnings(name: str, image: Image.Image) -> tuple[str, ...]:
+    if image.format == "HEIF" and is_sequence(image):
+        return (f"{name} is an image sequence; only its main image is read.",)
+    count = getattr(image, "n_frames", 1) if image.format in ("TIFF", "HEIF") else 1
+    if count == 1:
+        return ()
+    pages = "pages; only the first" if image.format == "TIFF" else "images; only the main one"
+    return (f"{name} has {count} {pages} is read.",)
 
 
 def read_still(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB, upright. Raises MediaError."""
+    """(H, W, 3) RGB, upright. Raises MediaError, OutOfMemoryError."""
     try:
-        with opened_image(path) as image:
-            return to_rgb(ImageOps.exif_transpose(image))
+        with open_image(path) as image:
+            return to_upright_rgb(image)
     except MediaUnreadableError as error:
         if not _is_unidentified_tiff(path, error):
             raise
-        return _read_with_opencv(path)
+        return to_rgb(_read_with_opencv(path))
+
+
+def to_upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """An image of any Pillow mode → (H, W, 3) RGB, with its EXIF orientation applied, alpha over white."""
+    return to_rgb(ImageOps.exif_transpose(image))
 
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Any mode of Pillow → (H, W, 3) RGB, alpha over white."""
+    """An image of any Pillow mode → (H, W, 3) RGB, alpha over white."""
     if image.mode.startswith("I") or image.mode == "F":
-        grey = _wide_to_8bit(np.asarray(image))
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return np.repeat(_to_8bit(np.asarray(image))[:, :, None], 3, axis=2)
     if image.has_transparency_data:
-        over = Image.new("RGBA", image.size, _WHITE)
-        over.alpha_composite(image.convert("RGBA"))
-        image = over
+        background = Image.new("RGBA", image.size, _WHITE)
+        background.alpha_composite(image.convert("RGBA"))
+        image = background
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
-def _wide_to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """16-bit by 1/257. Wider integers: 0 … 255 kept, 0 … 65535 by 1/257. Floats: 0 … 1 by 255,
-    0 … 255 kept. Whatever is beyond these is stretched from its least to its greatest value;
+def has_transparency(image: Image.Image) -> bool:
+    """Whether a loaded image has a pixel that is not opaque."""
+    if not image.has_transparency_data:
+        return False
+    alpha = (image if "A" in image.getbands() else image.convert("RGBA")).getchannel("A")
+    return alpha.histogram()[255] < alpha.width * alpha.height
+
+
+def _to_8bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """16-bit values are scaled by 1/257. Wider integers: 0 … 255 stay, 0 … 65535 are scaled by 1/257. Floats:
+    0 … 1 are scaled by 255, 0 … 255 stay. Values outside these ranges are stretched from minimum to maximum;
     NaN is black."""
     if values.dtype == np.uint16:
         return np.asarray((values.astype(np.uint32) + 128) // 257, np.uint8)
     wide = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(wide.min()), float(wide.max())
-    steps = (1.0, 255.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
-    top = next((step for step in steps if low >= 0 and high <= step), None)
+    ranges = (1.0, 255.0) if np.issubdtype(values.dtype, np.floating) else (255.0, 65535.0)
+    top = next((top for top in ranges if low >= 0 and high <= top), None)
     if top is None:
         wide, top = wide - low, (high - low) or 1.0
     return np.asarray(np.rint(wide * (255.0 / top)), np.uint8)
 
 
-def _orientation_of(image: Image.Image, decode: bool) -> Orientation:
-    # Pillow turns a TIFF itself while loading, and gives its turned size at once.
-    if image.format == "TIFF":
+def image_orientation(image: Image.Image, *, search_png: bool = True) -> Orientation:
+    """The EXIF orientation. To find it after the pixels of a PNG, where it is rare, Pillow decodes these:
+    only with `search_png`."""
+    if image.format in ("TIFF", "HEIF"):  # turned while they are loaded; their size is the turned one
         return UPRIGHT
-    # Pillow decodes a whole PNG to look for EXIF behind its pixels, where hardly anyone puts it.
-    if image.format == "PNG" and "exif" not in image.info and not decode:
+    if image.format == "PNG" and "exif" not in image.info and not search_png:
         return UPRIGHT
     return Orientation.from_exif(int(image.getexif().get(_EXIF_ORIENTATION, 1)))
 
 
 def _is_unidentified_tiff(path: Path, error: MediaUnreadableError) -> bool:
-    """A TIFF whose layout of samples Pillow does not know, such as three floats per pixel."""
+    """Whether it is a TIFF with a sample layout that Pillow does not know, such as three floats per pixel."""
     if not isinstance(error.__cause__, UnidentifiedImageError):
         return False
-    with decoder_errors(path), path.open("rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*")
+    with translate_decoder_errors(path):
+        return read_suffix(path) == ".tif"
 
 
 def _tiff_size_wh(path: Path) -> tuple[int, int]:
-    with decoder_errors(path), path.open("rb") as file:
+    with translate_decoder_errors(path), path.open("rb") as file:
         directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
         file.seek(directory.next)
         directory.load(file)
@@ -128,7 +161,7 @@ def _tiff_size_wh(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _silent_opencv() -> Iterator[None]:
-    """OpenCV writes what it thinks of a broken file on stderr."""
+    """OpenCV prints what it finds wrong with a file."""
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         yield
@@ -136,23 +169,12 @@ def _silent_opencv() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def _read_with_opencv(path: Path) -> NDArray[np.uint8]:
-    with decoder_errors(path, "decoded"), _silent_opencv():
+def _read_with_opencv(path: Path) -> Image.Image:
+    """Any depth → 8 bits; grey, RGB or RGBA."""
+    with translate_decoder_errors(path, "decoded"), _silent_opencv():
         bgr = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if bgr is None:
-        check_memory(path)
-        raise MediaUnreadableError(f"{path.name} cannot be decoded as TIFF.", hint=READABLE_KINDS)
-    with decoder_errors(path, "decoded", bgr.shape[1::-1]):
-        return _opencv_to_rgb(bgr)
-
-
-def _opencv_to_rgb(bgr: NDArray[Any]) -> NDArray[np.uint8]:
-    """Any depth, grey, BGR or BGRA → (H, W, 3) RGB, alpha over white."""
-    if bgr.ndim == 2:
-        bgr = bgr[:, :, None].repeat(3, axis=2)
-    if bgr.dtype != np.uint8:
-        bgr = _wide_to_8bit(bgr)
-    if bgr.shape[2] == 4:
-        alpha = bgr[:, :, 3:].astype(np.float32) / 255
-        bgr = np.rint(bgr[:, :, :3] * alpha + 255 * (1 - alpha))
-    return np.ascontiguousarray(bgr[:, :, ::-1], dtype=np.uint8)
+        raise MediaUnreadableError(f"{path.name} cannot be decoded as TIFF.", hint=SUPPORTED_FORMATS)
+    with translate_decoder_errors(path, "decoded", bgr.shape[1::-1]):
+        values = bgr if bgr.dtype == np.uint8 else _to_8bit(bgr)
+        return Image.fromarray(values if values.ndim == 2 else values[:, :, [2, 1, 0, 3][: values.shape[2]]])
