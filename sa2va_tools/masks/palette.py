@@ -1,4 +1,4 @@
-"""Colours and words in pictures: one colour per object number, badges, captions. Nothing of masks."""
+"""Colours and text in pictures: one colour per object number, badges, captions. Knows nothing of masks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 Rgb = tuple[int, int, int]
 
-# Chosen so that neighbours differ in lightness as well as in hue, which is what remains under the
-# common colour-vision deficiencies. Numbers stand beside the colours everywhere all the same.
+# Neighbours differ in lightness as well as in hue, because lightness remains visible under the common
+# colour-vision deficiencies. Numbers are drawn with the colours everywhere all the same.
 PALETTE: tuple[Rgb, ...] = (
     (230, 159, 0),  # orange
     (0, 114, 178),  # blue
@@ -36,13 +36,13 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT_PX = 21.5  # height of a digit at scale 1
 
 
-def color_of(number: int) -> Rgb:
+def pick_color(number: int) -> Rgb:
     """The colour of object `number` (1, 2, 3, …); colours repeat after len(PALETTE)."""
     return PALETTE[(number - 1) % len(PALETTE)]
 
 
-def text_color_on(color: Rgb) -> Rgb:
-    """Black or white, whichever reads better on `color`."""
+def pick_text_color(color: Rgb) -> Rgb:
+    """Black or white, whichever is easier to read on `color`."""
     red, green, blue = color
     return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
 
@@ -53,8 +53,8 @@ def lighten(color: Rgb, amount: float) -> Rgb:
     return (red, green, blue)
 
 
-def badge_size_wh(number: int, height_px: int) -> tuple[int, int]:
-    """Size of the badge that `draw_badge` draws for this number."""
+def measure_badge_wh(number: int, height_px: int) -> tuple[int, int]:
+    """The size of the badge that `draw_badge` draws for this number."""
     return (round(height_px * (1.0 + 0.5 * (len(str(number)) - 1))), height_px)
 
 
@@ -63,9 +63,9 @@ def draw_badge(rgb: NDArray[np.uint8], number: int, left_top: tuple[int, int], h
 
     Needs 11 pixels of height to be readable.
     """
-    color = color_of(number)
+    color = pick_color(number)
     x, y = left_top
-    width, height = badge_size_wh(number, height_px)
+    width, height = measure_badge_wh(number, height_px)
     cv2.rectangle(rgb, (x, y), (x + width - 1, y + height - 1), BLACK, -1)
     cv2.rectangle(rgb, (x + 1, y + 1), (x + width - 2, y + height - 2), WHITE, -1)
     cv2.rectangle(rgb, (x + 2, y + 2), (x + width - 3, y + height - 3), color, -1)
@@ -73,43 +73,44 @@ def draw_badge(rgb: NDArray[np.uint8], number: int, left_top: tuple[int, int], h
     thickness = max(1, round(scale * 2))
     (text_width, text_height), _ = cv2.getTextSize(str(number), _FONT, scale, thickness)
     origin = (x + (width - text_width + 1) // 2, y + (height + text_height) // 2)
-    cv2.putText(rgb, str(number), origin, _FONT, scale, text_color_on(color), thickness, cv2.LINE_AA)
+    cv2.putText(rgb, str(number), origin, _FONT, scale, pick_text_color(color), thickness, cv2.LINE_AA)
 
 
-def text_strip(
+def draw_text_strip(
     text: str, size_wh: tuple[int, int], *, ink: Rgb = WHITE, paper: Rgb = BLACK
 ) -> NDArray[np.uint8]:
-    """One line of text, (h, w, 3) uint8, cut with an ellipsis where it is too long.
+    """One line of text, (h, w, 3) uint8, cut with an ellipsis if it is too long.
 
-    Any text is taken; letters that the built-in font lacks lose their accents or show as boxes.
+    Any text is accepted; letters that the built-in font lacks lose their accents or show as boxes.
     """
     width, height = size_wh
     strip = Image.new("RGB", (width, height), paper)
     draw = ImageDraw.Draw(strip)
-    font = _font(max(8, round(height * 0.7)))
+    font = _load_font(max(8, round(height * 0.7)))
     pad = max(2, height // 5)
-    fitted = _fitted(_plain(text), font, width - 2 * pad)
+    fitted = _fit_text(_make_printable(text), font, width - 2 * pad)
     draw.text((pad, height / 2), fitted, fill=ink, font=font, anchor="lm")
     return np.array(strip)
 
 
 @lru_cache(maxsize=16)
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _load_font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)
 
 
-def _plain(text: str) -> str:
-    """Printable on one line: accents dropped (the built-in font lacks them), control characters to
-    spaces, lone surrogates to question marks."""
+def _make_printable(text: str) -> str:
+    """Make the text printable on one line: drop accents (the built-in font lacks them), replace control
+    characters by spaces and lone surrogates by question marks."""
     encodable = text[:500].encode("utf-8", errors="replace").decode("utf-8")
     bare = [ch for ch in unicodedata.normalize("NFKD", encodable) if not unicodedata.combining(ch)]
     return " ".join("".join(ch if ch.isprintable() else " " for ch in bare).split())
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
+def _fit_text(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
     if font.getlength(text) <= width_px:
         return text
-    low, high = 0, len(text)
+    low = 0
+    high = len(text)
     while low < high:
         middle = (low + high + 1) // 2
         if font.getlength(text[:middle] + "…") <= width_px:

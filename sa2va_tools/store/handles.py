@@ -1,8 +1,8 @@
-"""The names under which media, masks and answers are kept: how they look, and what to say when one
-is wrong. Knows nothing of files.
+"""Handles, the names of stored media, masks and answers: how they look, and what to say about a wrong one.
+Knows nothing of files.
 
-A handle is `<kind>:<id>`; the id is the beginning of the content's SHA-256 in lower-case base32, so
-the same content has the same handle, on any machine.
+A handle is `<kind>:<id>`; the id is the beginning of the content's SHA-256 in lower-case base32, so the same
+content has the same handle on every machine.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sa2va_tools.errors import RequestError, UnknownHandleError
-from sa2va_tools.progress import unhindered
-from sa2va_tools.store.pieces import json_pieces
+from sa2va_tools.run import Run, raise_if_cancelled
+from sa2va_tools.store.pieces import iter_json
 
 Kind = Literal["media", "mask", "answer"]
 KINDS: tuple[Kind, ...] = ("media", "mask", "answer")
 ID_LENGTHS = (10, 16, 26, 52)
-"""An id is as short as the first of these; a collision takes the next. 52 is the whole hash."""
+"""An id has the first free one of these lengths; 52 is the whole hash."""
 
 _HANDLE = re.compile(r"(media|mask|answer):([a-z2-7]{10,52})")
 _HOW_TO_GET: Mapping[str, str] = {
@@ -32,36 +32,37 @@ _HOW_TO_GET: Mapping[str, str] = {
 _ARTICLE = {"media": "a media", "mask": "a mask", "answer": "an answer"}
 
 
-def digest_of(content: Mapping[str, Any], check: Callable[[], None] = unhindered) -> str:
-    """52 characters that stand for this JSON content; `check` is called between pieces of it. TypeError or
-    ValueError when it is not JSON."""
+def compute_digest(content: Mapping[str, Any], run: Run | None = None) -> str:
+    """52 characters that identify this JSON content. TypeError or ValueError for others, CancelledError."""
     sha = hashlib.sha256()
-    for piece in json_pieces(content):
-        check()
+    for piece in iter_json(content):
+        raise_if_cancelled(run)
         sha.update(piece.encode("ascii"))
     return base64.b32encode(sha.digest()).decode("ascii").rstrip("=").lower()
 
 
-def kind_of(handle: str) -> Kind | None:
+def parse_kind(handle: str) -> Kind | None:
     """The kind of a well-formed handle; None for any other text."""
     match = _HANDLE.fullmatch(handle)
     return None if match is None else next(kind for kind in KINDS if kind == match[1])
 
 
-def is_handle(text: str) -> bool:
-    """Whether a caller means a handle: it begins like one, well-formed or not. No path does."""
+def looks_like_handle(text: str) -> bool:
+    """Whether the text begins like a handle, well-formed or not. No path does."""
     return text.strip().startswith(tuple(f"{kind}:" for kind in KINDS))
 
 
-def id_of(handle: str, expected: Kind) -> str:
+def parse_id(handle: str, expected: Kind) -> str:
     """The id in a handle of the expected kind, safe as a file name.
 
-    RequestError when the handle is of another kind, UnknownHandleError when it is no handle.
+    RequestError for a handle of another kind, UnknownHandleError for any other text.
     """
-    kind = kind_of(handle)
+    kind = parse_kind(handle)
     if kind is None:
+        shown = repr(handle)
+        shown = shown if len(shown) <= 60 else shown[:57] + "…'"
         raise UnknownHandleError(
-            f"{_shown(handle)} is no handle; {_ARTICLE[expected]} handle looks like {expected}:abcdefgh23.",
+            f"{shown} is not a handle; {_ARTICLE[expected]} handle looks like {expected}:abcdefgh23.",
             hint=_HOW_TO_GET[expected],
         )
     if kind != expected:
@@ -72,13 +73,7 @@ def id_of(handle: str, expected: Kind) -> str:
     return handle.partition(":")[2]
 
 
-def unknown(handle: str, expected: Kind, known: Sequence[str]) -> UnknownHandleError:
-    """The error for a well-formed handle that the store does not hold; `known` are some that it does."""
+def unknown_handle_error(handle: str, expected: Kind, known: Sequence[str]) -> UnknownHandleError:
+    """The error for a well-formed handle that is not in the store; `known` are some that are."""
     listed = f" Known {expected} handles, newest first: {', '.join(known)}." if known else ""
-    return UnknownHandleError(f"The store holds no {handle}.", hint=_HOW_TO_GET[expected] + listed)
-
-
-def _shown(handle: object) -> str:
-    """What a caller sent, short enough and on one line."""
-    text = repr(handle)
-    return text if len(text) <= 60 else text[:57] + "…'"
+    return UnknownHandleError(f"{handle} is not in the store.", hint=_HOW_TO_GET[expected] + listed)

@@ -1,4 +1,4 @@
-"""JSON of a record in pieces, so that a long one is hashed and written without ever being one text."""
+"""The JSON of a record in pieces, so that a long one is hashed and written without ever being one text."""
 
 from __future__ import annotations
 
@@ -8,46 +8,45 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-_AT_ONCE = 64
-"""Items of an array in one piece."""
+_ITEMS_PER_PIECE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
-    """An array of a record, made item by item, as often as it is asked for."""
+class LazyArray:
+    """An array of a record whose items are produced one by one, each time they are needed."""
 
     items: Callable[[], Iterator[Any]]
 
 
-def settled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will be read back (tuples are lists, names are text), but for what is `Many`. TypeError or
-    ValueError when it holds what JSON cannot."""
+def normalize_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as it will be read back (tuples become lists, keys become text), except for a `LazyArray`.
+    TypeError or ValueError if it contains what JSON cannot."""
     return {
-        name: value if isinstance(value, Many) else json.loads(json.dumps(value, allow_nan=False))
+        name: value if isinstance(value, LazyArray) else json.loads(json.dumps(value, allow_nan=False))
         for name, value in record.items()
     }
 
 
-def json_pieces(record: Mapping[str, Any]) -> Iterator[str]:
-    """Together the JSON of the record, compact, ASCII, its names sorted; `Many` and lists as arrays.
-    TypeError or ValueError when it holds what JSON cannot."""
+def iter_json(record: Mapping[str, Any]) -> Iterator[str]:
+    """Pieces of the record's JSON: compact, ASCII, keys sorted; a `LazyArray` and lists as arrays. TypeError
+    or ValueError if it contains what JSON cannot."""
     for number, name in enumerate(sorted(record)):
-        yield f"{',' if number else '{'}{_text(name)}:"
+        yield f"{',' if number else '{'}{_dump(name)}:"
         value = record[name]
-        if isinstance(value, Many | list):
-            yield from _array(value.items() if isinstance(value, Many) else iter(value))
+        if isinstance(value, LazyArray | list):
+            yield from _iter_array(value.items() if isinstance(value, LazyArray) else iter(value))
         else:
-            yield _text(value)
+            yield _dump(value)
     yield "}" if record else "{}"
 
 
-def _array(items: Iterator[Any]) -> Iterator[str]:
+def _iter_array(items: Iterator[Any]) -> Iterator[str]:
     start = "["
-    while part := list(islice(items, _AT_ONCE)):
-        yield start + _text(part)[1:-1]
+    while part := list(islice(items, _ITEMS_PER_PIECE)):
+        yield start + _dump(part)[1:-1]
         start = ","
     yield "[]" if start == "[" else "]"
 
 
-def _text(value: Any) -> str:
+def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

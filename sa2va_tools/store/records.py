@@ -1,12 +1,15 @@
-"""What the store keeps, as values and as JSON. Knows nothing of files or handles' spelling.
+"""Stored records as values and as JSON, and records of format 2 as records of the present format. Knows
+nothing about files or the form of handles.
 
-The identity of a record is the part of it that its handle is derived from: for media the content's
-hash, for masks and answers everything but the time that it took to make them, and scores.
+The identity of a record is the part from which its handle is derived: for media the hash of the content, for
+masks and answers everything except scores and what differs from run to run. Format 2 called the frames that
+the language model saw `key_frames` and the measures against a lack of memory `relief`. It kept what later
+calls need in a loose dictionary, `extra`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -17,14 +20,15 @@ from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.orientation import Orientation
-from sa2va_tools.progress import unhindered
-from sa2va_tools.store.pieces import Many
+from sa2va_tools.run import Run, raise_if_cancelled
+from sa2va_tools.store.pieces import LazyArray
 
 Json = dict[str, Any]
-_VOLATILE = frozenset({"timings_s", "encoder_passes", "relief"})
-"""Keys of a provenance that differ from run to run."""
+_VOLATILE = frozenset({"timings_s", "encoder_passes", "memory_fallbacks", "relief"})
+"""Keys of a provenance that differ from run to run (`relief` in format 2)."""
 _SCORES = frozenset({"score", "object_scores", "mask_scores"})
-"""Of a mask: their last digits tell what was kept when it was made, equal pixels or not."""
+"""Their last digits depend on the cache and on the processor, even for equal masks."""
+_RENAMED = {"key_frames": "llm_frames", "relief": "memory_fallbacks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,26 @@ class MaskRecord:
     track: MaskTrack
     score: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values; tuples come back as lists."""
+    """JSON values; tuples are read back as lists."""
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionRecord:
+    """What is needed to add objects to an answer later. Frames are source frame indices."""
+
+    llm_frames: tuple[int, ...]
+    """Frames that the language model saw."""
+    prompt_frames: tuple[int, ...]
+    """Frames on which the masks begin."""
+    frames: tuple[int, ...] = ()
+    """The frames of the clip; empty if there is a mask, which lists them."""
+    answers: tuple[tuple[str, str], ...] = ()
+    """Each expression with the answer to it."""
+    missing: tuple[tuple[int, str, str], ...] = ()
+    """Objects that were not found: their index among all objects, label and reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRecord:
     """The result of one call: its words and the masks that belong to it."""
 
@@ -53,14 +73,15 @@ class AnswerRecord:
     labels: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """What else the call wants to keep; JSON values."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Questions and raw answers of the conversation up to this answer; empty if it cannot be continued."""
+    extension: ExtensionRecord | None = None
 
 
 def media_to_json(media: Media) -> Json:
-    """Paths and fractions as text, the orientation as its fields."""
-    data = {entry.name: getattr(media, entry.name) for entry in fields(media)}
-    data["path"] = str(media.path)
+    """Paths and fractions become text, the orientation its fields; pixels are left out."""
+    data = {entry.name: getattr(media, entry.name) for entry in fields(media) if entry.name != "pixels"}
+    data["path"] = None if media.path is None else str(media.path)
     data["fps"] = None if media.fps is None else str(media.fps)
     data["orientation"] = asdict(media.orientation)
     data["files"] = [str(file) for file in media.files]
@@ -68,24 +89,24 @@ def media_to_json(media: Media) -> Json:
 
 
 def media_from_json(data: Json) -> Media:
-    """KeyError, TypeError or ValueError when a field is missing or wrong."""
-    data = {"complete": True, **data}  # records written before there was such a field
+    """KeyError, TypeError or ValueError if a field is missing or wrong."""
+    data = {"complete": True, **data, "pixels": None}  # old records lack the first
     values = {entry.name: data[entry.name] for entry in fields(Media)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    values["path"] = Path(data["path"])
+    values["path"] = None if data["path"] is None else Path(data["path"])
     values["fps"] = None if data["fps"] is None else Fraction(data["fps"])
     values["orientation"] = Orientation(**data["orientation"])
     values["files"] = tuple(Path(file) for file in data["files"])
     return Media(**values)
 
 
-def media_identity(data: Json) -> Json:
-    """The same bytes elsewhere are the same media."""
+def extract_media_identity(data: Json) -> Json:
+    """The same bytes in another place are the same media."""
     return {"content_hash": data["content_hash"], "kind": data["kind"]}
 
 
 def mask_to_json(record: MaskRecord) -> Json:
-    """Its masks, which may be many, are read from the track while they are written."""
+    """The masks of its frames, which may be many, are read from the track while they are written."""
     track = record.track
     return {
         "media_handle": record.media_handle,
@@ -94,46 +115,88 @@ def mask_to_json(record: MaskRecord) -> Json:
         "provenance": dict(record.provenance),
         "size_wh": list(track.size_wh),
         "frame_indices": list(track.frame_indices),
-        "counts": Many(track.counts),
+        "counts": LazyArray(track.iter_counts),
         "object_scores": list(track.object_scores),
         "mask_scores": list(track.mask_scores),
     }
 
 
-def mask_from_json(data: Json, check: Callable[[], None] = unhindered) -> MaskRecord:
-    """KeyError, TypeError or ValueError when a field is missing or wrong; `check` is called before each of
-    its masks."""
+def mask_from_json(data: Json, run: Run | None = None) -> MaskRecord:
+    """KeyError, TypeError or ValueError if a field is missing or wrong; CancelledError."""
     width, height = data["size_wh"]
 
     def rles() -> Iterator[Rle]:
         for counts in data["counts"]:
-            check()
+            raise_if_cancelled(run)
             yield {"size": [height, width], "counts": counts}
 
     track = MaskTrack(
         size_wh=(width, height),
         frame_indices=tuple(data["frame_indices"]),
-        rles=PackedRles.of((width, height), rles(), data["frame_indices"]),
+        rles=PackedRles.pack((width, height), rles(), data["frame_indices"]),
         object_scores=tuple(data["object_scores"]),
         mask_scores=tuple(data["mask_scores"]),
     )
-    return MaskRecord(data["media_handle"], data["label"], track, data["score"], data["provenance"])
+    others = {name: data[name] for name in ("media_handle", "label", "score", "provenance")}
+    return MaskRecord(track=track, **others)
 
 
 def answer_to_json(record: AnswerRecord) -> Json:
+    """All fields as JSON values."""
     data = {entry.name: getattr(record, entry.name) for entry in fields(record)}
-    return {**data, "provenance": dict(record.provenance), "extra": dict(record.extra)}
+    extension = None if record.extension is None else asdict(record.extension)
+    return {**data, "provenance": dict(record.provenance), "extension": extension}
 
 
 def answer_from_json(data: Json) -> AnswerRecord:
-    """KeyError, TypeError or ValueError when a field is missing or wrong."""
+    """KeyError, TypeError or ValueError if a field is missing or wrong."""
     values = {entry.name: data[entry.name] for entry in fields(AnswerRecord)}
     for name in ("mask_handles", "labels", "warnings"):
         values[name] = tuple(values[name])
+    values["turns"] = tuple((question, answer) for question, answer in data["turns"])
+    values["extension"] = None if data["extension"] is None else _extension_from_json(data["extension"])
     return AnswerRecord(**values)
 
 
-def result_identity(data: Json) -> Json:
-    """All of a mask or an answer but how long it took, and a mask's scores."""
+def _extension_from_json(data: Json) -> ExtensionRecord:
+    return ExtensionRecord(
+        llm_frames=tuple(data["llm_frames"]),
+        prompt_frames=tuple(data["prompt_frames"]),
+        frames=tuple(data["frames"]),
+        answers=tuple((expression, answer) for expression, answer in data["answers"]),
+        missing=tuple((at, label, reason) for at, label, reason in data["missing"]),
+    )
+
+
+def extract_result_identity(data: Json) -> Json:
+    """Everything about a mask or an answer except a mask's scores and what differs from run to run."""
     provenance = {key: value for key, value in data["provenance"].items() if key not in _VOLATILE}
     return {key: value for key, value in data.items() if key not in _SCORES} | {"provenance": provenance}
+
+
+def upgrade_record(kind: str, record: Json) -> Json:
+    """A record of format 2 as one of format 3. KeyError, TypeError, AttributeError or ValueError if it is not
+    one.
+
+    A mask's provenance of format 2 does not say on which frames the mask begins; `prompt_frames` stays
+    absent.
+    """
+    if kind == "media":
+        return record
+    provenance = {_RENAMED.get(name, name): value for name, value in record["provenance"].items()}
+    if kind == "mask":
+        return {**record, "provenance": provenance}
+    extra = record["extra"]
+    upgraded = {name: value for name, value in record.items() if name != "extra"}
+    upgraded |= {"provenance": provenance, "turns": extra.get("turns", []), "extension": None}
+    plan = extra.get("plan")
+    if plan is not None:
+        provenance["prompt_frames"] = plan["keys"]
+        upgraded["extension"] = {
+            "llm_frames": plan["seen"],
+            "prompt_frames": plan["keys"],
+            "frames": plan.get("frames", []),
+            "answers": extra.get("asked", []),
+            "missing": extra.get("missed", []),
+        }
+    return upgraded

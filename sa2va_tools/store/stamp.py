@@ -1,35 +1,34 @@
-"""A cheap look at a file, or at a folder of frames, that tells whether it may have changed since; and a whole
-one, that tells whether it did."""
+"""Whether media files have changed: a cheap stamp (may give false alarms), a full comparison (certain)."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from sa2va_tools.media.folders import is_frame
-from sa2va_tools.media.media import Media, hash_of
-from sa2va_tools.progress import unhindered
+from sa2va_tools.media.media import Media, hash_files
+from sa2va_tools.run import Run
 
 
-def stamp_of(path: Path) -> str:
-    """Text that differs once the file (or a frame in the folder; other files do not count) may have been
-    changed: by size, time of modification, and what no program can set back. OSError when nothing can be read
-    there."""
+def compute_stamp(path: Path) -> str:
+    """Text that differs if the file, or a frame in the folder, may have changed: its size, time of
+    modification, and values that programs cannot reset. OSError if it cannot be read."""
     if not path.is_dir():
-        return _facts(path)
-    lines = sorted(f"{entry.name} {_facts(entry)}" for entry in path.iterdir() if is_frame(entry))
+        return _describe_status(path)
+    lines = sorted(f"{entry.name} {_describe_status(entry)}" for entry in path.iterdir() if is_frame(entry))
     return hashlib.sha256("\n".join(lines).encode("utf-8", errors="surrogateescape")).hexdigest()
 
 
-def holds(media: Media, check: Callable[[], None] = unhindered) -> bool:
-    """Whether the same bytes are still there. Reads all of them, and calls `check` meanwhile. OSError and
-    MediaError when they cannot be read."""
+def is_unchanged(media: Media, run: Run | None = None) -> bool:
+    """Whether the same bytes are still in its files, all of which are read. True for media in memory. Raises
+    OSError and MediaError if they cannot be read, CancelledError."""
+    if media.path is None:
+        return True
     if media.files and {entry for entry in media.path.iterdir() if is_frame(entry)} != set(media.files):
         return False
-    return hash_of(media.path, media.files, check) == media.content_hash
+    return hash_files(media.path, media.files, run) == media.content_hash
 
 
-def _facts(path: Path) -> str:
+def _describe_status(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
