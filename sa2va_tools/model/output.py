@@ -1,4 +1,4 @@
-"""The border of the model: plain values and numpy arrays. Nothing above this imports torch."""
+"""The boundary of the model: plain values and numpy arrays. No room above the model imports torch."""
 
 from __future__ import annotations
 
@@ -14,41 +14,39 @@ from sa2va_tools.errors import RequestError
 
 
 class FrameSource(Protocol):
-    """Frames of one clip by position (0 … n-1 within the clip, whatever the source's indices)."""
+    """Frames of one clip by position (0 … n-1 within the clip, whatever the source's indices are)."""
 
     def __len__(self) -> int: ...
 
     def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """RGB pictures (height, width, 3) at strictly increasing positions, streamed; fewer where the clip
-        breaks off."""
-        ...
+        """RGB pictures (height, width, 3) at increasing positions, streamed; fewer if the clip breaks off."""
 
-    def key_of(self, position: int) -> Hashable | None:
-        """The same for the same pixels, for ever; None where that is not known."""
-        ...
+    def cache_key(self, position: int) -> Hashable | None:
+        """Equal for equal pixels, across calls; None if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What the language model wrote, and one prompt embedding per `[SEG]` that it fed back."""
+    """What the language model wrote, and one prompt embedding for each `[SEG]` that was fed back."""
 
     text: str
-    """With markup and the stop token."""
+    """Includes markup and the stop token."""
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     seg_prompts: NDArray[np.float32]
     """(n, C)"""
     truncated: bool
-    """True when max_new_tokens ended it before a stop word."""
+    """True if max_new_tokens ended the answer before a stop word."""
 
 
 class RegionAnswer(NamedTuple):
-    """What was said of a region, and how it was shown: by the region prompt that the checkpoint was trained
-    with, by that prompt on a crop (the region was too small for the grid), or, where the checkpoint has no
-    such prompt, as a crop with an outline around the region, which is an approximation."""
+    """What was said about a region, and how the region was shown to the model."""
 
     answer: ModelAnswer
-    shown: Literal["prompt", "crop", "outline"]
+    shown_as: Literal["prompt", "crop", "outline"]
+    """`prompt`: the region prompt that the checkpoint was trained with; `crop`: that prompt on a crop,
+    because the region was too small for the grid; `outline`: a crop with an outline, an approximation for
+    checkpoints without region prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +59,32 @@ class FrameMasks:
     object_scores: NDArray[np.float32]
     """(objects,) sigmoid of SAM-2's object score."""
     mask_scores: NDArray[np.float32]
-    """(objects,) mean probability over the set pixels; 0 where none is set."""
+    """(objects,) mean probability over the set pixels; 0 if none is set."""
 
 
-@dataclass(frozen=True, slots=True)
-class MaskWishes:
-    """How the caller wants the masks. RequestError at birth where that cannot be.
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions:
+    """Which masks are returned, and how they are shaped. RequestError if a value is impossible.
 
-    Threshold and smoothing shape only what leaves: memory and propagation do not see them.
+    They do not affect tracking: memory and key frames see the model's own masks.
     """
 
-    gate: bool = True
-    """False keeps masks of negative object score where the mode or the checkpoint would empty them."""
     threshold: float = 0.5
-    """A pixel is set where its probability is larger; between 0 and 1."""
+    """A pixel is set if its probability is larger; between 0 and 1."""
     smooth: bool = False
-    """Even edges, no small holes or specks; see `model/finishing.py`."""
+    """Even out edges, fill small holes, drop specks."""
+    gate_by_object_score: bool = True
+    """Empty a mask if the model takes the object to be absent; False keeps such masks."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.threshold, Real) and 0 < self.threshold < 1):
             raise RequestError(
-                f"The threshold is {self.threshold!r}; it must lie between 0 and 1, and be neither.",
-                hint="0.5 is the model's own; a larger one gives tighter masks, a smaller one looser masks.",
+                f"threshold is {self.threshold!r}; it must be a number between 0 and 1, both excluded.",
+                hint="0.5 is the model's own; larger values give tighter masks, smaller ones looser masks.",
             )
 
 
-USUAL_WISHES = MaskWishes()
+DEFAULT_MASK_OPTIONS = MaskOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class PointPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFacts:
+class DeviceInfo:
     """Where a model runs."""
 
     device: str

@@ -1,28 +1,25 @@
-"""Families of multimodal language models, by the name that a config gives them."""
+"""Families of multimodal language models, by the name that a config gives them. Imports that family alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.model.key_mapping import Rule
 
+if TYPE_CHECKING:
+    from sa2va_tools.model.families.base import Family
 
-def build_family(config: Sa2vaConfig) -> Any:
-    """The modules of `config.family`: a `Family` that is a torch module. Imports that family alone."""
-    match config.family:
-        case "internvl":
-            from sa2va_tools.model.families.internvl import InternVL
 
-            return InternVL(config)
-        case "qwen2_5_vl":
-            from sa2va_tools.model.families.qwen2_5_vl import Qwen2p5VL
+def build_family(config: Sa2vaConfig) -> Family:
+    """The modules of `config.family`."""
+    if config.family == "internvl":
+        from sa2va_tools.model.families.internvl import InternVL
 
-            return Qwen2p5VL(config)
-        case "qwen3_vl":
-            from sa2va_tools.model.families.qwen3_vl import Qwen3VL
+        return InternVL(config)
+    from sa2va_tools.model.families.qwen_vl import QwenVL
 
-            return Qwen3VL(config)
+    return QwenVL(config)
 
 
 def family_rules(config: Sa2vaConfig) -> tuple[Rule, ...]:
