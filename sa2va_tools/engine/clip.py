@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.engine.options import FrameRange
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.media import Media
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.media.sampling import select_frames
+from sa2va_tools.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,13 @@ class Clip:
 
     media: Media
     frame_indices: tuple[int, ...]
-    cancel: CancelToken | None = None
+    run: Run
+
+    @classmethod
+    def select(cls, media: Media, span: FrameRange, run: Run) -> Clip:
+        """The frames in a range. RequestError if there are none."""
+        frames = select_frames(media, start_s=span.start_s, end_s=span.end_s, stride=span.stride)
+        return cls(media, frames, run)
 
     def __len__(self) -> int:
         return len(self.frame_indices)
@@ -30,57 +39,63 @@ class Clip:
     def is_video(self) -> bool:
         return self.media.kind == "video"
 
-    def times_of(self, frame_indices: Sequence[int]) -> tuple[float, ...]:
+    def times_s(self, frame_indices: Sequence[int]) -> tuple[float, ...]:
         """Seconds of source frames; empty for an image."""
         stamps = self.media.timestamps_s
         return tuple(stamps[index] for index in frame_indices) if self.is_video else ()
 
     def frames(self, positions: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """Streamed; `positions` strictly increasing. Ends early where the media's decoding breaks off, which
-        opening it need not have met."""
+        """Streamed; `positions` strictly increasing. Ends early where decoding breaks off, which opening the
+        media need not have noticed."""
         wanted = [self.frame_indices[position] for position in positions]
         with suppress(MediaUnreadableError):
-            for _, picture in iter_frames(self.media, wanted, cancel=self.cancel):
+            for _, picture in iter_frames(self.media, wanted, run=self.run):
                 yield picture
 
-    def readable(self) -> Clip:
-        """Its beginning, up to where decoding breaks off, if it does. Reads all of it."""
+    def trim_to_readable(self) -> Clip:
+        """The beginning of the clip up to where decoding breaks off. Decodes all of it."""
         count = sum(1 for _ in self.frames(range(len(self))))
         return replace(self, frame_indices=self.frame_indices[:count])
 
-    def pictures(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """A few frames at once."""
+    def read_pictures(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """A few frames at once. Raises MediaUnreadableError."""
         wanted = [self.frame_indices[position] for position in positions]
-        return read_frames(self.media, wanted, cancel=self.cancel)
+        return read_frames(self.media, wanted, run=self.run)
 
-    def key_of(self, position: int) -> tuple[str, int]:
+    def cache_key(self, position: int) -> tuple[str, int]:
         """By content: another name of the same bytes has the same keys."""
-        return frame_key(self.media, self.frame_indices[position])
+        return frame_cache_key(self.media, self.frame_indices[position])
 
-    def including(self, frame_index: int, whole: Sequence[int]) -> Clip:
-        """With that source frame among the others, where a stride passed it over; `whole` are all frames of
-        the range. RequestError for a frame outside of it."""
-        if not whole[0] <= frame_index <= whole[-1]:
+    def include(self, frame_index: int, whole_range: Sequence[int]) -> Clip:
+        """The clip with one more source frame, which the stride may have skipped. RequestError for a frame
+        outside `whole_range`, the frames of the range without a stride."""
+        if not whole_range[0] <= frame_index <= whole_range[-1]:
             raise RequestError(
-                f"Frame {frame_index} is outside the range to be tracked (frames {whole[0]} to {whole[-1]}).",
-                hint="Point at a frame inside start_s … end_s, or widen the range.",
+                f"Frame {frame_index} is outside the selected range (frames {whole_range[0]} to "
+                f"{whole_range[-1]}).",
+                hint="Choose a frame inside start_s … end_s, or widen the range.",
             )
         return replace(self, frame_indices=tuple(sorted({*self.frame_indices, frame_index})))
 
-    def sources(self, positions: Sequence[int]) -> tuple[int, ...]:
+    def source_frames(self, positions: Sequence[int]) -> tuple[int, ...]:
         """Source frame numbers of positions."""
         return tuple(self.frame_indices[position] for position in positions)
 
+    def find_positions(self, frame_indices: Sequence[int]) -> tuple[int, ...]:
+        """Positions of those source frames that the clip contains."""
+        position_of = {frame: position for position, frame in enumerate(self.frame_indices)}
+        return tuple(position_of[frame] for frame in frame_indices if frame in position_of)
 
-def frame_key(media: Media, frame_index: int) -> tuple[str, int]:
-    """Under which a model remembers the frame."""
+
+def frame_cache_key(media: Media, frame_index: int) -> tuple[str, int]:
+    """The key under which a model caches the frame."""
     return media.content_hash, frame_index
 
 
 def check_frame(media: Media, frame_index: int) -> None:
-    """Raises RequestError for a frame that the media has not got."""
-    if not 0 <= frame_index < media.frame_count:
+    """RequestError if the media has no such frame."""
+    if not isinstance(frame_index, Integral) or not 0 <= frame_index < media.frame_count:
         raise RequestError(
-            f"Frame {frame_index} is out of range: {media.name} has {media.frame_count} frame(s).",
+            f"Frame {frame_index!r} does not exist: {media.name} has {media.frame_count} frame(s).",
             hint=f"Use a frame index from 0 to {media.frame_count - 1}.",
         )

@@ -1,53 +1,51 @@
-"""Conversations: an answer remembers the turns that led to it, so that a later call can go on from it."""
+"""Conversations: an answer stores the turns that led to it, so that a later call can continue it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sa2va_tools.engine.clip import Clip
-from sa2va_tools.engine.key_frames import FramePlan, with_seen
-from sa2va_tools.engine.library import Library, Opened
+from sa2va_tools.engine.frame_plan import FramePlan
+from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.output import ModelAnswer
-from sa2va_tools.model.prompt import Turn
+from sa2va_tools.model.text.prompts import Turn
 
 MAX_TURNS = 32
-_TURNS = "turns"
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What was asked and answered so far, in the model's own words, and the source frames that it saw."""
+    """Questions and raw answers so far, and the source frames that the language model saw."""
 
     turns: tuple[Turn, ...] = ()
-    seen: tuple[int, ...] = ()
+    llm_frames: tuple[int, ...] = ()
 
-    def plan(self, plan: FramePlan, clip: Clip) -> FramePlan:
-        """`plan` with the frames that the conversation is about. RequestError where the range lacks them."""
+    def apply_to(self, plan: FramePlan, clip: Clip) -> FramePlan:
+        """`plan` with the frames that the conversation is about. RequestError if the clip lacks them."""
         if not self.turns:
             return plan
-        position_of = {frame: position for position, frame in enumerate(clip.frame_indices)}
-        if not all(frame in position_of for frame in self.seen):
+        positions = clip.find_positions(self.llm_frames)
+        if len(positions) < len(self.llm_frames):
             raise RequestError(
-                f"The conversation is about frames {', '.join(map(str, self.seen))}; the range that was "
-                "given now lacks some of them.",
-                hint="Leave out start_s, end_s and stride, or give those of the first turn.",
+                f"The conversation is about frames {', '.join(map(str, self.llm_frames))}, but the current "
+                "range does not include all of them.",
+                hint="Leave out start_s, end_s and stride, or repeat those of the first turn.",
             )
-        return with_seen(plan, clip, tuple(position_of[frame] for frame in self.seen))
+        return plan.with_llm_positions(positions, clip)
 
-    def extended(self, asked: Sequence[str], answers: Sequence[ModelAnswer]) -> dict[str, Any]:
-        """What a record keeps so that the conversation can go on: its turns, these last."""
-        new = [Turn(question, answer.text) for question, answer in zip(asked, answers, strict=True)]
-        return {_TURNS: [[turn.question, turn.answer] for turn in (*self.turns, *new)]}
+    def extend(self, questions: Sequence[str], answers: Sequence[ModelAnswer]) -> tuple[tuple[str, str], ...]:
+        """All turns including these new ones, for the record of the answer."""
+        new = [(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
+        return (*((turn.question, turn.answer) for turn in self.turns), *new)
 
 
-def conversation(library: Library, after: str | None, opened: Opened) -> Conversation:
-    """The conversation that the answer `after` ended; an empty one for None.
+def load_conversation(library: Library, after: str | None, opened: OpenedMedia) -> Conversation:
+    """The conversation that ends with the answer `after`; an empty one for None.
 
-    Raises UnknownHandleError, and RequestError for an answer about other media, one that was no turn of a
-    conversation (a caption, a track), or a conversation that has grown too long.
+    Raises UnknownHandleError, and RequestError for an answer about other media, one that cannot be
+    continued (a caption, a track), or a conversation that has become too long.
     """
     if after is None:
         return Conversation()
@@ -55,17 +53,17 @@ def conversation(library: Library, after: str | None, opened: Opened) -> Convers
     if record.media_handle != opened.ref.handle:
         raise RequestError(
             f"{after} is about {record.media_handle}, not about {opened.ref.handle} ({opened.ref.name}).",
-            hint="A conversation stays with one image or video.",
+            hint="Continue it with the same image or video, or leave out `after`.",
         )
-    turns = tuple(Turn(question, answer) for question, answer in record.extra.get(_TURNS, ()))
+    turns = tuple(Turn(question, answer) for question, answer in record.turns)
     if not turns:
         raise RequestError(
-            f"{after} ({record.kind}) is no turn of a conversation.",
-            hint="Go on from the answer of describe, segment_by_text or ground_conversation.",
+            f"{after} ({record.kind}) cannot be continued.",
+            hint="Continue the answer of describe, segment or ground.",
         )
     if len(turns) >= MAX_TURNS:
         raise RequestError(
-            f"The conversation up to {after} has {len(turns)} turns; {MAX_TURNS} are allowed.",
-            hint="Begin a new one: leave out `after`.",
+            f"The conversation up to {after} has {len(turns)} turns; at most {MAX_TURNS} are allowed.",
+            hint="Start a new one: leave out `after`.",
         )
-    return Conversation(turns, tuple(record.provenance["key_frames"]))
+    return Conversation(turns, tuple(record.provenance["llm_frames"]))

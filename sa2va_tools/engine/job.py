@@ -1,373 +1,321 @@
-"""One call's use of the model: looking, asking and propagating, with progress, cancel and timings."""
+"""One call's work on the model: encode frames, generate answers, track, record provenance."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools import __version__
-from sa2va_tools.engine.clip import Clip, frame_key
-from sa2va_tools.engine.key_frames import FramePlan, fewer_keys, fewer_seen
-from sa2va_tools.engine.questions import unknown_words
+from sa2va_tools.engine.clip import Clip, frame_cache_key
+from sa2va_tools.engine.conversation import Conversation
+from sa2va_tools.engine.frame_plan import FramePlan
+from sa2va_tools.engine.library import Library, OpenedMedia
+from sa2va_tools.engine.model_host import ModelHost
+from sa2va_tools.engine.recording import Recorder
+from sa2va_tools.engine.requests import find_unknown_words
 from sa2va_tools.engine.results import Provenance
-from sa2va_tools.engine.tracks import collect_tracks
+from sa2va_tools.engine.tracks import build_tracks
 from sa2va_tools.errors import MediaUnreadableError, OutOfMemoryError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.memory_errors import is_memory_error, quote_error
 from sa2va_tools.model.output import (
-    USUAL_WISHES,
+    DEFAULT_MASK_OPTIONS,
     FrameMasks,
-    MaskWishes,
+    MaskOptions,
     ModelAnswer,
     PointPrompt,
     RegionAnswer,
 )
-from sa2va_tools.progress import CancelToken, Progress, ProgressCallback
+from sa2va_tools.run import Run
 
 if TYPE_CHECKING:
-    from sa2va_tools.model.families.base import VisualInput
-    from sa2va_tools.model.prompt import Turn
-    from sa2va_tools.model.runtime import Sa2vaRuntime
+    from sa2va_tools.model.families.base import ImageFeatures
+    from sa2va_tools.model.runtime.runtime import Session
 
-Made = TypeVar("Made")
-_WORDS_SHOWN = 5
+_MAX_WORDS_SHOWN = 5
+TrackFrames = Generator[FrameMasks, None, list[MaskTrack]]
 
 
-@dataclass(slots=True)
-class Writing:
-    """Tells of answers while they are written."""
+class FramePlanner(Protocol):
+    """Says which frames a call uses. Asked again with a shorter clip if the media breaks off."""
 
-    on_progress: ProgressCallback
-    what: str
-    text: str | None = None
-
-    def on_text(self, text: str) -> None:
-        """All that can be read so far; told with the next token's number."""
-        self.text = text
-
-    def on_token(self, count: int) -> None:
-        message = f"writing {self.what}, {count} tokens"
-        self.on_progress(Progress("answer", count, None, message, self.text))
+    def plan(self, clip: Clip) -> FramePlan: ...
 
 
 @dataclass(slots=True)
 class Job:
-    """A loaded model, a clip, and who wants to hear of it."""
+    """A loaded model, a clip, and the run that both belong to."""
 
-    runtime: Sa2vaRuntime
+    library: Library
+    opened: OpenedMedia
     clip: Clip
-    on_progress: ProgressCallback
-    cancel: CancelToken | None
+    model: Session
+    run: Run
     max_new_tokens: int
-    wishes: MaskWishes = USUAL_WISHES
-    seconds: dict[str, float] = field(default_factory=dict)
+    options: MaskOptions = DEFAULT_MASK_OPTIONS
+    plan: FramePlan | None = None
+    """Of the frames that were used; None before that is known."""
     objects: int = 1
-    """To be followed together."""
-    seen: int | None = None
-    """Frames for the language model, and `key_frames` that condition the masks; None before that is known."""
-    key_frames: int | None = None
-    followed: int | None = None
+    """Tracked together."""
+    tracked_frames: int | None = None
     """Frames that got masks; None before there were any."""
-    readable: int | None = None
-    """Frames up to where decoding breaks off; None where it was not met."""
+    readable_frames: int | None = None
+    """Frames up to where decoding breaks off; None if it does not, or that was not noticed."""
 
-    def answers(
-        self, plan_of: Callable[[Clip], FramePlan], questions: Sequence[str], history: Sequence[Turn] = ()
-    ) -> tuple[list[ModelAnswer], FramePlan]:
-        """An answer to each question about the frames that `plan_of` the clip shows. It is asked again with
-        the clip's beginning where the rest does not decode; fewer frames are shown where all do not fit into
-        memory. The plan that is returned says what was shown."""
-        made_room, visual, clip = False, None, self.clip
-        plan = plan_of(clip)
-        while True:
-            self.seen = len(plan.seen)
-            try:
-                visual = self.look(plan.seen)
-                if len(questions) == 1:
-                    return [self.ask(questions[0], visual, history=history)], plan
-                return self.ask_all(questions, visual, history=history), plan
-            except MediaUnreadableError:
-                if self.readable is not None:
-                    raise
-                clip = self.clip.readable()
-                self.readable = len(clip)
-                if not 0 < len(clip) < len(self.clip):
-                    raise
-                plan = plan_of(clip)
-                continue
-            except OutOfMemoryError:
-                # A conversation is about the frames that it began with.
-                fewer = plan if history else fewer_seen(plan, clip)
-                if made_room and fewer == plan:
-                    raise
-            visual = None  # before room is made
-            self.runtime.make_room()
-            if made_room:
-                plan = fewer
-                self.runtime.tally.saw(len(plan.seen))
-            made_room = True
+    # ---- words --------------------------------------------------------------------------------
 
-    def look(self, positions: Sequence[int]) -> VisualInput:
-        """Visual tokens of the frames at `positions`, computed once for all questions."""
-        with self._stage("look"):
-            self.on_progress(Progress("look", 0, len(positions), "looking at the key frames"))
-            key = self._seen_key(positions, video=self.clip.is_video)
-            visual = self.runtime.recall(key)
-            if visual is None:
-                pictures = self.clip.pictures(positions)
-                visual = self.runtime.look(pictures, video=self.clip.is_video, key=key, cancel=self.cancel)
-            self.on_progress(Progress("look", len(positions), len(positions)))
-            return visual
-
-    def _seen_key(self, positions: Sequence[int], *, video: bool) -> Hashable:
-        return "frames", video, *(self.clip.key_of(position) for position in positions)
-
-    def ask(self, question: str, visual: VisualInput, *, history: Sequence[Turn] = ()) -> ModelAnswer:
-        writing = Writing(self.on_progress, "the answer")
-        with self._stage("answer"):
-            return self.runtime.answer(
-                question,
-                visual,
-                history=history,
-                max_new_tokens=self.max_new_tokens,
-                cancel=self.cancel,
-                on_token=writing.on_token,
-                on_text=writing.on_text,
-            )
-
-    def ask_all(
-        self, questions: Sequence[str], visual: VisualInput, *, history: Sequence[Turn] = ()
+    def ask(
+        self, planner: FramePlanner, questions: Sequence[str], conversation: Conversation
     ) -> list[ModelAnswer]:
-        """One answer per question, written together; none of the questions hears of the others."""
-        what = "the answer" if len(questions) == 1 else f"{len(questions)} answers"
-        with self._stage("answer"):
-            return self.runtime.answer_all(
-                questions,
-                visual,
-                history=history,
-                max_new_tokens=self.max_new_tokens,
-                cancel=self.cancel,
-                on_token=Writing(self.on_progress, what).on_token,
-            )
+        """One answer per question, independent of each other, about the planner's frames. If the media breaks
+        off before one of these, they are chosen again from what can be decoded."""
+        self.plan = planner.plan(self.clip)
+        try:
+            features = self._get_features(self.plan)
+        except MediaUnreadableError:
+            readable = self.clip.trim_to_readable()
+            self.readable_frames = len(readable)
+            if not 0 < len(readable) < len(self.clip):
+                raise
+            self.plan = planner.plan(readable)
+            features = self._get_features(self.plan)
+        return self.model.language.answer_all(
+            questions, features, history=conversation.turns, max_new_tokens=self.max_new_tokens
+        )
+
+    def _get_features(self, plan: FramePlan) -> ImageFeatures:
+        positions = plan.llm_positions
+        video = self.clip.is_video
+        self.run.report("look", 0, len(positions), "looking at the frames")
+        key = ("frames", video, *(self.clip.cache_key(position) for position in positions))
+        features = self.model.language.get_image_features(
+            lambda: self.clip.read_pictures(positions), video=video, key=key
+        )
+        self.run.report("look", len(positions), len(positions))
+        return features
 
     def caption(
         self, picture: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]], question: str
     ) -> list[RegionAnswer]:
-        """One answer per region of `picture`, the clip's only frame, which is looked at once."""
-        visual = None
-        if self.runtime.capabilities.caption_region:
-            with self._stage("look"):
-                self.on_progress(Progress("look", 0, 1, "looking at the picture"))
-                key = self._seen_key((0,), video=False)
-                look = partial(self.runtime.look, [picture], video=False, key=key, cancel=self.cancel)
-                visual = self.runtime.recall(key) or self._with_room(look)
-        answers = []
-        for number, mask in enumerate(masks, start=1):
-            writing = Writing(self.on_progress, f"the answer {number} of {len(masks)}")
-            with self._stage("answer"):
-                answer = self._with_room(
-                    partial(
-                        self.runtime.caption,
-                        picture,
-                        mask,
-                        question,
-                        visual=visual,
-                        max_new_tokens=self.max_new_tokens,
-                        cancel=self.cancel,
-                        on_token=writing.on_token,
-                        on_text=writing.on_text,
-                    )
-                )
-            answers.append(answer)
-        return answers
+        """One answer per region of `picture`, the clip's only frame, which is encoded once."""
+        self.plan = FramePlan("image", (0,), ())
+        features = None
+        if self.model.runtime.capabilities.caption_region:
+            self.run.report("look", 0, 1, "looking at the picture")
+            key = ("frames", False, self.clip.cache_key(0))
+            features = self.model.language.get_image_features(lambda: [picture], video=False, key=key)
+        return [
+            self.model.language.caption(
+                picture,
+                mask,
+                question,
+                features=features,
+                max_new_tokens=self.max_new_tokens,
+                label=f"the answer {number} of {len(masks)}",
+            )
+            for number, mask in enumerate(masks, start=1)
+        ]
 
-    def masks_from_points(
+    # ---- masks --------------------------------------------------------------------------------
+
+    def segment_points(
         self, frame_index: int, picture: NDArray[np.uint8], prompts: Sequence[PointPrompt]
     ) -> NDArray[np.bool_]:
-        """`picture` is that source frame."""
-        with self._stage("segment"):
-            key = frame_key(self.clip.media, frame_index)
-            point = partial(self.runtime.masks_from_points, picture, prompts, key=key, cancel=self.cancel)
-            return self._with_room(point).masks
+        """(n, height, width) masks for points on `picture`, which is that source frame."""
+        with self.run.timed("segment"):
+            key = frame_cache_key(self.clip.media, frame_index)
+            return self.model.masks.segment_points(picture, prompts, key=key).masks
 
-    def _with_room(self, work: Callable[[], Made]) -> Made:
-        """What `work` makes; where memory lacks, once more without what is kept."""
-        try:
-            return work()
-        except OutOfMemoryError:
-            if not self.runtime.cache.bytes:
-                raise
-        self.runtime.make_room()
-        return work()
-
-    def propagate_words(
-        self, plan: FramePlan, seg_prompts: NDArray[np.float32]
-    ) -> tuple[list[MaskTrack], FramePlan]:
-        """One track per [SEG], all in one pass over the frames, and the plan that was kept to: with fewer key
-        frames where they do not all fit into memory."""
+    def track_words(self, seg_prompts: NDArray[np.float32]) -> TrackFrames:
+        """Masks of all objects frame by frame, in one pass; returns one track per prompt embedding."""
         if not len(seg_prompts):
-            return [], plan
-        while True:
-            try:
-                with self._stage("propagate"):
-                    walk = self.runtime.masks_from_words(
-                        self.clip,
-                        seg_prompts,
-                        mode=plan.mode,
-                        key_positions=plan.keys,
-                        wishes=self.wishes,
-                        cancel=self.cancel,
-                    )
-                    return self._followed(walk, len(seg_prompts), len(plan.keys)), plan
-            except OutOfMemoryError:
-                fewer = fewer_keys(plan)
-                if fewer == plan:
-                    raise
-            # Each of them is attended to by every frame, however small the groups and batches have become.
-            plan = fewer
-            self.runtime.make_room()
-            self.runtime.tally.began_on(len(plan.keys))
+            return []
+        assert self.plan is not None  # the prompts come from an answer
+        self._announce(len(seg_prompts))
+        frames = self.model.masks.track_words(
+            self.clip,
+            seg_prompts,
+            mode=self.plan.mode,
+            prompt_positions=self.plan.prompt_positions,
+            options=self.options,
+        )
+        return (yield from self._track(frames))
 
-    def propagate_masks(self, masks: NDArray[np.bool_], position: int) -> list[tuple[MaskTrack, bool]]:
-        """One track per mask given at `position`, both ways; there it is as it was given. The second value of
-        each is False where the mask was too small for the model to see anything in it."""
-        with self._stage("propagate"):
-            walk = self.runtime.masks_from_masks(
-                self.clip, masks, position, wishes=self.wishes, cancel=self.cancel
-            )
-            tracks = self._followed(walk, len(masks), 1)
-            frame = self.clip.frame_indices[position]
-            return [
-                (track.given(frame, rle.encode(mask)), bool(track.mask(frame).any()))
-                for track, mask in zip(tracks, masks, strict=True)
-            ]
+    def track_masks(
+        self, masks: NDArray[np.bool_], position: int
+    ) -> Generator[FrameMasks, None, list[tuple[MaskTrack, bool]]]:
+        """Track masks given at `position` both ways; there they stay as they were given. Returns each track,
+        and whether the model could see anything in the mask."""
+        mode = "track" if self.clip.is_video else "image"
+        self.plan = FramePlan(mode, (position,), (position,))
+        self._announce(len(masks))
+        frames = self.model.masks.track_masks(self.clip, masks, position, options=self.options)
+        tracks = yield from self._track(frames)
+        frame = self.clip.frame_indices[position]
+        return [
+            (track.replace_mask(frame, rle.encode(mask)), bool(track.area(frame)))
+            for track, mask in zip(tracks, masks, strict=True)
+        ]
 
-    def _followed(
-        self, walk: Generator[FrameMasks, None, None], objects: int, key_frames: int
-    ) -> list[MaskTrack]:
-        """Told beforehand what it will come to, and learnt from afterwards."""
-        runtime, frames = self.runtime, len(self.clip)
-        before, began = runtime.tally.encoder_passes, time.perf_counter()
-        self.objects, self.key_frames = objects, key_frames
-        lacking, megapixels = frames - runtime.kept_frames(self.clip), prod(self.clip.media.size_wh) / 1e6
-        seconds = runtime.speed.seconds(lacking, frames * objects, megapixels)
-        told = "" if seconds is None else f", about {seconds:.1f} s"
-        words = f"{frames} frame(s), {objects} object(s){told}, {self._wanted_gib:.1f} GiB"
-        self.on_progress(Progress("plan", 0, None, words))
-        from sa2va_tools.model.out_of_memory import memory_guard  # torch is here once a model is
-
-        # Closed at once, for an error that somebody keeps would keep the walk, with its tensors.
-        with memory_guard("The masks at full size"), closing(walk):
-            tracks = collect_tracks(self.clip, walk, objects, self.on_progress)
-        self.followed = len(tracks[0].frame_indices)
-        passes = runtime.tally.encoder_passes - before
-        if not runtime.tally.relief:  # retries would count for the usual way
-            took = time.perf_counter() - began
-            runtime.speed.learn(passes, self.followed * objects, took, megapixels)
+    def _track(self, frames: Generator[FrameMasks, None, None]) -> TrackFrames:
+        with self.run.timed("propagate"), closing(frames):
+            tracks = yield from build_tracks(self.clip, frames, self.objects, self.run)
+        self.tracked_frames = len(tracks[0].frame_indices)
         return tracks
 
-    @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """In this block a refusal for lack of memory tells what was wanted, is free and was tried."""
-        try:
-            yield
-        except OutOfMemoryError as error:
-            try:
-                numbers = self._numbers()
-            except MemoryError:  # it is as short as that
-                raise error from None
-            raise OutOfMemoryError(f"{error.message} {numbers}", hint=error.hint) from error
+    def _announce(self, objects: int) -> None:
+        """Say what the work amounts to, and refuse what certainly does not fit."""
+        self.objects = objects
+        prompt_frames = None if self.plan is None else len(self.plan.prompt_positions)
+        self.model.runtime.require_working_memory(prompt_frames)
+        size = f"{len(self.clip)} frame(s), {objects} object(s), {self._required_gib:.1f} GiB"
+        self.run.report("plan", message=size)
 
-    def _numbers(self) -> str:
-        """What was wanted, is free and was tried, in words."""
-        free, tried = self.runtime.free_bytes, self.runtime.tally.relief
-        width, height = self.clip.media.size_wh
-        said = [
-            f"Wanted: {len(self.clip)} frame(s) of {width}×{height}, {self.objects} object(s), "
-            f"{self._wanted_gib:.1f} GiB with the weights.",
-            "" if free is None else f"Free: {free / 2**30:.1f} GiB.",
-            f"Tried before: {'; '.join(tried)}." if tried else "",
-        ]
-        return " ".join(filter(None, said))
+    # ---- memory -------------------------------------------------------------------------------
 
     @property
-    def _wanted_gib(self) -> float:
-        """About."""
-        wanted = self.runtime.memory_estimate(
-            self.objects,
+    def _required_gib(self) -> float:
+        """About how much memory the whole call needs."""
+        from sa2va_tools.model.checkpoints.memory_estimate import Work
+
+        plan = self.plan
+        pixels = prod(self.clip.media.size_wh)
+        together = min(self.objects, self.model.policy.sizes.objects)
+        work = Work(
+            objects=together,
             video=self.clip.is_video,
-            pixels=prod(self.clip.media.size_wh),
-            seen=self.seen,
-            key_frames=self.key_frames,
+            llm_frames=len(plan.llm_positions) if plan else None,
+            prompt_frames=len(plan.prompt_positions) if plan and plan.prompt_positions else None,
+            frame_bytes=pixels * (self.objects + _FULL_SIZE_BYTES),
         )
-        return wanted.total / 2**30
+        return self.model.runtime.estimate_memory(work).total / 2**30
+
+    def refuse_for_memory(self, error: Exception) -> OutOfMemoryError:
+        """The library's out-of-memory error as ours, with what is needed, what is free and what was tried."""
+        free = self.model.runtime.free_bytes
+        tried = self.run.stats.memory_fallbacks
+        width, height = self.clip.media.size_wh
+        message = (
+            error.message
+            if isinstance(error, OutOfMemoryError)
+            else (f"Not enough memory{quote_error(error)}.")
+        )
+        parts = [
+            message,
+            f"Needed: about {self._required_gib:.1f} GiB with the weights, for {len(self.clip)} frame(s) of "
+            f"{width}×{height} and {self.objects} object(s).",
+            "" if free is None else f"Free: {free / 2**30:.1f} GiB.",
+            f"Already tried: {'; '.join(tried)}." if tried else "",
+        ]
+        return OutOfMemoryError(
+            " ".join(filter(None, parts)),
+            hint="Use fewer objects or frames at once, smaller images or fewer llm_frames, or use a "
+            "smaller checkpoint.",
+        )
+
+    # ---- the result ---------------------------------------------------------------------------
+
+    def recorder(self) -> Recorder:
+        """Where the results go. MediaUnreadableError if the file changed during the call."""
+        recorder = Recorder(self.library, self.opened, self.clip, self._provenance(), self.run)
+        recorder.require_unchanged_media()
+        return recorder
+
+    def _provenance(self) -> Provenance:
+        assert self.plan is not None  # a result has frames
+        runtime = self.model.runtime
+        stats = self.run.stats
+        info = runtime.device_info
+        return Provenance(
+            checkpoint=runtime.name,
+            revision=runtime.revision,
+            family=runtime.config.family_name,
+            mode=self.plan.mode,
+            llm_frames=self.clip.source_frames(self.plan.llm_positions),
+            prompt_frames=self.clip.source_frames(self.plan.prompt_positions) if self.tracked_frames else (),
+            frames=self.tracked_frames or 0,
+            size_wh=self.clip.media.size_wh,
+            device=info.device,
+            dtype=info.dtype,
+            version=__version__,
+            timings_s={name: round(seconds, 4) for name, seconds in stats.timings_s.items()},
+            complete=self.clip.media.complete and self._used_frames == len(self.clip),
+            encoder_passes=stats.encoder_passes,
+            memory_fallbacks=tuple(stats.memory_fallbacks),
+            gate_by_object_score=self.options.gate_by_object_score,
+            threshold=float(self.options.threshold),
+            smooth=self.options.smooth,
+        )
 
     @property
-    def _reached(self) -> int:
+    def _used_frames(self) -> int:
         """Frames of the clip that could be used."""
-        return next(count for count in (self.followed, self.readable, len(self.clip)) if count is not None)
+        counts = (self.tracked_frames, self.readable_frames, len(self.clip))
+        return next(count for count in counts if count is not None)
 
-    def provenance(self, mode: str, seen: Sequence[int]) -> Provenance:
-        """`seen` are positions that the language model saw."""
-        facts = self.runtime.facts
-        return Provenance(
-            checkpoint=self.runtime.name,
-            revision=self.runtime.revision,
-            family=self.runtime.config.family_name,
-            mode=mode,
-            key_frames=self.clip.sources(tuple(seen)),
-            frames=self.followed or 0,
-            size_wh=self.clip.media.size_wh,
-            device=facts.device,
-            dtype=facts.dtype,
-            version=__version__,
-            timings_s={name: round(seconds, 4) for name, seconds in self.seconds.items()},
-            complete=self.clip.media.complete and self._reached == len(self.clip),
-            encoder_passes=self.runtime.tally.encoder_passes,
-            relief=tuple(self.runtime.tally.relief),
-            gate_by_object_score=self.wishes.gate,
-            threshold=float(self.wishes.threshold),
-            smooth=self.wishes.smooth,
-        )
-
-    def warnings(self, answers: Sequence[ModelAnswer] = (), asked: Sequence[str] = ()) -> list[str]:
-        """What is to be said of the media, the checkpoint, the user's own words `asked` and the answers."""
-        said = [*self.clip.media.warnings, *self._warnings_of_world(asked)]
-        if self._reached < len(self.clip):
-            got = "could be read" if self.followed is None else "got masks"
-            said.append(
-                f"{self.clip.media.name} breaks off while it is decoded: {self._reached} of {len(self.clip)} "
-                f"frames {got}."
-            )
+    def warnings(self, answers: Sequence[ModelAnswer] = (), texts: Sequence[str] = ()) -> list[str]:
+        """What to tell the caller about missing frames, the checkpoint, unknown words and the answers."""
+        warnings = self._world_warnings(texts)
+        if self._used_frames < len(self.clip):
+            verb = "could be read" if self.tracked_frames is None else "got masks"
+            frames = f"only {self._used_frames} of its {len(self.clip)} frames"
+            warnings.append(f"{self.clip.media.name} breaks off: {frames} {verb}.")
         if any(answer.truncated for answer in answers):
-            said.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
-        return said
+            warnings.append(f"An answer was cut off at {self.max_new_tokens} tokens.")
+        return warnings
 
-    def _warnings_of_world(self, asked: Sequence[str]) -> list[str]:
-        config, name = self.runtime.config, self.runtime.name
+    def _world_warnings(self, texts: Sequence[str]) -> list[str]:
+        """For a model of a toy world: what it knows, and which words it has never seen."""
+        config = self.model.runtime.config
+        name = self.model.runtime.name
         if config.world is None:
             return []
-        said = []
-        strange = unknown_words(asked, config.world_words) if config.world_words else []
-        if strange:
-            listed = ", ".join(f'"{word}"' for word in strange[:_WORDS_SHOWN])
-            more = f" and {len(strange) - _WORDS_SHOWN} more" if len(strange) > _WORDS_SHOWN else ""
-            said.append(f"{name} never learnt {listed}{more}: expect a guess, or an answer to the rest.")
-        known = config.world if strange else config.world.partition(":")[0]
-        return [*said, f"{name} is a demo model of a toy world ({known}); the rest is guessed."]
+        warnings = []
+        unknown = find_unknown_words(texts, config.world_words) if config.world_words else []
+        if unknown:
+            listed = ", ".join(f'"{word}"' for word in unknown[:_MAX_WORDS_SHOWN])
+            rest = len(unknown) - _MAX_WORDS_SHOWN
+            more = f" and {rest} more" if rest > 0 else ""
+            warnings.append(
+                f"{name} was not trained on {listed}{more}: the answer may be a guess, or ignore these words."
+            )
+        world = config.world if unknown else config.world.partition(":")[0]
+        return [*warnings, f"{name} only knows a toy world ({world}); about anything else it guesses."]
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+
+_FULL_SIZE_BYTES = 24
+"""Bytes per pixel of a decoded frame, the logits of one object while they are enlarged and cut, and its RLE.
+The mask of each object takes one more."""
+
+
+@contextmanager
+def open_job(
+    host: ModelHost,
+    library: Library,
+    opened: OpenedMedia,
+    clip: Clip,
+    run: Run,
+    *,
+    options: MaskOptions = DEFAULT_MASK_OPTIONS,
+    max_new_tokens: int | None = None,
+) -> Iterator[Job]:
+    """The model at work on a clip. Raises what `ModelHost.use` does, and OutOfMemoryError with numbers."""
+    limit = host.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
+    with host.use(run) as model:
+        job = Job(library, opened, clip, model, run, limit, options)
         try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            yield job
+        except BaseException as error:
+            # Features cached so far serve later calls, unless they are of a file that has changed.
+            if library.has_changed(opened):
+                model.runtime.cache.clear()
+            if isinstance(error, Exception) and is_memory_error(error):
+                raise job.refuse_for_memory(error) from error
+            raise

@@ -1,169 +1,228 @@
-"""Paths and handles → media and masks, under one access policy and one store."""
+"""Any media or mask that a caller names or passes → opened, under one access policy and one store."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from sa2va_tools.engine.results import MediaRef
+from sa2va_tools import atomic
+from sa2va_tools.engine.mask_object import MediaRef
 from sa2va_tools.errors import MediaError, MediaUnreadableError, RequestError
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
+from sa2va_tools.media.memory import open_pixels
+from sa2va_tools.media.sniff import file_suffix, source_kind
 from sa2va_tools.media.source import AccessPolicy
-from sa2va_tools.progress import CancelToken, check_of
+from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
-from sa2va_tools.store.handles import KINDS, Kind, id_of, is_handle, kind_of
+from sa2va_tools.store.handles import KINDS, looks_like_handle, parse_id, parse_kind
 from sa2va_tools.store.records import MaskRecord
-from sa2va_tools.store.stamp import holds, stamp_of
+from sa2va_tools.store.stamp import compute_stamp, is_unchanged
 from sa2va_tools.store.store import Store
 
-_MOST_KNOWN = 64
-"""Paths whose media need not be read again: their times of frames are some bytes a frame."""
+_MAX_PROBED = 64
+"""Paths whose media need not be probed again; their timestamps take a few bytes a frame."""
+_MAX_MEMORY_BYTES = 2**30
+"""Pixels of media in memory that are held for their handles, besides the last one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A probed image or video and what results say of it."""
+class OpenedMedia:
+    """A probed image or video, and what results say about it."""
 
     media: Media
     ref: MediaRef
     stamp: str | None = None
-    """Of its file, when it was opened."""
+    """The stamp of its file when it was opened."""
 
 
 class Library:
-    """Everything that a name can stand for. The policy holds for handles as well: the store may have
-    been filled by someone who was allowed more."""
+    """Everything that a caller can mean. The policy applies to handles as well: the store may have been
+    filled by someone with wider access."""
 
     def __init__(self, store: Store, access: AccessPolicy, limits: MediaLimits) -> None:
-        self.store, self.access, self.limits = store, access, limits
-        self._known: OrderedDict[Path, tuple[Media, str]] = OrderedDict()
+        self.store = store
+        self.access = access
+        self.limits = limits
+        self._probed: OrderedDict[Path, tuple[Media, str]] = OrderedDict()
+        self._in_memory: OrderedDict[str, Media] = OrderedDict()
 
-    def open(self, source: object, cancel: CancelToken | None = None) -> Opened:
-        """The media at a path, or behind a `media:`, `mask:` or `answer:` handle."""
+    def open(self, source: Any, run: Run, *, fps: float | Fraction | None = None) -> OpenedMedia:
+        """Open a path, `file://` URL, handle, NumPy array, PIL image, list or iterator of frames, or the
+        bytes of a file. `fps` is for frames in memory. TypeError for anything else."""
+        kind = source_kind(source)
+        if kind == "pixels":
+            return self._open_pixels(source, run, fps)
+        if fps is not None:
+            raise RequestError(
+                "fps is only for frames in memory; files have their own.", hint="Leave it out."
+            )
+        if kind == "bytes":
+            return self._open_path(self._spool(bytes(source)), run)
         text = str(source)
-        kind = kind_of(text.strip())
-        if kind is None and is_handle(text):
-            id_of(text.strip(), _meant(text))  # raises: a mistyped handle is not a file's name
-        if kind is None:
-            media, stamp = self._read(self.access.resolve(text), cancel)
-            return Opened(media, media_ref(media, self.store.put_media(media)), stamp)
-        handle = self._media_handle(text.strip(), kind, cancel)
+        handle_kind = parse_kind(text.strip())
+        if handle_kind is not None:
+            return self._open_handle(text.strip(), handle_kind, run)
+        if looks_like_handle(text):
+            kinds = (kind for kind in KINDS if text.strip().startswith(f"{kind}:"))
+            parse_id(text.strip(), next(kinds))  # raises: a mistyped handle is not a file name
+        return self._open_path(self.access.resolve(text), run)
+
+    def _open_path(self, path: Path, run: Run) -> OpenedMedia:
+        media, stamp = self._probe(path, run)
+        return OpenedMedia(media, describe_media(media, self.store.put_media(media)), stamp)
+
+    def _open_pixels(self, source: Any, run: Run, fps: float | Fraction | None) -> OpenedMedia:
+        media = open_pixels(source, fps=fps, limits=self.limits, run=run)
+        handle = self.store.put_media(media)
+        self._in_memory[handle] = media
+        self._in_memory.move_to_end(handle)
+        while len(self._in_memory) > 1 and self._memory_bytes > _MAX_MEMORY_BYTES:
+            self._in_memory.popitem(last=False)
+        return OpenedMedia(media, describe_media(media, handle))
+
+    @property
+    def _memory_bytes(self) -> int:
+        held = self._in_memory.values()
+        return sum(3 * media.size_wh[0] * media.size_wh[1] * media.frame_count for media in held)
+
+    def _spool(self, data: bytes) -> Path:
+        """Write the bytes of a file into the store, under a name derived from them."""
+        check_bytes("The data", len(data), self.limits)
+        path = self._uploads / f"{sha256(data).hexdigest()}{file_suffix(data)}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic.write_bytes(path, data)
+        return path
+
+    @property
+    def _uploads(self) -> Path:
+        return self.store.root / "uploads"
+
+    def _open_handle(self, handle: str, kind: str, run: Run) -> OpenedMedia:
+        handle = self._media_handle(handle, kind, run)
+        if handle in self._in_memory:
+            media = self._in_memory[handle]
+            return OpenedMedia(media, describe_media(media, handle))
         paths = self.store.media_paths(handle)
-        if not any(self.access.allows(path) for path in paths):
-            self.access.resolve(paths[0])  # raises: told apart from a missing file before any look at it
-        media = self.store.get_media(handle, self.access.allows, check_of(cancel))
+        if paths and not any(self._may_read(path) for path in paths):
+            self.access.resolve(paths[0])  # raises, without revealing whether the file exists
+        media = self.store.get_media(handle, self._may_read, run)
         self._check_limits(media)
-        return Opened(media, media_ref(media, handle), _stamp(media.path))
+        return OpenedMedia(media, describe_media(media, handle), _find_stamp(media.path))
+
+    def _may_read(self, path: Path) -> bool:
+        return path.parent == self._uploads or self.access.allows(path)
 
     def _check_limits(self, media: Media) -> None:
-        """Those of now: the handle may be from a time of wider ones. Raises MediaTooLargeError."""
+        """The present limits: a handle may date from a time of wider ones. Raises MediaTooLargeError."""
         check_pixels(media.name, media.size_wh, self.limits)
         check_frames(media.name, media.frame_count, self.limits)
         check_duration(media.name, media.duration_s or 0.0, self.limits)
-        if media.path.is_file():
+        if media.path is not None and media.path.is_file():
             check_bytes(media.name, media.path.stat().st_size, self.limits)
 
-    def has_changed(self, opened: Opened) -> bool:
-        """Whether its file is another one than when it was opened, or gone."""
-        if _stamp(opened.media.path) == opened.stamp:
+    def has_changed(self, opened: OpenedMedia) -> bool:
+        """Whether its file has been changed or removed since it was opened."""
+        if _find_stamp(opened.media.path) == opened.stamp:
             return False
         try:
-            return not holds(opened.media)
+            return not is_unchanged(opened.media)
         except (OSError, MediaError):
             return True
 
-    def _read(self, path: Path, cancel: CancelToken | None) -> tuple[Media, str | None]:
-        """What was read of a path holds while its stamp does: long files are not read for every question.
-        Raises MediaUnreadableError where the file changes while it is looked at."""
-        before, known = _stamp(path), self._known.get(path)
+    def _probe(self, path: Path, run: Run) -> tuple[Media, str | None]:
+        """A path is probed again only if its stamp has changed, because long files take seconds. Raises
+        MediaUnreadableError if the file changes meanwhile."""
+        before = _find_stamp(path)
+        known = self._probed.get(path)
         if known is not None and known[1] == before:
             self._check_limits(known[0])
             return known
-        media = open_media(path, self.limits, cancel)
-        if before is not None and _stamp(path) != before:
+        media = open_media(path, self.limits, run)
+        if before is not None and _find_stamp(path) != before:
             raise MediaUnreadableError(
                 f"{path.name} changed while it was being read.",
-                hint="Wait until it is written or downloaded, then ask again.",
+                hint="Wait until it is completely written or downloaded, then try again.",
             )
         if before is not None:
-            self._known[path] = media, before
-            if len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
+            self._probed[path] = (media, before)
+            if len(self._probed) > _MAX_PROBED:
+                self._probed.popitem(last=False)
         return media, before
 
-    def _media_handle(self, handle: str, kind: str, cancel: CancelToken | None) -> str:
+    def _media_handle(self, handle: str, kind: str, run: Run) -> str:
         if kind == "mask":
-            return self.store.mask_media(handle, check_of(cancel))
+            return self.store.mask_media(handle, run)
         if kind == "answer":
             found = self.store.get_answer(handle).media_handle
             if found is None:
-                raise RequestError(f"{handle} is not about any image or video.", hint="Give a media handle.")
+                raise RequestError(f"{handle} refers to no image or video.", hint="Give a media handle.")
             return found
         return handle
 
+    # ---- masks --------------------------------------------------------------------------------
+
     def masks(
-        self, handles: Sequence[str], opened: Opened, cancel: CancelToken | None = None
+        self, handles: Sequence[str], opened: OpenedMedia, run: Run | None = None
     ) -> list[tuple[str, MaskRecord]]:
         """The masks that handles stand for (`answer:` has several, `media:` none), each once.
 
         Raises RequestError for a mask over other media, UnknownHandleError.
         """
-        named: list[str] = []
+        names: list[str] = []
         for handle in handles:
-            kind = kind_of(handle)
+            kind = parse_kind(handle)
             if kind == "answer":
-                named += self.store.get_answer(handle).mask_handles
+                names += self.store.get_answer(handle).mask_handles
             elif kind != "media":
-                named.append(handle)
-        return [(handle, self.mask(handle, opened, cancel)) for handle in dict.fromkeys(named)]
+                names.append(handle)
+        return [(name, self.mask(name, opened, run)) for name in dict.fromkeys(names)]
 
-    def check_same(self, sources: Sequence[object], opened: Opened, cancel: CancelToken | None) -> None:
-        """RequestError where a path or `media:` handle among them is not what is open."""
-        for source in sources:
-            if kind_of(str(source).strip()) in ("mask", "answer"):
-                continue  # held to one media with the masks
-            other = self.open(source, cancel).ref
-            if other.handle != opened.ref.handle:
-                raise RequestError(
-                    f"{other.name} is another image or video than {opened.ref.name}.",
-                    hint="Give one image or video at a time.",
-                )
-
-    def mask(self, handle: str, opened: Opened, cancel: CancelToken | None = None) -> MaskRecord:
-        record = self.store.get_mask(handle, check_of(cancel))
+    def mask(self, handle: str, opened: OpenedMedia, run: Run | None = None) -> MaskRecord:
+        """The mask behind a handle. Raises RequestError for one over other media, UnknownHandleError."""
+        record = self.store.get_mask(handle, run)
         if record.media_handle != opened.ref.handle:
             raise RequestError(
-                f"{handle} is a mask over {record.media_handle}, not over {opened.ref.handle} "
-                f"({opened.ref.name}).",
+                f"{handle} belongs to {record.media_handle}, not to {opened.ref.handle} ({opened.ref.name}).",
                 hint="Use masks of one image or video at a time.",
             )
         return record
 
+    def require_same_media(self, sources: Sequence[object], opened: OpenedMedia, run: Run) -> None:
+        """RequestError if a path or `media:` handle among the sources is not the opened media."""
+        for source in sources:
+            if isinstance(source, str) and parse_kind(source.strip()) in ("mask", "answer"):
+                continue  # `mask` checks these
+            other = self.open(source, run).ref
+            if other.handle != opened.ref.handle:
+                raise RequestError(
+                    f"{other.name} and {opened.ref.name} are different images or videos.",
+                    hint="Give one image or video at a time.",
+                )
 
-def _stamp(path: Path) -> str | None:
-    """None where nothing can be read: opening tells why."""
+
+def _find_stamp(path: Path | None) -> str | None:
+    """None if there is no file or it cannot be read; opening it tells why."""
     try:
-        return stamp_of(path)
+        return None if path is None else compute_stamp(path)
     except OSError:
         return None
 
 
-def _meant(text: str) -> Kind:
-    """The kind that a malformed handle begins with."""
-    begins = text.strip().partition(":")[0]
-    return next(kind for kind in KINDS if kind == begins)
-
-
-def media_ref(media: Media, handle: str) -> MediaRef:
+def describe_media(media: Media, handle: str) -> MediaRef:
+    """What results say about the media."""
     return MediaRef(
-        handle,
-        media.kind,
-        media.size_wh,
-        media.frame_count,
-        None if media.fps is None else str(media.fps),
-        media.duration_s,
-        media.name,
+        handle=handle,
+        kind=media.kind,
+        size_wh=media.size_wh,
+        frame_count=media.frame_count,
+        fps=None if media.fps is None else str(media.fps),
+        duration_s=media.duration_s,
+        name=media.name,
     )

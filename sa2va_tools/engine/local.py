@@ -1,50 +1,52 @@
-"""The engine of this process: media in, model asked, masks kept. Each method is one story.
+"""The engine of this process: media in, model asked, masks stored. Each method is one story.
 
-Knows what the calls mean; how pictures are decoded, prompts worded, masks propagated and results
-stored is said elsewhere. The model is loaded by the first call that needs it.
+Knows what the calls mean; how pictures are decoded, prompts worded, objects tracked and results stored is
+written elsewhere. The model is loaded by the first call that needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.engine import questions
-from sa2va_tools.engine.clip import Clip, check_frame
-from sa2va_tools.engine.conversation import Conversation, conversation
-from sa2va_tools.engine.extending import earlier_result, remembered
-from sa2va_tools.engine.job import Job
-from sa2va_tools.engine.key_frames import FramePlan, plan_chat, plan_grounding
-from sa2va_tools.engine.library import Library, Opened
+from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.conversation import Conversation, load_conversation
+from sa2va_tools.engine.frame_plan import FramePlan, plan_description, plan_masks
+from sa2va_tools.engine.job import Job, open_job
+from sa2va_tools.engine.library import Library
+from sa2va_tools.engine.mask_access import FrameResult
+from sa2va_tools.engine.mask_object import MaskObject
 from sa2va_tools.engine.model_host import ModelHost
-from sa2va_tools.engine.objects import phrases_of, segment_result
-from sa2va_tools.engine.pointing import checked_regions, region_label, region_masks
-from sa2va_tools.engine.protocol import MediaSource, Mode
-from sa2va_tools.engine.recording import Recorder
+from sa2va_tools.engine.objects import ground_objects, name_objects, segment_objects, stream_frames
+from sa2va_tools.engine.options import DescribeOptions, SegmentOptions, TrackOptions
+from sa2va_tools.engine.previous_result import PreviousResult, load_previous_result, make_extension
+from sa2va_tools.engine.protocol import MediaInput
+from sa2va_tools.engine.recording import Recorder, as_segment_result
 from sa2va_tools.engine.regions import Region
-from sa2va_tools.engine.results import (
-    AnswerResult,
-    CaptionResult,
-    MaskObject,
-    RegionCaption,
-    SegmentResult,
+from sa2va_tools.engine.requests import (
+    Expressions,
+    caption_question,
+    describe_question,
+    ground_question,
+    warn_about_regions,
+    warn_about_small_regions,
 )
-from sa2va_tools.engine.segmenting import segmented
-from sa2va_tools.engine.starting import recorder_of, started
+from sa2va_tools.engine.results import AnswerResult, CaptionResult, RegionCaption, SegmentResult
 from sa2va_tools.engine.store_backed import StoreBackedEngine
+from sa2va_tools.engine.tracks import run_to_end
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.decode import read_frames
-from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
-from sa2va_tools.model.output import USUAL_WISHES, MaskWishes
-from sa2va_tools.model.prompt import chat_question, clean_answer
-from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
+from sa2va_tools.model.config import Sa2vaConfig
+from sa2va_tools.model.text.prompts import chat_question, clean_answer, segment_question
+from sa2va_tools.run import Run
 from sa2va_tools.settings import Settings
 from sa2va_tools.store.store import Store
 
@@ -63,7 +65,7 @@ class LocalEngine(StoreBackedEngine):
         *,
         settings: Settings | None = None,
         access: AccessPolicy | None = None,
-    ) -> LocalEngine:
+    ) -> Self:
         """`access` None reads anything, as a person's own program may."""
         settings = settings or Settings.read()
         library = Library(Store(settings.store_dir), access or AccessPolicy(None), settings.limits)
@@ -75,297 +77,210 @@ class LocalEngine(StoreBackedEngine):
     def close(self) -> None:
         self.host.close()
 
-    def describe(
-        self,
-        media: MediaSource,
-        question: str | None = None,
-        *,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        key_frames: int | None = None,
-        max_new_tokens: int | None = None,
-        after: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
+    # ---- words --------------------------------------------------------------------------------
+
+    def _describe(
+        self, media: MediaInput, question: str | None, options: DescribeOptions, run: Run
     ) -> AnswerResult:
-        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        talk = conversation(self.library, after, opened)
-        asked = questions.describe_question(question, video=clip.is_video)
-        prompt = chat_question(asked)
-        with self._job(opened, clip, on_progress, cancel, max_new_tokens) as job:
-            config = job.runtime.config
-            (answer,), plan = job.answers(
-                lambda clip: talk.plan(plan_chat(config, clip, key_frames), clip), [prompt], talk.turns
-            )
-            recorder = self._recorder(job, opened, plan)
-            warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
-        text = clean_answer(answer.text).text
-        extra = talk.extended([prompt], [answer])
-        return recorder.answer("describe", asked, text, answer.text, (), warnings, extra)
-
-    def segment(
-        self,
-        media: MediaSource,
-        expressions: str | Sequence[str],
-        *,
-        mode: Mode = "auto",
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        key_frames: int | None = None,
-        gate_by_object_score: bool = True,
-        threshold: float = 0.5,
-        smooth: bool = False,
-        after: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> SegmentResult:
-        wanted = questions.checked_expressions(expressions)
-        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        talk = conversation(self.library, after, opened)
-        with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
-            config = job.runtime.config
-            return segmented(
-                job,
-                self.library,
-                opened,
-                wanted,
-                lambda clip: talk.plan(plan_grounding(config, clip, mode, key_frames), clip),
-                talk,
-                questions.said_once(expressions, wanted),
-            )
-
-    def extend(
-        self,
-        answer: str,
-        expressions: str | Sequence[str],
-        *,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> SegmentResult:
-        wanted = questions.checked_expressions(expressions)
-        on_progress(Progress("open", 0, None, "reading the media"))
-        before = earlier_result(self.library, answer, cancel)
-        wanted, known = before.lacking(wanted)
-        with self._job(before.opened, before.clip, on_progress, cancel, wishes=before.wishes) as job:
-            said = [
-                *questions.said_once(expressions, [*wanted, *known]),
-                *before.doubts(job.runtime.revision),
-            ]
-            said += [f'"{label}" is there already; it was not asked for again.' for label in known]
-            config = job.runtime.config
-            return segmented(
-                job,
-                self.library,
-                before.opened,
-                wanted,
-                lambda clip: replace(before, clip=clip).plan(config),
-                Conversation(),
-                said,
-                earlier=before,
-            )
-
-    def ground(
-        self,
-        media: MediaSource,
-        question: str | None = None,
-        *,
-        mode: Mode = "auto",
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        key_frames: int | None = None,
-        gate_by_object_score: bool = True,
-        threshold: float = 0.5,
-        smooth: bool = False,
-        after: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> AnswerResult:
-        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        talk = conversation(self.library, after, opened)
-        asked = questions.ground_question(question, video=clip.is_video)
-        prompt = chat_question(asked)
-        with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
-            config = job.runtime.config
-            (answer,), plan = job.answers(
-                lambda clip: talk.plan(plan_grounding(config, clip, mode, key_frames), clip),
-                [prompt],
-                talk.turns,
-            )
-            tracks, plan = job.propagate_words(plan, answer.seg_prompts)
-            recorder = self._recorder(job, opened, plan)
-            warnings = [*plan.warnings, *job.warnings([answer], [question or ""])]
-        objects = phrases_of(recorder, answer, tracks, gate=wishes.gate)
-        text = clean_answer(answer.text).text
-        extra = {**talk.extended([prompt], [answer]), **remembered(plan, clip, objects)}
-        return recorder.answer("ground", asked, text, answer.text, objects, warnings, extra)
-
-    def caption_region(
-        self,
-        media: MediaSource,
-        regions: Region | Sequence[Region],
-        question: str | None = None,
-        *,
-        frame_index: int | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> CaptionResult:
-        wanted = checked_regions(regions)
-        asked = questions.caption_question(question)
-        opened = self._open(media, on_progress, cancel)
-        frame = self._frame_of(wanted, opened, frame_index, cancel)
-        clip = Clip(opened.media, (frame,), cancel)
-        with self._job(opened, clip, on_progress, cancel) as job:
-            picture = read_frames(opened.media, [frame], cancel=cancel)[0]
-            masks = self._masks_of(job, wanted, opened, frame, picture)
-            answers = job.caption(picture, masks, asked)
-            recorder = self._recorder(job, opened, FramePlan("image", (0,), ()))
-            warnings = job.warnings([answer for answer, _ in answers], [question or ""])
-        warnings += questions.said_of_regions(answers)
-        captions = tuple(
-            RegionCaption(self._region_object(recorder, region, number, mask), clean_answer(answer.text).text)
-            for number, (region, mask, (answer, _)) in enumerate(
-                zip(wanted, masks, answers, strict=True), start=1
-            )
+        opened, clip = self._open_clip(media, options, run)
+        conversation = load_conversation(self.library, options.after, opened)
+        text = describe_question(question, video=clip.is_video)
+        prompt = chat_question(text)
+        limit = options.max_new_tokens
+        with open_job(self.host, self.library, opened, clip, run, max_new_tokens=limit) as job:
+            planner = _Planner(job.model.runtime.config, options, conversation)
+            (answer,) = job.ask(planner, [prompt], conversation)
+            recorder = job.recorder()
+            warnings = [*_plan_warnings(job), *job.warnings([answer], [question or ""])]
+        return recorder.record_answer(
+            "describe",
+            text,
+            clean_answer(answer.text).text,
+            answer.text,
+            warnings=warnings,
+            turns=conversation.extend([prompt], [answer]),
         )
-        result = recorder.answer(
-            "caption",
-            asked,
-            "\n".join(caption.text for caption in captions),
-            "\n".join(answer.text for answer, _ in answers),
-            [caption.region for caption in captions],
+
+    # ---- masks from words -----------------------------------------------------------------------
+
+    def _stream(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> Generator[FrameResult, None, SegmentResult]:
+        opened, clip = self._open_clip(media, options, run)
+        conversation = load_conversation(self.library, options.after, opened)
+        with open_job(self.host, self.library, opened, clip, run, options=options) as job:
+            planner = _Planner(job.model.runtime.config, options, conversation)
+            return (yield from _segment_words(job, planner, expressions, conversation))
+
+    def _extend(self, answer: str, expressions: Expressions, run: Run) -> SegmentResult:
+        run.report("open", message="reading the media")
+        previous = load_previous_result(self.library, answer, run)
+        new = previous.select_new(expressions)
+        with open_job(
+            self.host, self.library, previous.opened, previous.clip, run, options=previous.options
+        ) as job:
+            planner = _ExtensionPlanner(job.model.runtime.config, previous)
+            differences = previous.warn_about_differences(job.model.runtime.revision)
+            new = Expressions(new.texts, (*new.warnings, *differences))
+            return run_to_end(_segment_words(job, planner, new, Conversation(), previous))
+
+    def _ground(
+        self, media: MediaInput, question: str | None, options: SegmentOptions, run: Run
+    ) -> AnswerResult:
+        opened, clip = self._open_clip(media, options, run)
+        conversation = load_conversation(self.library, options.after, opened)
+        text = ground_question(question, video=clip.is_video)
+        prompt = chat_question(text)
+        with open_job(self.host, self.library, opened, clip, run, options=options) as job:
+            planner = _Planner(job.model.runtime.config, options, conversation)
+            (answer,) = job.ask(planner, [prompt], conversation)
+            tracks = run_to_end(job.track_words(answer.seg_prompts))
+            recorder = job.recorder()
+            warnings = [*_plan_warnings(job), *job.warnings([answer], [question or ""])]
+            plan = _require_plan(job)
+        objects = ground_objects(recorder, answer, tracks)
+        return recorder.record_answer(
+            "ground",
+            text,
+            clean_answer(answer.text).text,
+            answer.text,
+            objects,
             warnings,
-        )
-        return CaptionResult(result.handle, opened.ref, frame, captions, recorder.provenance, result.warnings)
-
-    def track(
-        self,
-        media: MediaSource,
-        regions: Region | Sequence[Region],
-        *,
-        frame_index: int | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        gate_by_object_score: bool = True,
-        threshold: float = 0.5,
-        smooth: bool = False,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> SegmentResult:
-        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        wanted = checked_regions(regions)
-        opened, clip = self._clip(media, start_s, end_s, stride, on_progress, cancel)
-        frame = self._frame_of(wanted, opened, frame_index, cancel, clip.frame_indices)
-        clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
-        with self._job(opened, clip, on_progress, cancel, wishes=wishes) as job:
-            picture = read_frames(opened.media, [frame], cancel=cancel)[0]
-            masks = self._masks_of(job, wanted, opened, frame, picture)
-            position = clip.frame_indices.index(frame)
-            tracks = job.propagate_masks(np.stack(masks), position)
-            lost = [number for number, (_, seen) in enumerate(tracks, start=1) if not seen]
-            mode = "track" if clip.is_video else "image"
-            recorder = self._recorder(job, opened, FramePlan(mode, (position,), ()))
-            warnings = [*job.warnings(), *questions.said_of_small(lost, video=clip.is_video)]
-        labels = [
-            region_label(region, number, self._label_of) for number, region in enumerate(wanted, start=1)
-        ]
-        objects = [
-            recorder.found(label, track, gate=wishes.gate)
-            for label, (track, _) in zip(labels, tracks, strict=True)
-        ]
-        return segment_result(recorder, "track", labels, (), objects, warnings)
-
-    # ---- shared steps -------------------------------------------------------------------------
-
-    def _open(self, media: MediaSource, on_progress: ProgressCallback, cancel: CancelToken | None) -> Opened:
-        on_progress(Progress("open", 0, None, "reading the media"))
-        return self.library.open(media, cancel)
-
-    def _clip(
-        self,
-        media: MediaSource,
-        start_s: float | None,
-        end_s: float | None,
-        stride: int,
-        on_progress: ProgressCallback,
-        cancel: CancelToken | None,
-    ) -> tuple[Opened, Clip]:
-        opened = self._open(media, on_progress, cancel)
-        frames = select_frames(opened.media, start_s=start_s, end_s=end_s, stride=stride)
-        return opened, Clip(opened.media, frames, cancel)
-
-    def _job(
-        self,
-        opened: Opened,
-        clip: Clip,
-        on_progress: ProgressCallback,
-        cancel: CancelToken | None,
-        max_new_tokens: int | None = None,
-        wishes: MaskWishes = USUAL_WISHES,
-    ) -> AbstractContextManager[Job]:
-        return started(
-            self.host,
-            self.library,
-            opened,
-            clip,
-            on_progress,
-            cancel,
-            max_new_tokens=max_new_tokens,
-            wishes=wishes,
+            turns=conversation.extend([prompt], [answer]),
+            extension=make_extension(plan, clip, objects),
         )
 
-    def _recorder(self, job: Job, opened: Opened, plan: FramePlan) -> Recorder:
-        return recorder_of(job, self.library, opened, plan)
+    # ---- regions --------------------------------------------------------------------------------
 
-    def _masks_of(
+    def _caption_region(
         self,
-        job: Job,
+        media: MediaInput,
         regions: Sequence[Region],
-        opened: Opened,
-        frame_index: int,
-        picture: NDArray[np.uint8],
-    ) -> list[NDArray[np.bool_]]:
-        return region_masks(
-            regions,
-            frame_index,
-            opened.media.size_wh,
-            track_of=lambda handle: self.library.mask(handle, opened, job.cancel).track,
-            masks_from_points=lambda prompts: job.masks_from_points(frame_index, picture, prompts),
-        )
-
-    def _frame_of(
-        self,
-        regions: Sequence[Region],
-        opened: Opened,
+        question: str | None,
         frame_index: int | None,
-        cancel: CancelToken | None,
-        among: Sequence[int] | None = None,
-    ) -> int:
-        """The asked frame; else the one (`among` these) where the first mask handle's mask is largest;
-        else the first."""
-        if frame_index is not None:
-            check_frame(opened.media, frame_index)
-            return frame_index
-        handles = [region.mask for region in regions if region.mask is not None]
-        if not handles:
-            return among[0] if among else 0
-        track = self.library.mask(handles[0], opened, cancel).track
-        inside = [frame for frame in among or () if track.covers(frame)]
-        return max(inside, key=track.area) if inside else track.largest_frame
+        run: Run,
+    ) -> CaptionResult:
+        text = caption_question(question)
+        opened = self._open(media, run)
+        frame = self._choose_frame(regions, opened, frame_index, run)
+        marked = self._check_regions(regions, opened, frame, run)
+        clip = Clip(opened.media, (frame,), run)
+        with open_job(self.host, self.library, opened, clip, run) as job:
+            picture = read_frames(opened.media, [frame], run=run)[0]
+            masks = marked.make_masks(lambda prompts: job.segment_points(frame, picture, prompts))
+            answers = job.caption(picture, masks, text)
+            recorder = job.recorder()
+            warnings = job.warnings([answer for answer, _ in answers], [question or ""])
+        captions = [
+            RegionCaption(_record_region(recorder, region, label, mask), clean_answer(answer.text).text)
+            for region, label, mask, (answer, _) in zip(regions, marked.labels, masks, answers, strict=True)
+        ]
+        raw_text = "\n".join(answer.text for answer, _ in answers)
+        return recorder.record_captions(text, captions, raw_text, [*warnings, *warn_about_regions(answers)])
 
-    def _region_object(
-        self, recorder: Recorder, region: Region, number: int, mask: NDArray[np.bool_]
-    ) -> MaskObject:
-        label = region_label(region, number, self._label_of)
-        clip = recorder.clip
-        track = MaskTrack(clip.media.size_wh, clip.frame_indices, (rle.encode(mask),), (1.0,), (1.0,))
-        made = recorder.found(label, track, gate=False)
-        return replace(made, handle=region.mask) if region.mask is not None else made
+    def _track(
+        self, media: MediaInput, regions: Sequence[Region], options: TrackOptions, run: Run
+    ) -> SegmentResult:
+        opened, clip, frame = self._open_tracked_clip(media, regions, options, run)
+        marked = self._check_regions(regions, opened, frame, run)
+        with open_job(self.host, self.library, opened, clip, run, options=options) as job:
+            picture = read_frames(opened.media, [frame], run=run)[0]
+            masks = marked.make_masks(lambda prompts: job.segment_points(frame, picture, prompts))
+            position = clip.frame_indices.index(frame)
+            tracks = run_to_end(job.track_masks(np.stack(masks), position))
+            recorder = job.recorder()
+            small = [number for number, (_, visible) in enumerate(tracks, start=1) if not visible]
+            warnings = [*job.warnings(), *warn_about_small_regions(small, video=clip.is_video)]
+        objects = [
+            recorder.record_object(label, track)
+            for label, (track, _) in zip(marked.labels, tracks, strict=True)
+        ]
+        answer = recorder.record_answer("track", "\n".join(marked.labels), "", "", objects, warnings)
+        return as_segment_result(answer)
 
-    def _label_of(self, handle: str) -> str:
-        return self.library.store.mask_label(handle)
+
+# ---- shared steps ---------------------------------------------------------------------------------
+
+
+def _segment_words(
+    job: Job,
+    planner: _Planner | _ExtensionPlanner,
+    expressions: Expressions,
+    conversation: Conversation,
+    previous: PreviousResult | None = None,
+) -> Generator[FrameResult, None, SegmentResult]:
+    """Ask for each expression, track all objects, and store the result, after `previous` objects if any."""
+    prompts = [segment_question(text, video=job.clip.is_video) for text in expressions.texts]
+    answers = job.ask(planner, prompts, conversation)
+    labels = name_objects(expressions.texts, answers)
+    with closing(job.track_words(np.concatenate([answer.seg_prompts for answer in answers]))) as frames:
+        tracks = yield from stream_frames(job.clip, frames, labels)
+    recorder = job.recorder()
+    if previous is not None:
+        recorder = replace(recorder, provenance=previous.merge_provenance(recorder.provenance))
+    objects = segment_objects(recorder, expressions.texts, answers, tracks)
+    warnings = [*expressions.warnings, *_plan_warnings(job), *job.warnings(answers, expressions.texts)]
+    texts = [clean_answer(answer.text).text for answer in answers]
+    pairs = list(zip(expressions.texts, texts, strict=True))
+    labels_asked = list(expressions.texts)
+    raw = [answer.text for answer in answers]
+    if previous is not None:
+        objects = [*previous.objects, *objects]
+        pairs = [*previous.answers, *pairs]
+        labels_asked = [*previous.labels, *labels_asked]
+        raw = [*([previous.raw_text] if previous.raw_text else []), *raw]
+    result = recorder.record_answer(
+        "segment",
+        "\n".join(labels_asked),
+        "\n".join(text for _, text in pairs),
+        "\n".join(raw),
+        objects,
+        warnings,
+        turns=conversation.extend(prompts, answers),
+        extension=make_extension(_require_plan(job), job.clip, objects, pairs),
+    )
+    return as_segment_result(result, tuple(text for _, text in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """The frames of a new call, which a conversation may fix."""
+
+    config: Sa2vaConfig
+    options: DescribeOptions | SegmentOptions
+    conversation: Conversation
+
+    def plan(self, clip: Clip) -> FramePlan:
+        if isinstance(self.options, SegmentOptions):
+            plan = plan_masks(self.config, clip, self.options)
+        else:
+            plan = plan_description(self.config, clip, self.options)
+        return self.conversation.apply_to(plan, clip)
+
+
+@dataclass(frozen=True, slots=True)
+class _ExtensionPlanner:
+    """The frames of the result that is extended."""
+
+    config: Sa2vaConfig
+    previous: PreviousResult
+
+    def plan(self, clip: Clip) -> FramePlan:
+        return self.previous.plan(self.config, clip)
+
+
+def _record_region(recorder: Recorder, region: Region, label: str, mask: NDArray[np.bool_]) -> MaskObject:
+    """A region on the clip's only frame; one that was given as a mask keeps its handle."""
+    clip = recorder.clip
+    track = MaskTrack(clip.media.size_wh, clip.frame_indices, (rle.encode(mask),), (1.0,), (1.0,))
+    recorded = recorder.record_object(label, track)
+    return recorded if region.mask is None else replace(recorded, handle=region.mask)
+
+
+def _require_plan(job: Job) -> FramePlan:
+    assert job.plan is not None  # the job has been asked
+    return job.plan
+
+
+def _plan_warnings(job: Job) -> tuple[str, ...]:
+    return _require_plan(job).warnings

@@ -1,76 +1,79 @@
-"""Answers and tracks → objects of a result: which mask belongs to which expression or phrase."""
+"""Which mask belongs to which expression or phrase."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
 
-from sa2va_tools.engine.recording import Recorder, not_found
-from sa2va_tools.engine.results import MaskObject, SegmentResult
+import numpy as np
+
+from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.mask_access import FrameResult
+from sa2va_tools.engine.mask_object import MaskObject
+from sa2va_tools.engine.recording import Recorder
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.model.output import ModelAnswer
-from sa2va_tools.model.prompt import clean_answer
+from sa2va_tools.model.output import FrameMasks, ModelAnswer
+from sa2va_tools.model.text.prompts import clean_answer
 
 
-def objects_of(
+def name_objects(expressions: Sequence[str], answers: Sequence[ModelAnswer]) -> list[str]:
+    """A label for each `[SEG]`: the expression, numbered if its answer has several."""
+    labels = []
+    for expression, answer in zip(expressions, answers, strict=True):
+        count = len(answer.seg_prompts)
+        labels += [expression] if count == 1 else [f"{expression} #{n}" for n in range(1, count + 1)]
+    return labels
+
+
+def segment_objects(
     recorder: Recorder,
     expressions: Sequence[str],
     answers: Sequence[ModelAnswer],
     tracks: Sequence[MaskTrack],
-    *,
-    gate: bool,
 ) -> list[MaskObject]:
-    """The tracks of each expression's answer, numbered where it has several; or why it has none."""
+    """Record the tracks of each expression's answer, or why it has none."""
     objects: list[MaskObject] = []
-    rest = iter(tracks)
+    named = iter(zip(name_objects(expressions, answers), tracks, strict=True))
     for expression, answer in zip(expressions, answers, strict=True):
-        count = len(answer.seg_prompts)
-        if not count:
-            said = clean_answer(answer.text).text
-            objects.append(
-                not_found(expression, f"The model answered without pointing at anything: “{said}”")
-            )
-        for number in range(1, count + 1):
-            label = expression if count == 1 else f"{expression} #{number}"
-            objects.append(recorder.found(label, next(rest), gate=gate))
+        if not len(answer.seg_prompts):
+            text = clean_answer(answer.text).text
+            reason = f"The model answered without a mask: “{text}”"
+            objects.append(MaskObject.missing(expression, recorder.opened.ref.size_wh, reason))
+        for _ in answer.seg_prompts:
+            label, track = next(named)
+            objects.append(recorder.record_object(label, track))
     return objects
 
 
-def phrases_of(
-    recorder: Recorder, answer: ModelAnswer, tracks: Sequence[MaskTrack], *, gate: bool
+def ground_objects(
+    recorder: Recorder,
+    answer: ModelAnswer,
+    tracks: Sequence[MaskTrack],
 ) -> list[MaskObject]:
-    """One object per [SEG], labelled by the phrase that it belongs to."""
+    """Record one object per [SEG], labelled with the phrase that it belongs to."""
     clean = clean_answer(answer.text)
     spans = clean.phrase_spans[: len(tracks)]
     return [
-        recorder.found(
-            clean.text[slice(*span)] if span else f"object {number}", track, gate=gate, phrase_span=span
-        )
+        recorder.record_object(clean.text[slice(*span)] if span else f"object {number}", track, span)
         for number, (span, track) in enumerate(zip(spans, tracks, strict=True), start=1)
     ]
 
 
-def segment_result(
-    recorder: Recorder,
-    kind: str,
-    labels: Sequence[str],
-    answers: Sequence[ModelAnswer],
-    objects: Sequence[MaskObject],
-    warnings: Sequence[str],
-    extra: Mapping[str, Any] | None = None,
-    *,
-    said_before: Sequence[str] = (),
-    raw_before: str = "",
-) -> SegmentResult:
-    """`said_before`, and raw: answers of the result that is extended by these."""
-    said = (*said_before, *said_by(answers))
-    raw = "\n".join([*([raw_before] if raw_before else []), *(answer.text for answer in answers)])
-    result = recorder.answer(kind, "\n".join(labels), "\n".join(said), raw, objects, warnings, extra)
-    return SegmentResult(
-        result.handle, recorder.opened.ref, result.objects, said, recorder.provenance, result.warnings
-    )
-
-
-def said_by(answers: Sequence[ModelAnswer]) -> tuple[str, ...]:
-    """What people read of each answer."""
-    return tuple(clean_answer(answer.text).text for answer in answers)
+def stream_frames(
+    clip: Clip, frames: Generator[FrameMasks, None, list[MaskTrack]], labels: Sequence[str]
+) -> Generator[FrameResult, None, list[MaskTrack]]:
+    """The model's frames as the caller's, in source frame numbers; returns the tracks."""
+    while True:
+        try:
+            frame = next(frames)
+        except StopIteration as end:
+            tracks: list[MaskTrack] = end.value
+            return tracks
+        index = clip.frame_indices[frame.position]
+        times = clip.times_s([index])
+        yield FrameResult(
+            index=index,
+            time_s=times[0] if times else None,
+            labels=tuple(labels),
+            masks=frame.masks,
+            scores=np.asarray(frame.object_scores * frame.mask_scores, np.float32),
+        )

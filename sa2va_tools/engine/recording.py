@@ -1,96 +1,137 @@
-"""Tracks and answers → results, written into the store, where they get their handles."""
+"""Tracks and answers → results, written into the store, which gives them their handles."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sa2va_tools.engine.clip import Clip
-from sa2va_tools.engine.library import Opened
-from sa2va_tools.engine.results import AnswerResult, MaskObject, Provenance
-from sa2va_tools.engine.tracks import score_of, why_not_found
-from sa2va_tools.masks.suspects import suspects
+from sa2va_tools.engine.library import Library, OpenedMedia
+from sa2va_tools.engine.mask_object import MaskObject
+from sa2va_tools.engine.results import (
+    AnswerResult,
+    CaptionResult,
+    Provenance,
+    RegionCaption,
+    SegmentResult,
+)
+from sa2va_tools.engine.tracks import explain_missing, score_track
+from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.masks.suspects import find_suspects
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.progress import CancelToken, check_of
-from sa2va_tools.store.records import AnswerRecord, MaskRecord
-from sa2va_tools.store.store import Store
+from sa2va_tools.run import Run
+from sa2va_tools.store.records import AnswerRecord, ExtensionRecord, MaskRecord
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """Where results of one call go."""
+    """Where the results of one call go."""
 
-    store: Store
-    opened: Opened
+    library: Library
+    opened: OpenedMedia
     clip: Clip
     provenance: Provenance
-    cancel: CancelToken | None = None
+    run: Run
 
-    def found(
-        self, label: str, track: MaskTrack, *, gate: bool, phrase_span: tuple[int, int] | None = None
-    ) -> MaskObject:
-        """The object with its handle; without one, and with the reason, where nothing was found."""
-        reason = why_not_found(track, gate_by_object_score=gate)
+    def require_unchanged_media(self) -> None:
+        """MediaUnreadableError if the file is no longer what was opened: the masks are of other frames."""
+        if self.library.has_changed(self.opened):
+            raise MediaUnreadableError(
+                f"{self.opened.ref.name} changed while it was being processed.",
+                hint="Call again: the file now contains another image or video.",
+            )
+
+    def record_object(self, label: str, track: MaskTrack, span: Span | None = None) -> MaskObject:
+        """Store a mask. Without a handle, and with the reason, if nothing was found."""
+        size_wh = self.opened.ref.size_wh
+        reason = explain_missing(track, gate_by_object_score=self.provenance.gate_by_object_score)
         if reason:
-            return not_found(label, reason, phrase_span)
-        score = score_of(track)
+            return MaskObject.missing(label, size_wh, reason, span)
+        score = score_track(track)
         record = MaskRecord(self.opened.ref.handle, label, track, score, self.provenance.to_json())
         return MaskObject(
             label=label,
-            found=True,
-            reason="",
-            handle=self.store.put_mask(record, check_of(self.cancel)),
+            size_wh=size_wh,
+            handle=self.library.store.put_mask(record, self.run),
             track=track,
             score=score,
-            phrase_span=phrase_span,
-            suspects=suspects(track),
-            times_s=self.clip.times_of(track.frame_indices),
+            phrase_span=span,
+            suspects=find_suspects(track),
+            times_s=self.clip.times_s(track.frame_indices),
         )
 
-    def answer(
+    def record_answer(
         self,
         kind: str,
         question: str,
         text: str,
         raw_text: str,
-        objects: Sequence[MaskObject],
-        warnings: Sequence[str],
-        extra: Mapping[str, Any] | None = None,
+        objects: Sequence[MaskObject] = (),
+        warnings: Sequence[str] = (),
+        *,
+        turns: tuple[tuple[str, str], ...] = (),
+        extension: ExtensionRecord | None = None,
     ) -> AnswerResult:
-        """The whole result under one handle; `extra` as in `AnswerRecord`."""
-        handles = tuple(item.handle for item in objects if item.handle is not None)
-        labels = tuple(item.label for item in objects if item.handle is not None)
-        handle = self.store.put_answer(
-            AnswerRecord(
-                self.opened.ref.handle,
-                kind,
-                question,
-                text,
-                raw_text,
-                handles,
-                labels,
-                self.provenance.to_json(),
-                tuple(warnings),
-                extra or {},
-            )
+        """Store the whole result under one handle. Warnings about the media come first."""
+        warnings = (*self.clip.media.warnings, *warnings)
+        masks = [(item.handle, item.label) for item in objects if item.handle is not None]
+        record = AnswerRecord(
+            media_handle=self.opened.ref.handle,
+            kind=kind,
+            question=question,
+            text=text,
+            raw_text=raw_text,
+            mask_handles=tuple(handle for handle, _ in masks),
+            labels=tuple(label for _, label in masks),
+            provenance=self.provenance.to_json(),
+            warnings=warnings,
+            turns=turns,
+            extension=extension,
         )
         return AnswerResult(
-            handle,
-            self.opened.ref,
-            question,
-            text,
-            raw_text,
-            tuple(objects),
-            self.provenance,
-            (*warnings, *self._told_of_memory()),
+            handle=self.library.store.put_answer(record),
+            media=self.opened.ref,
+            question=question,
+            text=text,
+            raw_text=raw_text,
+            objects=tuple(objects),
+            provenance=self.provenance,
+            warnings=(*warnings, *self._memory_warnings()),
+            source=self.opened.media,
         )
 
-    def _told_of_memory(self) -> list[str]:
-        """Not part of the record, like all that differs from run to run."""
-        relief = self.provenance.relief
-        return [f"Memory ran short, so {'; '.join(relief)}."] if relief else []
+    def record_captions(
+        self, question: str, captions: Sequence[RegionCaption], raw_text: str, warnings: Sequence[str] = ()
+    ) -> CaptionResult:
+        """Store descriptions of regions of the clip's only frame."""
+        text = "\n".join(caption.text for caption in captions)
+        objects = [caption.region for caption in captions]
+        answer = self.record_answer("caption", question, text, raw_text, objects, warnings)
+        return CaptionResult(
+            handle=answer.handle,
+            media=answer.media,
+            frame_index=self.clip.frame_indices[0],
+            captions=tuple(captions),
+            provenance=answer.provenance,
+            warnings=answer.warnings,
+        )
+
+    def _memory_warnings(self) -> list[str]:
+        """Not stored, like everything that differs from run to run."""
+        fallbacks = self.provenance.memory_fallbacks
+        return [f"Memory ran short: {'; '.join(fallbacks)}."] if fallbacks else []
 
 
-def not_found(label: str, reason: str, phrase_span: tuple[int, int] | None = None) -> MaskObject:
-    return MaskObject(label, False, reason, None, None, 0.0, phrase_span)
+def as_segment_result(answer: AnswerResult, answers: tuple[str, ...] = ()) -> SegmentResult:
+    """A stored answer as the result of `segment` or `track`; `answers` are those to each expression."""
+    return SegmentResult(
+        handle=answer.handle,
+        media=answer.media,
+        objects=answer.objects,
+        answers=answers,
+        provenance=answer.provenance,
+        warnings=answer.warnings,
+        source=answer.source,
+    )

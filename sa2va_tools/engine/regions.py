@@ -1,30 +1,46 @@
 """Regions that a caller points at: a mask handle, box, point(s), polygon or RLE.
 
-Coordinates are pixels of the source after its orientation is applied, x to the right and y down,
-or fractions of width and height (0 … 1) with `unit="fraction"`.
+Coordinates are pixels of the source after its orientation is applied, x to the right and y down, or fractions
+of width and height (0 … 1) with `unit="fraction"`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
+
+from sa2va_tools.errors import RequestError
+
+MAX_REGIONS = 32
+_WAYS = ("mask", "box_xyxy", "points_xy", "polygon_xy", "rle")
+RegionLike = Any
+"""A `Region`, a dictionary of its fields, a mask handle, or a box as four numbers."""
 
 
 class RleData(BaseModel):
-    """COCO run-length encoding, compressed."""
+    """COCO run-length encoding: compressed (`counts` as text) or not (`counts` as a list of run lengths)."""
 
     model_config = ConfigDict(extra="forbid")
 
     size: tuple[int, int]
     """[height, width]"""
-    counts: str
+    counts: str | list[int]
 
 
 def _as_points(value: Any) -> Any:
-    """A lone [x, y] where a list of points is meant."""
-    is_lone = isinstance(value, list | tuple) and len(value) == 2
-    return [value] if is_lone and all(isinstance(number, int | float) for number in value) else value
+    """A single [x, y] as a list of points."""
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    return [value] if is_pair and all(isinstance(number, int | float) for number in value) else value
 
 
 class Region(BaseModel):
@@ -32,7 +48,7 @@ class Region(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    mask: str | None = Field(None, description="mask: handle.")
+    mask: str | None = Field(None, description="Mask handle.")
     box_xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         None, description="[x0, y0, x1, y1]"
     )
@@ -49,17 +65,61 @@ class Region(BaseModel):
     unit: Literal["pixel", "fraction"] = "pixel"
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Region:
-        given = [
-            name
-            for name in ("mask", "box_xyxy", "points_xy", "polygon_xy", "rle")
-            if getattr(self, name) is not None
-        ]
+    def _require_exactly_one(self) -> Region:
+        given = [name for name in _WAYS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
-                "give exactly one of mask, box_xyxy, points_xy, polygon_xy, rle; "
-                f"got {', '.join(given) or 'none'}"
-            )
+            raise ValueError(f"give exactly one of {', '.join(_WAYS)}; got {', '.join(given) or 'none'}")
         if self.negative_points_xy and self.points_xy is None:
-            raise ValueError("negative_points_xy goes with points_xy")
+            raise ValueError("negative_points_xy needs points_xy")
         return self
+
+
+def as_region(value: RegionLike) -> Region:
+    """A region in any of the forms that callers use. RequestError if it cannot be one."""
+    if isinstance(value, Region):
+        return value
+    fields: Any = value
+    if isinstance(value, str):
+        fields = {"mask": value}
+    elif not isinstance(value, Mapping):
+        numbers = _as_numbers(value)
+        if numbers is None:
+            raise RequestError(
+                f"{value!r} is not a region.",
+                hint="Give a box (x0, y0, x1, y1), a mask handle (mask:…), or a dictionary such as "
+                "{'points_xy': [[x, y]]}.",
+            )
+        fields = {"box_xyxy": numbers}
+    try:
+        return Region.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        where = f"{field}: " if field else ""
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise RequestError(
+            f"The region is not valid: {where}{message}.",
+            hint=f"A region has exactly one of {', '.join(_WAYS)}.",
+        ) from error
+
+
+def as_regions(regions: RegionLike | Sequence[RegionLike]) -> list[Region]:
+    """One region or several. RequestError on none, too many, or a bad one."""
+    is_single = isinstance(regions, Region | Mapping | str) or _as_numbers(regions) is not None
+    items = [regions] if is_single else list(regions)
+    if not 1 <= len(items) <= MAX_REGIONS:
+        raise RequestError(
+            f"{len(items)} regions were given; 1 to {MAX_REGIONS} are allowed in one call.",
+            hint="Give a mask handle, box, points, polygon or RLE; split many over several calls.",
+        )
+    return [as_region(item) for item in items]
+
+
+def _as_numbers(value: Any) -> list[float] | None:
+    """Four numbers, also out of a NumPy array; None for anything else."""
+    try:
+        items = list(value)
+        numbers = [float(item) for item in items]
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == 4 and not any(isinstance(item, str) for item in items) else None

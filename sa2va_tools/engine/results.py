@@ -1,24 +1,27 @@
-"""What the engine returns: frozen values, no torch, no pixels. Everything a front end shows is here.
+"""What the engine returns: frozen values. Pixels are decoded only when they are asked for.
 
-Frame numbers are *source* frame indices (0-based, of the whole video), whatever range or stride
-the call asked for; seconds are the source's timestamps.
+Frame numbers are *source* frame indices (0-based, of the whole video), whatever range or stride the call
+asked for; seconds are the source's timestamps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sa2va_tools.masks.suspects import Suspect
-from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.engine.mask_access import MaskCollection
+from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 
-_WISHES = frozenset({"gate_by_object_score", "threshold", "smooth"})
+if TYPE_CHECKING:
+    from sa2va_tools.media.media import Media
+
+_MASK_OPTIONS = frozenset({"gate_by_object_score", "threshold", "smooth"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """How a result came about; stored with it and shown with it."""
+    """How a result was made; stored and shown with it."""
 
     checkpoint: str
     """Name or folder of the checkpoint."""
@@ -27,11 +30,13 @@ class Provenance:
     family: str
     """`internvl+qwen2`, …"""
     mode: str
-    """`sa2va` or `sa2va-i` for grounding on video; `image`, `text` or `chat` otherwise."""
-    key_frames: tuple[int, ...]
+    """`sa2va` or `sa2va-i` for masks on video; otherwise `image`, `chat` or `track`."""
+    llm_frames: tuple[int, ...]
     """Source frames that the language model saw."""
+    prompt_frames: tuple[int, ...] = ()
+    """Source frames on which the masks begin; all others are tracked from them."""
     frames: int
-    """Frames that were propagated through (1 for an image, 0 where no mask was made)."""
+    """Frames that have masks (1 for an image, 0 if no mask was made)."""
     size_wh: tuple[int, int]
     device: str
     dtype: str
@@ -39,11 +44,10 @@ class Provenance:
     """Version of sa2va-tools."""
     timings_s: Mapping[str, float] = field(default_factory=dict)
     complete: bool = True
-    """False where the media breaks off, or has lost frames: masks are of the frames that are there."""
+    """False if the media breaks off or has lost frames: masks are of the frames that could be decoded."""
     encoder_passes: int | None = None
-    """Frames that went through SAM-2's image encoder for this result: none that were kept from before. None
-    where it was not counted."""
-    relief: tuple[str, ...] = ()
+    """Frames that SAM-2 encoded for this result; cached frames do not count. None if unknown."""
+    memory_fallbacks: tuple[str, ...] = ()
     """What was done because memory ran short."""
     gate_by_object_score: bool = True
     threshold: float = 0.5
@@ -51,99 +55,57 @@ class Provenance:
     """These three as the call asked for them."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the store. Wishes that the call did not have are left out: then handles do not depend on
-        which wishes this version knows."""
-        kept = asdict(self)
+        """For the store. Mask options with their default value are left out, so that handles do not depend on
+        which options this version has."""
+        values = asdict(self)
         for entry in fields(self):
-            if entry.name in _WISHES and kept[entry.name] == entry.default:
-                del kept[entry.name]
-        return kept
+            if entry.name in _MASK_OPTIONS and values[entry.name] == entry.default:
+                del values[entry.name]
+        return values
 
 
-@dataclass(frozen=True, slots=True)
-class MediaRef:
-    """What a result says of its image or video."""
-
-    handle: str
-    kind: str
-    size_wh: tuple[int, int]
-    frame_count: int
-    fps: str | None
-    """As a fraction, `30000/1001`; None for an image."""
-    duration_s: float | None
-    name: str
-    """File name, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class MaskObject:
-    """One thing that was asked for or spoken of: its mask, or why there is none."""
-
-    label: str
-    """The expression, phrase or region that it answers."""
-    found: bool
-    reason: str
-    """Why it was not found; empty when it was."""
-    handle: str | None
-    """`mask:…`; None when there is no mask at all."""
-    track: MaskTrack | None
-    """The mask per frame; None when there is no mask at all."""
-    score: float
-    """Mean over the frames where it is seen of the object probability × the mean probability
-    inside the mask; 0 … 1, 0 when not found."""
-    phrase_span: tuple[int, int] | None = None
-    """Characters of `AnswerResult.text` that this mask belongs to (grounded conversation)."""
-    suspects: tuple[Suspect, ...] = ()
-    """Source frames where the mask jumps in area, is lost, or fills the frame, with these reasons."""
-    times_s: tuple[float, ...] = ()
-    """Seconds of each covered frame of `track` by the source's own timestamps; empty for an image."""
-
-    @property
-    def suspect_frames(self) -> tuple[int, ...]:
-        """The source frames of `suspects`."""
-        return tuple(suspect.frame_index for suspect in self.suspects)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerResult:
-    """An answer in words, with the masks that it speaks of (if any)."""
-
-    handle: str
-    """`answer:…`"""
-    media: MediaRef | None
-    question: str
-    text: str
-    """Cleaned of `<p>`, `[SEG]` and stop tokens."""
-    raw_text: str
-    """As the model wrote it."""
-    objects: tuple[MaskObject, ...]
-    provenance: Provenance
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentResult:
-    """Masks for one or several expressions, or the track of a region."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskResult(MaskCollection):
+    """What all results with masks have. See `MaskCollection` for pixels, boxes, files and conversions."""
 
     handle: str
     """`answer:…`: the whole result under one name."""
     media: MediaRef
-    objects: tuple[MaskObject, ...]
-    answers: tuple[str, ...]
-    """What the model said, one per expression, cleaned; empty for `track`."""
+    objects: tuple[MaskObject, ...] = ()
     provenance: Provenance
     warnings: tuple[str, ...] = ()
+    source: Media | None = field(default=None, repr=False, compare=False)
+    """The opened media, for `save`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentResult(MaskResult):
+    """Masks for one or several expressions, or the tracks of regions."""
+
+    answers: tuple[str, ...] = ()
+    """What the model said, one per expression, without markup; empty for `track`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerResult(MaskResult):
+    """An answer in words, with the masks of the things it mentions (if any)."""
+
+    question: str
+    text: str
+    """Without `<p>`, `[SEG]` and stop tokens."""
+    raw_text: str
+    """As the model wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionCaption:
-    """One region and what the model said of it."""
+    """One region and what the model said about it."""
 
     region: MaskObject
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionResult:
     """Descriptions of regions of one image or one frame."""
 
@@ -155,9 +117,9 @@ class CaptionResult:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ViewResult:
-    """One picture and its legend (number → handle)."""
+    """One picture and its legend."""
 
     image: bytes
     mime_type: str
@@ -170,11 +132,3 @@ class ViewResult:
     """Pixels of one shown frame per pixel of the source frame."""
     media: MediaRef
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """Files that were written."""
-
-    files: Mapping[str, str]
-    """Kind (`overlay`, `masks_json`, `mask_pngs`, …) → path."""

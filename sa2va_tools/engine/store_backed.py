@@ -1,26 +1,34 @@
-"""What every engine of this process shares: names, pictures and files. Knows no model."""
+"""What all engines of this process share: lookups, pictures and files. Knows no model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sa2va_tools.engine.exporting import media_info, write_files
-from sa2va_tools.engine.library import Library, Opened
-from sa2va_tools.engine.protocol import Engine, MediaSource
-from sa2va_tools.engine.results import ExportResult, MediaRef, ViewResult
+from sa2va_tools.engine.clip import Clip, check_frame
+from sa2va_tools.engine.exporting import media_info, save_objects, to_exported_masks
+from sa2va_tools.engine.library import Library, OpenedMedia
+from sa2va_tools.engine.mask_object import MaskObject, MediaRef
+from sa2va_tools.engine.options import FrameRange, TrackOptions
+from sa2va_tools.engine.protocol import Engine, MediaInput, MediaSource, start_run
+from sa2va_tools.engine.region_masks import RegionsOnFrame, check_regions
+from sa2va_tools.engine.regions import Region
+from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.engine.viewing import draw_view
 from sa2va_tools.errors import RequestError
-from sa2va_tools.masks.export import ExportedMask, masks_json
-from sa2va_tools.progress import CancelToken, ProgressCallback, ignore_progress
-from sa2va_tools.shortage import telling
-from sa2va_tools.store.handles import is_handle
+from sa2va_tools.masks.export import render_masks_json
+from sa2va_tools.media.sampling import select_frames
+from sa2va_tools.memory_errors import translate_memory_errors
+from sa2va_tools.run import Run
+from sa2va_tools.store.handles import looks_like_handle
 
 
 class StoreBackedEngine(Engine):
-    """Implements looking up, viewing and exporting over a `Library`."""
+    """Implements lookups, views and exports over a `Library`."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -34,68 +42,115 @@ class StoreBackedEngine(Engine):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
-        cancel: CancelToken | None = None,
+        run: Run | None = None,
     ) -> ViewResult:
-        given = _listed(handles)
-        with telling():
-            opened = self.library.open(given[0] if media is None else media, cancel)
-            self.library.check_same(given[1:] if media is None else given, opened, cancel)
-            masks = self.library.masks([name for name in given if is_handle(name)], opened, cancel)
+        run = start_run(run)
+        given = _as_list(handles)
+        with translate_memory_errors():
+            opened = self.library.open(given[0] if media is None else media, run)
+            self.library.require_same_media(given[1:] if media is None else given, opened, run)
+            names = [name for name in given if isinstance(name, str) and looks_like_handle(name)]
             return draw_view(
                 opened,
-                masks,
+                self.library.masks(names, opened, run),
                 frame_index=frame_index,
                 max_frames=max_frames,
                 max_side=max_side,
                 max_bytes=max_bytes,
-                cancel=cancel,
+                run=run,
             )
 
     def export(
         self,
         handles: str | Sequence[str],
-        out_dir: str | Path,
+        out_dir: str | PathLike[str],
         *,
-        overlay: bool = True,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> ExportResult:
-        with telling():
-            opened, objects = self._exported(handles, cancel)
-            return write_files(
-                opened, objects, Path(out_dir), overlay=overlay, on_progress=on_progress, cancel=cancel
-            )
+        formats: Sequence[str] | None = None,
+        run: Run | None = None,
+    ) -> dict[str, str]:
+        run = start_run(run)
+        with translate_memory_errors():
+            opened, objects = self._load_objects(handles, run)
+            return save_objects(opened.ref, opened.media, objects, Path(out_dir), formats, run)
 
     def masks_json(self, handles: str | Sequence[str]) -> str:
-        with telling():
-            opened, objects = self._exported(handles, None)
-            return masks_json(media_info(opened), objects, opened.media.timestamps_s)
+        with translate_memory_errors():
+            opened, objects = self._load_objects(handles, Run())
+            exported = to_exported_masks(objects)
+            return render_masks_json(media_info(opened.ref), exported, opened.media.timestamps_s)
 
-    def _exported(
-        self, handles: str | Sequence[str], cancel: CancelToken | None
-    ) -> tuple[Opened, list[ExportedMask]]:
-        given = _listed(handles)
-        opened = self.library.open(given[0], cancel)
-        masks = self.library.masks(given, opened, cancel)
-        return opened, [ExportedMask(name, kept.label, kept.score, kept.track) for name, kept in masks]
+    def _load_objects(self, handles: str | Sequence[str], run: Run) -> tuple[OpenedMedia, list[MaskObject]]:
+        given = _as_list(handles)
+        opened = self.library.open(given[0], run)
+        return opened, [MaskObject.from_record(*each) for each in self.library.masks(given, opened, run)]
 
-    def media_of(self, source: MediaSource, *, cancel: CancelToken | None = None) -> MediaRef:
-        return self.library.open(source, cancel).ref
+    def find_media(self, source: MediaSource, *, run: Run | None = None) -> MediaRef:
+        return self.library.open(source, start_run(run)).ref
 
-    def frame_index_at(self, media: MediaSource, time_s: float, *, cancel: CancelToken | None = None) -> int:
-        opened = self.library.open(media, cancel).media
+    def find_frame(self, media: MediaSource, time_s: float, *, run: Run | None = None) -> int:
+        opened = self.library.open(media, start_run(run)).media
         if opened.kind == "video" and not 0 <= time_s <= (opened.duration_s or 0.0):
             raise RequestError(
                 f"time_s {time_s:g} is out of range: {opened.name} lasts {opened.duration_s:.3f} s.",
-                hint="Give a second of the video, or frame_index.",
+                hint="Give a time_s within the video, or frame_index.",
             )
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
 
+    # ---- for engines that make masks -------------------------------------------------------------
 
-def _listed(handles: str | Sequence[str]) -> list[str]:
-    given = [handles] if isinstance(handles, str) else list(handles)
-    if not given:
-        raise RequestError(
-            "No handle was given.", hint="Give mask:, answer: or media: handles of earlier results."
+    def _open_clip(self, media: MediaInput, span: FrameRange, run: Run) -> tuple[OpenedMedia, Clip]:
+        opened = self._open(media, run)
+        return opened, Clip.select(opened.media, span, run)
+
+    def _open_tracked_clip(
+        self, media: MediaInput, regions: Sequence[Region], options: TrackOptions, run: Run
+    ) -> tuple[OpenedMedia, Clip, int]:
+        """Also returns the frame on which the regions are given, which the clip includes."""
+        opened, clip = self._open_clip(media, options, run)
+        frame = self._choose_frame(regions, opened, options.frame_index, run, clip.frame_indices)
+        whole_range = select_frames(opened.media, start_s=options.start_s, end_s=options.end_s)
+        return opened, clip.include(frame, whole_range), frame
+
+    def _open(self, media: MediaInput, run: Run) -> OpenedMedia:
+        run.report("open", message="reading the media")
+        return self.library.open(media.source, run, fps=media.fps)
+
+    def _choose_frame(
+        self,
+        regions: Sequence[Region],
+        opened: OpenedMedia,
+        frame_index: int | None,
+        run: Run,
+        clip_frames: Sequence[int] = (),
+    ) -> int:
+        """The given frame; or the one (of `clip_frames`, if any) where the first mask handle's mask is
+        largest; or the first."""
+        if frame_index is not None:
+            check_frame(opened.media, frame_index)
+            return frame_index
+        handles = [region.mask for region in regions if region.mask is not None]
+        if not handles:
+            return clip_frames[0] if clip_frames else 0
+        track = self.library.mask(handles[0], opened, run).track
+        inside = [frame for frame in clip_frames if track.covers(frame)]
+        return max(inside, key=track.area) if inside else track.largest_frame
+
+    def _check_regions(
+        self, regions: Sequence[Region], opened: OpenedMedia, frame_index: int, run: Run
+    ) -> RegionsOnFrame:
+        return check_regions(
+            regions,
+            frame_index,
+            opened.ref.size_wh,
+            lambda handle: self.library.mask(handle, opened, run).track,
+            self.library.store.mask_label,
         )
-    return given
+
+
+def _as_list(handles: Any) -> list[Any]:
+    items = list(handles) if isinstance(handles, list | tuple) else [handles]
+    if not items:
+        raise RequestError(
+            "No handle was given.", hint="Give mask, answer or media handles of earlier results."
+        )
+    return items

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools.engine.clip import Clip, check_frame
-from sa2va_tools.engine.library import Opened
+from sa2va_tools.engine.library import OpenedMedia
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import MediaUnreadableError, RequestError
-from sa2va_tools.masks.sheet import contact_sheet
+from sa2va_tools.masks.sheet import draw_contact_sheet
 from sa2va_tools.media.decode import read_frames
 from sa2va_tools.media.encode import encode_image
 from sa2va_tools.media.media import Media
-from sa2va_tools.progress import CancelToken, check_of
+from sa2va_tools.run import Run
 from sa2va_tools.store.records import MaskRecord
 
 _QUALITIES = (90, 80, 70, 55, 40)
@@ -25,32 +25,31 @@ Masks = Sequence[tuple[str, MaskRecord]]
 
 
 def draw_view(
-    opened: Opened,
+    opened: OpenedMedia,
     masks: Masks,
     *,
     frame_index: int | None,
     max_frames: int,
     max_side: int,
     max_bytes: int,
-    cancel: CancelToken | None = None,
+    run: Run,
 ) -> ViewResult:
     """See `Engine.view`. Raises RequestError for sizes that leave nothing to see."""
     if max_frames < 1 or max_side < _LEAST_SIDE or max_bytes < 1000:
         raise RequestError(
-            f"A view needs at least 1 frame, {_LEAST_SIDE} pixels and 1000 bytes; asked for "
+            f"max_frames, max_side and max_bytes must be at least 1, {_LEAST_SIDE} and 1000; got "
             f"{max_frames}, {max_side} and {max_bytes}.",
             hint="Leave these arguments out to get their defaults.",
         )
-    frames, pictures = _shown(opened.media, masks, frame_index, max_frames, cancel)
-    check = check_of(cancel)
-    drawn = [_masks_on(masks, frame, check) for frame in frames]
+    frames, pictures = _pick_frames(opened.media, masks, frame_index, max_frames, run)
+    drawn = [_masks_on(masks, frame, run) for frame in frames]
     captions = [_caption(opened.media, frame) for frame in frames]
     side = max_side
     image: bytes | None = None
     while image is None and side >= _LEAST_SIDE:
         try:
-            sheet, scale = contact_sheet(pictures, captions, side, objects=drawn, check=check)
-        except RequestError:  # so many frames have no room
+            sheet, scale = draw_contact_sheet(pictures, captions, side, objects=drawn, run=run)
+        except RequestError:  # too many frames for this size
             if side == max_side:
                 raise
             break
@@ -58,61 +57,68 @@ def draw_view(
         side = int(side * _SMALLER)
     if image is None:
         raise RequestError(
-            f"The picture does not fit into {max_bytes} bytes.", hint="Ask for fewer frames or more bytes."
+            f"The picture does not fit into {max_bytes} bytes.",
+            hint="Use fewer frames or a larger max_bytes.",
         )
     legend = tuple((number, handle, record.label) for number, (handle, record) in enumerate(masks, start=1))
-    size = (sheet.shape[1], sheet.shape[0])
-    warnings = _unseen(masks, frames)
-    return ViewResult(image, "image/jpeg", size, legend, tuple(frames), scale, opened.ref, warnings)
+    return ViewResult(
+        image=image,
+        mime_type="image/jpeg",
+        size_wh=(sheet.shape[1], sheet.shape[0]),
+        legend=legend,
+        frames=tuple(frames),
+        scale=scale,
+        media=opened.ref,
+        warnings=_warn_about_unsearched(masks, frames),
+    )
 
 
-def _shown(
-    media: Media, masks: Masks, frame_index: int | None, most: int, cancel: CancelToken | None
+def _pick_frames(
+    media: Media, masks: Masks, frame_index: int | None, most: int, run: Run
 ) -> tuple[list[int], list[NDArray[np.uint8]]]:
-    """The asked frame; else frames spread over where the masks are seen, or over the media, up to where its
-    decoding breaks off."""
+    """The given frame, or readable frames spread over where the masks are visible, or over the media."""
     if frame_index is not None:
         check_frame(media, frame_index)
-        return [frame_index], read_frames(media, [frame_index], cancel=cancel)
+        return [frame_index], read_frames(media, [frame_index], run=run)
     seen = sorted({frame for _, record in masks for frame in record.track.visible})
     covered = sorted({frame for _, record in masks for frame in record.track.frame_indices})
     pool = seen or covered or list(range(media.frame_count))
     frames = _spread(pool, most)
     try:
-        return frames, read_frames(media, frames, cancel=cancel)
+        return frames, read_frames(media, frames, run=run)
     except MediaUnreadableError:
-        readable = Clip(media, tuple(pool), cancel).readable().frame_indices
+        readable = Clip(media, tuple(pool), run).trim_to_readable().frame_indices
         if not 0 < len(readable) < len(pool):
             raise
     frames = _spread(readable, most)
-    return frames, read_frames(media, frames, cancel=cancel)
+    return frames, read_frames(media, frames, run=run)
 
 
 def _spread(pool: Sequence[int], most: int) -> list[int]:
     return [pool[pick] for pick in np.linspace(0, len(pool) - 1, min(most, len(pool)), dtype=int)]
 
 
-def _masks_on(masks: Masks, frame: int, check: Callable[[], None]) -> list[tuple[int, NDArray[np.bool_]]]:
+def _masks_on(masks: Masks, frame: int, run: Run) -> list[tuple[int, NDArray[np.bool_]]]:
     found = []
     for number, (_, record) in enumerate(masks, start=1):
-        check()
+        run.raise_if_cancelled()
         if record.track.covers(frame):
             found.append((number, record.track.mask(frame)))
     return found
 
 
-def _unseen(masks: Masks, frames: Sequence[int]) -> tuple[str, ...]:
-    """Of masks that cover none of the frames shown: nothing drawn does not mean that nothing is there."""
-    said = []
+def _warn_about_unsearched(masks: Masks, frames: Sequence[int]) -> tuple[str, ...]:
+    """Masks that were not computed on any of the frames shown: a missing outline does not mean no object."""
+    warnings = []
     for number, (_, record) in enumerate(masks, start=1):
         covered = record.track.frame_indices
         if covered and not any(record.track.covers(frame) for frame in frames):
             nearest = min(covered, key=lambda frame: abs(frame - frames[0]))
-            said.append(
-                f"Mask {number} was not looked for on what is shown, so it is not drawn; that does not mean "
-                f"that it is not there. The nearest frame that it covers is {nearest}."
+            warnings.append(
+                f"Mask {number} was not computed on the frames shown, so a missing outline does not mean "
+                f"that the object is absent. The nearest frame with this mask is {nearest}."
             )
-    return tuple(said)
+    return tuple(warnings)
 
 
 def _caption(media: Media, frame: int) -> str:

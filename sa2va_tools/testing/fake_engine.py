@@ -1,8 +1,8 @@
 """A fake engine for tests of the layers above the model.
 
-It opens the media for real, keeps its results in a real store and never loads a model: its masks are
-rectangles whose place follows from the words, its answers are fixed sentences. It is deterministic
-and needs no torch. It never stands in where a real engine is meant to run.
+It opens the media, checks arguments and stores its results as the real engine does, but never loads a model:
+its masks are rectangles whose place follows from the words, its answers are fixed sentences. It is
+deterministic and needs no torch. It never stands in where a real engine is meant to run.
 """
 
 from __future__ import annotations
@@ -10,44 +10,44 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sa2va_tools import __version__
-from sa2va_tools.engine.clip import Clip, check_frame
-from sa2va_tools.engine.extending import earlier_result
-from sa2va_tools.engine.library import Library, Opened
-from sa2va_tools.engine.pointing import region_label, region_masks
-from sa2va_tools.engine.protocol import MediaSource, Mode
-from sa2va_tools.engine.recording import Recorder, not_found
+from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.conversation import Conversation, load_conversation
+from sa2va_tools.engine.frame_plan import FramePlan
+from sa2va_tools.engine.library import Library, OpenedMedia
+from sa2va_tools.engine.mask_access import FrameResult
+from sa2va_tools.engine.mask_object import MaskObject
+from sa2va_tools.engine.options import DescribeOptions, SegmentOptions, TrackOptions
+from sa2va_tools.engine.previous_result import load_previous_result, make_extension
+from sa2va_tools.engine.protocol import MediaInput
+from sa2va_tools.engine.recording import Recorder, as_segment_result
 from sa2va_tools.engine.regions import Region
-from sa2va_tools.engine.results import (
-    AnswerResult,
-    CaptionResult,
-    MaskObject,
-    Provenance,
-    RegionCaption,
-    SegmentResult,
-)
+from sa2va_tools.engine.requests import Expressions, caption_question, describe_question, ground_question
+from sa2va_tools.engine.results import AnswerResult, CaptionResult, Provenance, RegionCaption, SegmentResult
 from sa2va_tools.engine.store_backed import StoreBackedEngine
-from sa2va_tools.masks import rle as rles_of
+from sa2va_tools.masks import rle
 from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.media.sampling import select_frames
+from sa2va_tools.media.sampling import first_positions
 from sa2va_tools.media.source import AccessPolicy
-from sa2va_tools.model.output import USUAL_WISHES, MaskWishes
-from sa2va_tools.progress import CancelToken, Progress, ProgressCallback, ignore_progress
+from sa2va_tools.model.output import DEFAULT_MASK_OPTIONS, MaskOptions
+from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.store import Store
-from sa2va_tools.testing.shapes import ShapeAt, drifting, rectangles_around, still
+from sa2va_tools.testing.clips import ShapeAt, drifting, rectangles_around, still
 
 ABSENT_WORD = "unicorn"
 """An expression with this word is not found."""
-KEY_FRAMES = 5
+LLM_FRAMES = 5
 
 
 class FakeEngine(StoreBackedEngine):
-    """See the module. Without `store_dir` its store is a temporary folder that goes with the engine."""
+    """See the module. Without `store_dir` its store is a temporary folder that is deleted with the engine."""
 
     def __init__(
         self,
@@ -61,254 +61,193 @@ class FakeEngine(StoreBackedEngine):
             self._remove_store = weakref.finalize(self, shutil.rmtree, store_dir, ignore_errors=True)
         super().__init__(Library(Store(store_dir), access or AccessPolicy(None), limits or MediaLimits()))
 
-    def describe(
-        self,
-        media: MediaSource,
-        question: str | None = None,
-        *,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        key_frames: int | None = None,
-        max_new_tokens: int | None = None,
-        after: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
+    def close(self) -> None:
+        """There is no model to release; handles stay valid as long as the engine lives."""
+
+    def _describe(
+        self, media: MediaInput, question: str | None, options: DescribeOptions, run: Run
     ) -> AnswerResult:
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        recorder = self._recorder(opened, clip, "chat", key_frames, masks=False)
-        width, height = opened.ref.size_wh
-        text = f"This {opened.ref.kind} has {width} by {height} pixels."
-        on_progress(Progress("answer", 1, text=text))
-        return recorder.answer("describe", question or "Describe it.", text, text, (), ())
+        recorder, _, conversation = self._start(media, options, run)
+        ref = recorder.opened.ref
+        width, height = ref.size_wh
+        text = f"This {ref.kind} has {width} by {height} pixels."
+        run.report("answer", 1, text=text)
+        asked = describe_question(question, video=recorder.clip.is_video)
+        turns = _add_turns(conversation, [asked], [text])
+        return recorder.record_answer("describe", asked, text, text, turns=turns)
 
-    def segment(
-        self,
-        media: MediaSource,
-        expressions: str | Sequence[str],
-        *,
-        mode: Mode = "auto",
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        key_frames: int | None = None,
-        gate_by_object_score: bool = True,
-        threshold: float = 0.5,
-        smooth: bool = False,
-        after: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> SegmentResult:
-        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames, wishes=wishes)
-        return _drifting(recorder, expressions, on_progress, cancel)
+    def _stream(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> Generator[FrameResult, None, SegmentResult]:
+        recorder, plan, conversation = self._start(media, options, run)
+        objects = [self._drift(recorder, label) for label in expressions.texts]
+        yield from _stream_frames(recorder.clip, objects)
+        answers = [f"Here is {label}." for label in expressions.texts]
+        turns = _add_turns(conversation, expressions.texts, answers)
+        return _record_segment(recorder, plan, expressions, objects, answers, turns)
 
-    def extend(
-        self,
-        answer: str,
-        expressions: str | Sequence[str],
-        *,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
-    ) -> SegmentResult:
-        before = earlier_result(self.library, answer, cancel)
-        mode = before.mode if before.clip.is_video else "image"
-        recorder = self._recorder(before.opened, before.clip, mode, None, wishes=before.wishes)
-        return _drifting(recorder, expressions, on_progress, cancel, before.objects)
+    def _extend(self, answer: str, expressions: Expressions, run: Run) -> SegmentResult:
+        previous = load_previous_result(self.library, answer, run)
+        new = previous.select_new(expressions)
+        plan = _plan(previous.clip, previous.options.mode, None)
+        recorder = self._recorder(previous.opened, previous.clip, plan, run, previous.options)
+        objects = [*previous.objects, *(self._drift(recorder, label) for label in new.texts)]
+        labels = Expressions((*previous.labels, *new.texts), new.warnings)
+        answers = [text for _, text in previous.answers] + [f"Here is {label}." for label in new.texts]
+        return _record_segment(recorder, plan, labels, objects, answers, ())
 
-    def ground(
-        self,
-        media: MediaSource,
-        question: str | None = None,
-        *,
-        mode: Mode = "auto",
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        key_frames: int | None = None,
-        gate_by_object_score: bool = True,
-        threshold: float = 0.5,
-        smooth: bool = False,
-        after: str | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
+    def _ground(
+        self, media: MediaInput, question: str | None, options: SegmentOptions, run: Run
     ) -> AnswerResult:
-        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        recorder = self._recorder(opened, clip, mode if clip.is_video else "image", key_frames, wishes=wishes)
+        recorder, plan, conversation = self._start(media, options, run)
         text = "There is a box and another shape."
         objects = []
         for phrase in ("a box", "another shape"):
             start = text.index(phrase)
-            shape_at = drifting(phrase, opened.ref.size_wh)
-            span = (start, start + len(phrase))
-            objects.append(_object(recorder, phrase, shape_at, on_progress, cancel, phrase_span=span))
-        return recorder.answer("ground", question or "Describe it.", text, text, objects, ())
+            objects.append(self._drift(recorder, phrase, (start, start + len(phrase))))
+        asked = ground_question(question, video=recorder.clip.is_video)
+        turns = _add_turns(conversation, [asked], [text])
+        extension = make_extension(plan, recorder.clip, objects)
+        return recorder.record_answer("ground", asked, text, text, objects, turns=turns, extension=extension)
 
-    def caption_region(
+    def _caption_region(
         self,
-        media: MediaSource,
-        regions: Region | Sequence[Region],
-        question: str | None = None,
-        *,
-        frame_index: int | None = None,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
+        media: MediaInput,
+        regions: Sequence[Region],
+        question: str | None,
+        frame_index: int | None,
+        run: Run,
     ) -> CaptionResult:
-        opened = self.library.open(media, cancel)
-        wanted = [regions] if isinstance(regions, Region) else list(regions)
-        frame = self._default_frame(wanted, opened) if frame_index is None else frame_index
-        check_frame(opened.media, frame)
-        recorder = self._recorder(opened, Clip(opened.media, (frame,), cancel), "image", None, masks=False)
+        opened = self._open(media, run)
+        frame = self._choose_frame(regions, opened, frame_index, run)
+        clip = Clip(opened.media, (frame,), run)
+        recorder = self._recorder(opened, clip, FramePlan("image", (0,), ()), run)
         captions = []
-        for label, mask in self._pointed_at(opened, wanted, frame):
-            shape = _object(recorder, label, still(mask), on_progress, cancel)
-            captions.append(RegionCaption(shape, f"This region covers {rles_of.area(mask)} pixels."))
+        for label, mask in self._mark_regions(opened, regions, frame, run):
+            item = self._record(recorder, label, still(mask))
+            captions.append(RegionCaption(item, f"This region covers {rle.area(mask)} pixels."))
         text = "\n".join(caption.text for caption in captions)
-        objects = [caption.region for caption in captions]
-        answer = recorder.answer("caption", question or "Describe it.", text, text, objects, ())
-        return CaptionResult(answer.handle, opened.ref, frame, tuple(captions), recorder.provenance)
+        return recorder.record_captions(caption_question(question), captions, text)
 
-    def track(
-        self,
-        media: MediaSource,
-        regions: Region | Sequence[Region],
-        *,
-        frame_index: int | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        stride: int = 1,
-        gate_by_object_score: bool = True,
-        threshold: float = 0.5,
-        smooth: bool = False,
-        on_progress: ProgressCallback = ignore_progress,
-        cancel: CancelToken | None = None,
+    def _track(
+        self, media: MediaInput, regions: Sequence[Region], options: TrackOptions, run: Run
     ) -> SegmentResult:
-        wishes = MaskWishes(gate_by_object_score, threshold, smooth)
-        opened, clip = self._clip(media, start_s, end_s, stride, cancel)
-        wanted = [regions] if isinstance(regions, Region) else list(regions)
-        first = clip.frame_indices[0]
-        frame = self._default_frame(wanted, opened, first) if frame_index is None else frame_index
-        check_frame(opened.media, frame)
-        clip = clip.including(frame, select_frames(opened.media, start_s=start_s, end_s=end_s))
-        recorder = self._recorder(opened, clip, "track" if clip.is_video else "image", 1, wishes=wishes)
-        pointed_at = self._pointed_at(opened, wanted, frame)
-        objects = [_object(recorder, label, still(mask), on_progress, cancel) for label, mask in pointed_at]
-        return _segment_result(recorder, "track", [label for label, _ in pointed_at], (), objects)
+        opened, clip, frame = self._open_tracked_clip(media, regions, options, run)
+        position = clip.find_positions([frame])
+        plan = FramePlan("track" if clip.is_video else "image", position, position)
+        recorder = self._recorder(opened, clip, plan, run, options)
+        marked = self._mark_regions(opened, regions, frame, run)
+        objects = [self._record(recorder, label, still(mask)) for label, mask in marked]
+        labels = "\n".join(label for label, _ in marked)
+        return as_segment_result(recorder.record_answer("track", labels, "", "", objects))
 
-    def close(self) -> None:
-        """There is no model to let go of; handles stay good as long as the engine lives."""
-
-    def _clip(
-        self,
-        media: MediaSource,
-        start_s: float | None,
-        end_s: float | None,
-        stride: int,
-        cancel: CancelToken | None,
-    ) -> tuple[Opened, Clip]:
-        opened = self.library.open(media, cancel)
-        frames = select_frames(opened.media, start_s=start_s, end_s=end_s, stride=stride)
-        return opened, Clip(opened.media, frames, cancel)
+    def _start(
+        self, media: MediaInput, options: DescribeOptions | SegmentOptions, run: Run
+    ) -> tuple[Recorder, FramePlan, Conversation]:
+        """Open the media and the conversation, and choose the frames."""
+        opened, clip = self._open_clip(media, options, run)
+        conversation = load_conversation(self.library, options.after, opened)
+        masks = options if isinstance(options, SegmentOptions) else None
+        plan = _plan(clip, "chat" if masks is None else masks.mode, options.llm_frames)
+        plan = conversation.apply_to(plan, clip)
+        return self._recorder(opened, clip, plan, run, masks), plan, conversation
 
     def _recorder(
-        self,
-        opened: Opened,
-        clip: Clip,
-        mode: str,
-        key_frames: int | None,
-        *,
-        masks: bool = True,
-        wishes: MaskWishes = USUAL_WISHES,
+        self, opened: OpenedMedia, clip: Clip, plan: FramePlan, run: Run, options: MaskOptions | None = None
     ) -> Recorder:
+        """Without `options` there will be no masks."""
+        shown = options or DEFAULT_MASK_OPTIONS
         provenance = Provenance(
             checkpoint="fake",
             revision="none",
             family="fake",
-            mode="sa2va" if mode == "auto" else mode,
-            key_frames=clip.frame_indices[: key_frames or KEY_FRAMES],
-            frames=len(clip) if masks else 0,
+            mode=plan.mode,
+            llm_frames=clip.source_frames(plan.llm_positions),
+            prompt_frames=clip.source_frames(plan.prompt_positions),
+            frames=0 if options is None else len(clip),
             size_wh=opened.ref.size_wh,
             device="cpu",
             dtype="none",
             version=__version__,
-            gate_by_object_score=wishes.gate,
-            threshold=wishes.threshold,
-            smooth=wishes.smooth,
+            gate_by_object_score=shown.gate_by_object_score,
+            threshold=shown.threshold,
+            smooth=shown.smooth,
         )
-        return Recorder(self.library.store, opened, clip, provenance)
+        return Recorder(self.library, opened, clip, provenance, run)
 
-    def _default_frame(self, regions: Sequence[Region], opened: Opened, first: int = 0) -> int:
-        handles = [region.mask for region in regions if region.mask is not None]
-        return self.library.mask(handles[0], opened).track.largest_frame if handles else first
+    def _drift(self, recorder: Recorder, label: str, span: tuple[int, int] | None = None) -> MaskObject:
+        return self._record(recorder, label, drifting(label, recorder.opened.ref.size_wh), span)
 
-    def _pointed_at(
-        self, opened: Opened, regions: Sequence[Region], frame_index: int
+    def _record(
+        self, recorder: Recorder, label: str, shape_at: ShapeAt, span: tuple[int, int] | None = None
+    ) -> MaskObject:
+        frames = recorder.clip.frame_indices
+        run = recorder.run
+        size_wh = recorder.opened.ref.size_wh
+        rles = []
+        for done, frame in enumerate(frames, start=1):
+            run.raise_if_cancelled()
+            rles.append(shape_at(frame))
+            run.report("propagate", done, len(frames), label)
+        if ABSENT_WORD in label:
+            return MaskObject.missing(label, size_wh, "The model answered without a mask.", span)
+        ones = (1.0,) * len(frames)
+        return recorder.record_object(label, MaskTrack(size_wh, frames, tuple(rles), ones, ones), span)
+
+    def _mark_regions(
+        self, opened: OpenedMedia, regions: Sequence[Region], frame_index: int, run: Run
     ) -> list[tuple[str, Rle]]:
         """Labels and masks; points and boxes become the rectangle around them."""
-        masks = region_masks(
-            regions,
-            frame_index,
-            opened.ref.size_wh,
-            track_of=lambda handle: self.library.mask(handle, opened).track,
-            masks_from_points=lambda prompts: rectangles_around(prompts, opened.ref.size_wh),
+        marked = self._check_regions(regions, opened, frame_index, run)
+        masks = marked.make_masks(lambda prompts: rectangles_around(prompts, opened.ref.size_wh))
+        return [(label, rle.encode(mask)) for label, mask in zip(marked.labels, masks, strict=True)]
+
+
+def _add_turns(
+    conversation: Conversation, questions: Sequence[str], answers: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    earlier = ((turn.question, turn.answer) for turn in conversation.turns)
+    return (*earlier, *zip(questions, answers, strict=True))
+
+
+def _plan(clip: Clip, mode: str, llm_frames: int | None) -> FramePlan:
+    if not clip.is_video:
+        return FramePlan("image", (0,), (0,))
+    positions = first_positions(len(clip), llm_frames or LLM_FRAMES)
+    return FramePlan("sa2va" if mode == "auto" else mode, positions, positions)
+
+
+def _stream_frames(clip: Clip, objects: Sequence[MaskObject]) -> Iterator[FrameResult]:
+    found = [item for item in objects if item.found]
+    for frame in clip.frame_indices if found else ():
+        times = clip.times_s([frame])
+        yield FrameResult(
+            index=frame,
+            time_s=times[0] if times else None,
+            labels=tuple(item.label for item in found),
+            masks=np.stack([item.mask(frame) for item in found]),
+            scores=np.ones(len(found), np.float32),
         )
-        return [
-            (
-                region_label(region, number, lambda it: self.library.store.mask_label(it)),
-                rles_of.encode(mask),
-            )
-            for number, (region, mask) in enumerate(zip(regions, masks, strict=True), start=1)
-        ]
 
 
-def _object(
+def _record_segment(
     recorder: Recorder,
-    label: str,
-    shape_at: ShapeAt,
-    on_progress: ProgressCallback,
-    cancel: CancelToken | None,
-    *,
-    phrase_span: tuple[int, int] | None = None,
-) -> MaskObject:
-    frames = recorder.clip.frame_indices
-    rles = []
-    for done, frame in enumerate(frames, start=1):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
-        rles.append(shape_at(frame))
-        on_progress(Progress("propagate", done, len(frames), label))
-    if ABSENT_WORD in label:
-        return not_found(label, "The answer points at nothing.", phrase_span)
-    ones = (1.0,) * len(frames)
-    track = MaskTrack(recorder.opened.ref.size_wh, frames, tuple(rles), ones, ones)
-    return recorder.found(label, track, gate=True, phrase_span=phrase_span)
-
-
-def _drifting(
-    recorder: Recorder,
-    expressions: str | Sequence[str],
-    on_progress: ProgressCallback,
-    cancel: CancelToken | None,
-    earlier: Sequence[MaskObject] = (),
-) -> SegmentResult:
-    """`earlier` objects, then a shape per expression that drifts."""
-    wanted = [expressions] if isinstance(expressions, str) else list(expressions)
-    size_wh = recorder.opened.ref.size_wh
-    made = [_object(recorder, label, drifting(label, size_wh), on_progress, cancel) for label in wanted]
-    answers = tuple(f"Here is {label}." for label in wanted)
-    labels = [*(item.label for item in earlier), *wanted]
-    return _segment_result(recorder, "segment", labels, answers, [*earlier, *made])
-
-
-def _segment_result(
-    recorder: Recorder,
-    kind: str,
-    labels: Sequence[str],
-    answers: tuple[str, ...],
+    plan: FramePlan,
+    expressions: Expressions,
     objects: Sequence[MaskObject],
+    answers: Sequence[str],
+    turns: tuple[tuple[str, str], ...],
 ) -> SegmentResult:
     text = "\n".join(answers)
-    made = recorder.answer(kind, "\n".join(labels), text, text, objects, ())
-    return SegmentResult(made.handle, recorder.opened.ref, made.objects, answers, recorder.provenance)
+    pairs = list(zip(expressions.texts, answers, strict=False))
+    answer = recorder.record_answer(
+        "segment",
+        "\n".join(expressions.texts),
+        text,
+        text,
+        objects,
+        expressions.warnings,
+        turns=turns,
+        extension=make_extension(plan, recorder.clip, objects, pairs),
+    )
+    return as_segment_result(answer, tuple(answers))

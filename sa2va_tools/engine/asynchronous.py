@@ -1,0 +1,85 @@
+"""Any engine for asyncio: calls run in threads, and cancelling a task cancels its work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from sa2va_tools.engine.mask_access import FrameResult
+from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.engine.streaming import SegmentStream
+from sa2va_tools.run import Run
+
+Args = ParamSpec("Args")
+T = TypeVar("T")
+
+
+def _as_coroutine(
+    method: Callable[Concatenate[Engine, Args], T],
+) -> Callable[Concatenate[AsyncEngine, Args], Coroutine[Any, Any, T]]:
+    """A method of `Engine` as one of `AsyncEngine`, with its arguments and its docstring."""
+
+    async def call(self: AsyncEngine, /, *args: Args.args, **kwargs: Args.kwargs) -> T:
+        return await self._call(getattr(self.engine, method.__name__), args, kwargs)
+
+    update_wrapper(call, method)
+    return call
+
+
+class AsyncEngine:
+    """The methods of `Engine` as coroutines, with the same arguments.
+
+    When the task that awaits a call is cancelled, the work is cancelled too, and the cancellation is raised
+    only after it has stopped, so that the model is free again.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    describe = _as_coroutine(Engine.describe)
+    segment = _as_coroutine(Engine.segment)
+    extend = _as_coroutine(Engine.extend)
+    ground = _as_coroutine(Engine.ground)
+    caption_region = _as_coroutine(Engine.caption_region)
+    track = _as_coroutine(Engine.track)
+    view = _as_coroutine(Engine.view)
+    export = _as_coroutine(Engine.export)
+    find_media = _as_coroutine(Engine.find_media)
+
+    async def stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[FrameResult]:
+        """See `Engine.stream`. Leaving the loop early stops the work."""
+        run: Run = kwargs.setdefault("run", Run())
+        stream: SegmentStream = await self._call(self.engine.stream, args, kwargs)
+        try:
+            while (frame := await self._run_in_thread(partial(next, stream, None), run)) is not None:
+                yield frame
+        finally:
+            run.cancel()
+            await asyncio.shield(asyncio.to_thread(stream.close))
+
+    async def close(self) -> None:
+        """Release the model, once the running call has ended."""
+        await asyncio.to_thread(self.engine.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _call(self, method: Callable[..., T], args: Any, kwargs: dict[str, Any]) -> T:
+        run: Run = kwargs.pop("run", None) or Run()
+        return await self._run_in_thread(partial(method, *args, run=run, **kwargs), run)
+
+    async def _run_in_thread(self, work: Callable[[], T], run: Run) -> T:
+        task = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            run.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # retrieved, so that asyncio does not report it as lost
+            raise
