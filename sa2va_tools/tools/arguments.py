@@ -1,14 +1,12 @@
-"""What every tool's arguments share, and how wrong ones are explained to the caller.
-
-Knows nothing of engines or front ends.
-"""
+"""What the arguments of all tools share, and how wrong ones are explained to the caller."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypedDict, TypeVar, get_args
+from dataclasses import fields
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -21,66 +19,42 @@ from pydantic import (
     model_validator,
 )
 
-from sa2va_tools.engine.protocol import Engine, Mode
-from sa2va_tools.engine.regions import Region
+from sa2va_tools.engine.options import MAX_LLM_FRAMES, DescribeOptions, Mode, SegmentOptions, TrackOptions
+from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.engine.regions import MAX_REGIONS, Region
 from sa2va_tools.errors import RequestError
-from sa2va_tools.progress import CancelToken
-from sa2va_tools.store.handles import id_of
+from sa2va_tools.run import Run
+from sa2va_tools.store.handles import parse_id
 
-MAX_REGIONS = 16
 _MAX_EXPLAINED = 5
 _NEAR = 0.65
 """How alike two names are, 0 … 1, for one to be suggested."""
 _ALIASES = {
-    "box": "box_xyxy",
-    "bbox": "box_xyxy",
-    "point": "points_xy",
-    "points": "points_xy",
-    "polygon": "polygon_xy",
-    "query": "expressions",
-    "text": "expressions",
-    "expression": "expressions",
-    "prompt": "question",
-    "frame": "frame_index",
-    "path": "media",
-    "video": "media",
-    "image": "media",
-    "region": "regions",
-    "handle": "handles",
+    "box_xyxy": ("box", "bbox"),
+    "points_xy": ("point", "points"),
+    "polygon_xy": ("polygon",),
+    "expressions": ("query", "text", "expression"),
+    "question": ("prompt",),
+    "frame_index": ("frame",),
+    "media": ("path", "video", "image"),
+    "regions": ("region",),
+    "handles": ("handle",),
+    "llm_frames": ("key_frames",),
 }
-"""What callers say for our names without being near them in letters."""
-
+"""What callers say for our names, where the spelling is not close."""
+Options = TypeVar("Options", DescribeOptions, SegmentOptions, TrackOptions)
 
 Media = Annotated[
     str,
     Field(
         min_length=1,
-        description="Image, video or folder of frames (/data/a.mp4), or a media: handle.",
+        description="Path of an image, video or folder of frames (/data/a.mp4), or media handle (media:…).",
     ),
 ]
-OptionalMedia = Annotated[
-    str | None,
-    Field(
-        min_length=1,
-        description="Path or media: handle; optional if a region is a mask: handle.",
-    ),
+LlmFrames = Annotated[
+    int | None, Field(ge=1, le=MAX_LLM_FRAMES, description="Video: how many frames the model sees.")
 ]
-KeyFrames = Annotated[
-    int | None,
-    Field(ge=1, le=64, description="Video: how many frames the model sees."),
-]
-After = Annotated[
-    str | None,
-    Field(description='An answer: handle to go on from ("and the other one?").'),
-]
-
-
-class Wishes(TypedDict):
-    """Keyword arguments of the engine's methods that make masks."""
-
-    gate_by_object_score: bool
-    threshold: float
-    smooth: bool
+After = Annotated[str | None, Field(description="Answer handle (answer:…) to continue.")]
 
 
 class ToolArguments(BaseModel):
@@ -108,52 +82,48 @@ class ToolArguments(BaseModel):
         except ValueError:
             return value
 
+    def make_options(self, kind: type[Options], **values: Any) -> Options:
+        """The engine's options of this kind; `values` override arguments."""
+        return kind(**self.model_dump(include={field.name for field in fields(kind)}) | values)
 
-class FinishArguments(ToolArguments):
-    """How masks leave the model."""
 
-    gate_by_object_score: bool = Field(True, description="False: keep doubtful masks.")
-    # Its bounds are the engine's to say: in the schema they would cost more than their worth.
-    threshold: FiniteFloat = Field(0.5, description="Pixel probability, 0 to 1.")
+class MaskArguments(ToolArguments):
+    """Which masks are returned, and how they are shaped."""
+
+    gate_by_object_score: bool = Field(True, description="False: keep masks with a low object score.")
+    # The engine checks the bounds: in the schema they would cost more than they are worth.
+    threshold: FiniteFloat = Field(0.5, description="Minimum pixel probability, 0 to 1.")
     smooth: bool = Field(False, description="Clean up edges and holes.")
 
 
 class RangeArguments(ToolArguments):
     """The part of a video that is worked on."""
 
-    start_s: FiniteFloat | None = Field(None, ge=0, description="Video: from this second.")
-    end_s: FiniteFloat | None = Field(None, ge=0, description="Up to this second.")
+    start_s: FiniteFloat | None = Field(None, ge=0, description="Start time in seconds.")
+    end_s: FiniteFloat | None = Field(None, ge=0, description="End time in seconds.")
     stride: int = Field(1, ge=1, le=1000, description="Video: every n-th frame.")
 
 
-class GroundingArguments(FinishArguments, RangeArguments):
+class WordArguments(MaskArguments, RangeArguments):
     """How masks are made from words."""
 
     mode: Mode = Field(
         "auto",
-        description="Video key frames: sa2va the first, sa2va-i uniform ones.",
+        description="Frames the model sees: sa2va the first, sa2va-i evenly spread; auto: by checkpoint.",
     )
-    key_frames: KeyFrames = None
-
-
-def wishes_of(arguments: FinishArguments) -> Wishes:
-    """For the engine's keyword arguments."""
-    return {
-        "gate_by_object_score": arguments.gate_by_object_score,
-        "threshold": arguments.threshold,
-        "smooth": arguments.smooth,
-    }
+    llm_frames: LlmFrames = Field(None, description="How many frames the model sees; masks begin on them.")
+    after: After = None
 
 
 class FrameArguments(ToolArguments):
     """One frame of a video, by number or by time."""
 
-    frame_index: int | None = Field(None, ge=0, description="Video: frame, from 0.")
-    time_s: FiniteFloat | None = Field(None, ge=0, description="Instead of frame_index: its second.")
+    frame_index: int | None = Field(None, ge=0, description="Video: frame number, from 0.")
+    time_s: FiniteFloat | None = Field(None, ge=0, description="Time in seconds, instead of frame_index.")
 
 
-def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments, cancel: CancelToken) -> int | None:
-    """The frame of `frame_index` or `time_s`; None when neither is given."""
+def find_frame(engine: Engine, media: str, arguments: FrameArguments, run: Run) -> int | None:
+    """The frame of `frame_index` or `time_s`; None if neither is given."""
     if arguments.frame_index is not None and arguments.time_s is not None:
         raise RequestError(
             "Both frame_index and time_s are given, and they may name different frames.",
@@ -161,25 +131,21 @@ def frame_asked_for(engine: Engine, media: str, arguments: FrameArguments, cance
         )
     if arguments.time_s is None:
         return arguments.frame_index
-    return engine.frame_index_at(media, arguments.time_s, cancel=cancel)
+    return engine.find_frame(media, arguments.time_s, run=run)
 
 
 def _as_region_list(value: Any) -> Any:
-    """A lone region, or a bare mask handle, where a list is meant."""
+    """A single region, or a bare mask handle, as a list."""
     items = value if isinstance(value, list | tuple) else [value]
     return [{"mask": item} if isinstance(item, str) else item for item in items]
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
 Texts = Annotated[
     list[str],
-    BeforeValidator(_as_list),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
-"""One text or several; always a list once it is checked."""
+"""One text or several; always a list after validation."""
 
 Regions = Annotated[
     list[Region],
@@ -189,7 +155,7 @@ Regions = Annotated[
         max_length=MAX_REGIONS,
         description=(
             "Each has exactly one of mask, box_xyxy, points_xy, polygon_xy, rle, e.g. "
-            '[{"box_xyxy": [40, 30, 120, 90]}]. Coordinates: source pixels, or 0-1 with unit fraction.'
+            '[{"box_xyxy": [40, 30, 120, 90]}]. Coordinates: source pixels, or 0 to 1 with unit "fraction".'
         ),
     ),
 ]
@@ -199,54 +165,40 @@ class RegionArguments(FrameArguments):
     """What is pointed at, in one frame."""
 
     regions: Regions
-    media: OptionalMedia = None
+    media: str | None = Field(
+        None, min_length=1, description="Path or media handle (media:…); optional if a region is a mask."
+    )
 
 
-def place_asked_for(
-    engine: Engine, arguments: RegionArguments, cancel: CancelToken
-) -> tuple[str, int | None]:
-    """The media, or that of the first mask handle among the regions; and the frame, None where none is asked
-    for."""
-    media = _media_of(engine, arguments, cancel)
-    return media, frame_asked_for(engine, media, arguments, cancel)
-
-
-def _media_of(engine: Engine, arguments: RegionArguments, cancel: CancelToken) -> str:
-    if arguments.media is not None:
-        if arguments.time_s is None:
-            return arguments.media
-        return engine.media_of(arguments.media, cancel=cancel).handle  # so that it is read once
-    handles = [region.mask for region in arguments.regions if region.mask is not None]
-    if not handles:
-        raise RequestError(
-            "Argument 'media' is missing, and no region is a mask handle that would tell it.",
-            hint="Give media: the path of the image or video, or its media: handle.",
-        )
-    id_of(handles[0], "mask")
-    return engine.media_of(handles[0], cancel=cancel).handle
+def find_place(engine: Engine, arguments: RegionArguments, run: Run) -> tuple[str, int | None]:
+    """The media, or that of the first mask handle among the regions; and the frame, None if none is given."""
+    media = arguments.media
+    if media is None:
+        media = next((region.mask for region in arguments.regions if region.mask is not None), None)
+        if media is None:
+            raise RequestError(
+                "Argument 'media' is missing, and no region is a mask handle that would identify it.",
+                hint="Give media: the path of the image or video, or its media handle (media:…).",
+            )
+        parse_id(media, "mask")
+    if arguments.media is None or arguments.time_s is not None:
+        media = engine.find_media(media, run=run).handle  # so that it is read once
+    return media, find_frame(engine, media, arguments, run)
 
 
 Arguments = TypeVar("Arguments", bound=ToolArguments)
 
 
-def parse_arguments(model: type[Arguments], raw: Mapping[str, Any]) -> Arguments:
-    """`raw` as the tool's arguments. RequestError names what is wrong and what is allowed."""
-    try:
-        return model.model_validate(dict(raw))
-    except ValidationError as error:
-        raise explain(error, model) from error
-
-
 def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
     """The same in words that a caller can act on."""
-    # A misspelt name explains the missing one: say it first.
+    # A misspelt name explains a missing one, so it comes first.
     problems = sorted(
         error.errors(include_url=False, include_context=False),
         key=lambda problem: problem["type"] != "extra_forbidden",
     )
     sentences = [_sentence(problem, model) for problem in problems[:_MAX_EXPLAINED]]
     if len(problems) > _MAX_EXPLAINED:
-        sentences.append(f"{len(problems) - _MAX_EXPLAINED} more arguments are wrong.")
+        sentences.append(f"… and {len(problems) - _MAX_EXPLAINED} more errors.")
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     optional = [name for name in model.model_fields if name not in required]
     hint = f"Required: {', '.join(required) or 'none'}. Optional: {', '.join(optional) or 'none'}."
@@ -254,17 +206,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
 
 
 _LENGTH_PROBLEMS = {"too_short": "few", "too_long": "many"}
-_SHAPE_PROBLEMS = frozenset(
-    (
-        "missing",
-        "tuple_type",
-        "list_type",
-        "model_type",
-        "model_attributes_type",
-        "dict_type",
-        *_LENGTH_PROBLEMS,
-    )
-)
+_SHAPE_PROBLEMS = ("missing", "tuple_type", "list_type", "model_type", "model_attributes_type", "dict_type")
 _SHAPES = (
     "A region is an object such as {'box_xyxy': [x0, y0, x1, y1]}, {'points_xy': [[x, y]]}, "
     "{'polygon_xy': [[x, y], [x, y], [x, y]]} or {'mask': 'mask:…'}."
@@ -278,23 +220,21 @@ def _sentence(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
         is_nested = len(location) > 1
         known = list(Region.model_fields if is_nested else model.model_fields)
         given = str(location[-1])
-        near = [_ALIASES[given]] if _ALIASES.get(given) in known else []
+        near = [name for name in known if given in _ALIASES.get(name, ())]
         near = near or difflib.get_close_matches(given, known, n=1, cutoff=_NEAR)
         suggestion = f" Did you mean {near[0]!r}?" if near else ""
         allowed = f" Allowed there: {', '.join(known)}." if is_nested else ""
         return f"Unknown argument {name!r}.{suggestion}{allowed}"
-    if len(location) > 1 and problem["type"] in _SHAPE_PROBLEMS:
-        return f"Argument {name!r} has the wrong shape (got {_short(problem)}). {_SHAPES}"
+    if len(location) > 1 and problem["type"] in (*_SHAPE_PROBLEMS, *_LENGTH_PROBLEMS):
+        wrong = "must be a region object" if len(location) == 2 else "is not valid"
+        return f"Argument {name!r} {wrong} (got {_short(problem)}). {_SHAPES}"
     if problem["type"] in _LENGTH_PROBLEMS:
         return f"Argument {name!r} has too {_LENGTH_PROBLEMS[problem['type']]} entries."
     if problem["type"] == "missing":
-        return f"Missing argument {name!r}: {_description(location, model)}"
+        field = model.model_fields.get(str(location[0]))
+        description = (field.description if field else None) or "it is required."
+        return f"Missing argument {name!r}: {description}"
     return f"Argument {name!r}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem)})."
-
-
-def _description(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    field = model.model_fields.get(str(location[0]))
-    return (field.description if field else None) or "it is required."
 
 
 def _short(problem: Mapping[str, Any]) -> str:

@@ -1,31 +1,28 @@
-"""What a tool is: a name, words for the agent, arguments, a result, and `run`.
+"""What a tool is: a name, a description for the agent, arguments, a result, and `run`; and the engine that
+tools share.
 
-Front ends loop over tools; a tool knows nothing of the front ends and their protocols.
+Front ends loop over tools; a tool knows nothing about front ends and their protocols. No tool changes what
+the user owns (results go into the store) or reaches beyond this machine.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic
 
+from pydantic import ValidationError
+
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.progress import CancelToken, ProgressCallback
-from sa2va_tools.tools.arguments import Arguments, parse_arguments
-from sa2va_tools.tools.outputs import ToolResult
+from sa2va_tools.memory_errors import translate_memory_errors
+from sa2va_tools.run import Run
+from sa2va_tools.tools.arguments import Arguments, explain
+from sa2va_tools.tools.outputs import Traced
 from sa2va_tools.tools.schema import Schema, arguments_schema, result_schema
 
-
-@dataclass(frozen=True, slots=True)
-class Hints:
-    """What a tool does to the world, for clients that ask before they call."""
-
-    read_only: bool = True
-    """Changes nothing that the user owns (results are kept in the store)."""
-    destructive: bool = False
-    idempotent: bool = True
-    open_world: bool = False
-    """Reaches beyond this machine."""
+EngineSource = Engine | Callable[[], Engine]
+"""An engine, or what opens one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Picture:
 class ToolOutput:
     """What a call gives: structured content that stands alone, the same in words, and pictures."""
 
-    structured: ToolResult | None
+    structured: Traced | None
     """None for tools whose result is a picture."""
     text: str
     pictures: tuple[Picture, ...] = ()
@@ -56,9 +53,6 @@ class ToolOutput:
         return tuple(dict.fromkeys(item["handle"] for item in listed if "handle" in item))
 
 
-Run = Callable[[Engine, Arguments, ProgressCallback, CancelToken], ToolOutput]
-
-
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[Arguments]):
     """One ability, declared once for every front end."""
@@ -67,18 +61,48 @@ class Tool(Generic[Arguments]):
     title: str
     description: str
     arguments: type[Arguments]
-    result: type[ToolResult] | None
+    result: type[Traced] | None
     """None: the result is content only (a picture and a legend)."""
-    run: Run[Arguments]
-    """Raises errors of `sa2va_tools.errors` only."""
-    hints: Hints = field(default_factory=Hints)
+    work: Callable[[Engine, Arguments, Run], ToolOutput]
 
     def input_schema(self) -> Schema:
+        """JSON schema of the arguments."""
         return arguments_schema(self.arguments)
 
     def output_schema(self) -> Schema | None:
+        """JSON schema of the structured result."""
         return None if self.result is None else result_schema(self.result)
 
     def parse(self, raw: Mapping[str, Any]) -> Arguments:
-        """The arguments, checked. RequestError names what is wrong and what is allowed."""
-        return parse_arguments(self.arguments, raw)
+        """The arguments, checked. RequestError says what is wrong and what is allowed."""
+        try:
+            return self.arguments.model_validate(dict(raw))
+        except ValidationError as error:
+            raise explain(error, self.arguments) from error
+
+    def run(self, engine: Engine, arguments: Arguments, run: Run) -> ToolOutput:
+        """Do the work. Raises errors of `sa2va_tools.errors`, and for a lack of memory no library's own."""
+        with translate_memory_errors():
+            return self.work(engine, arguments, run)
+
+
+class SharedEngine:
+    """One engine for many tools: opened when first needed, closed once; for any thread."""
+
+    def __init__(self, source: EngineSource) -> None:
+        self._source = source
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> Engine:
+        """The engine. Raises what the source raises; the next call tries again."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._source if isinstance(self._source, Engine) else self._source()
+            return self._engine
+
+    def close(self) -> None:
+        with self._lock:
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None

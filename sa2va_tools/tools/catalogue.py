@@ -6,21 +6,16 @@ import difflib
 from typing import Any
 
 from sa2va_tools.errors import RequestError
-from sa2va_tools.tools import caption, describe, ground, segment, track, view
 from sa2va_tools.tools.base import Tool
+from sa2va_tools.tools.regions import CAPTION, TRACK
+from sa2va_tools.tools.view import VIEW
+from sa2va_tools.tools.words import DESCRIBE, GROUND, SEGMENT
 
-CATALOGUE: tuple[Tool[Any], ...] = (
-    describe.TOOL,
-    segment.TOOL,
-    ground.TOOL,
-    caption.TOOL,
-    track.TOOL,
-    view.TOOL,
-)
+CATALOGUE: tuple[Tool[Any], ...] = (DESCRIBE, SEGMENT, GROUND, CAPTION, TRACK, VIEW)
 
 
-def tool_named(name: str) -> Tool[Any]:
-    """RequestError, with the names that exist, when there is none of that name."""
+def find_tool(name: str) -> Tool[Any]:
+    """The tool of that name. RequestError, with the names that exist, if there is none."""
     for tool in CATALOGUE:
         if tool.name == name:
             return tool

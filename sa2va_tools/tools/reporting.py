@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from sa2va_tools.engine.results import MaskObject, MediaRef, Provenance
-from sa2va_tools.errors import StoreError
+from sa2va_tools.engine.mask_object import MaskObject, MediaRef
+from sa2va_tools.engine.results import CaptionResult, MaskResult, Provenance
 from sa2va_tools.masks import rle
-from sa2va_tools.masks.geometry import spans_of_covered
+from sa2va_tools.masks.geometry import find_spans
 from sa2va_tools.masks.suspects import Reason, Suspect
 from sa2va_tools.masks.track import MaskTrack
-from sa2va_tools.tools.outputs import (
-    MAX_FRAMES_LISTED,
-    MAX_MASKS,
-    MAX_SPANS,
-    MaskOut,
-    MediaOut,
-    ProvenanceOut,
-    SpanOut,
-)
+from sa2va_tools.tools import outputs
+from sa2va_tools.tools.outputs import MAX_FRAMES_LISTED, MAX_MASKS, MAX_SPANS
 
 _MAX_LABEL = 120
 _MAX_REASON = 300
-_USUAL_THRESHOLD = 0.5
+_DEFAULT_THRESHOLD = 0.5
 
 
-def media_out(ref: MediaRef) -> MediaOut:
-    return MediaOut(
+def media_out(ref: MediaRef) -> outputs.MediaOut:
+    return outputs.MediaOut(
         handle=ref.handle,
         name=ref.name,
         kind=ref.kind,
@@ -40,31 +33,27 @@ def media_out(ref: MediaRef) -> MediaOut:
     )
 
 
-def require_media(ref: MediaRef | None) -> MediaRef:
-    """The media of an answer that a tool asked for; chat without media is no tool."""
-    if ref is None:
-        raise StoreError("The answer came back without the media that it is about.", hint="Call again.")
-    return ref
+def trace_fields(result: MaskResult | CaptionResult, warnings: Sequence[str]) -> dict[str, Any]:
+    """The fields of `Traced`."""
+    return {
+        "warnings": list(warnings),
+        "handle": result.handle,
+        "media": media_out(result.media),
+        "provenance": _provenance_out(result.provenance),
+    }
 
 
-def provenance_out(provenance: Provenance) -> ProvenanceOut:
-    timings_s = provenance.timings_s
-    return ProvenanceOut(
-        checkpoint=provenance.checkpoint,
-        revision=provenance.revision,
-        mode=provenance.mode,
-        key_frames=list(provenance.key_frames[:MAX_FRAMES_LISTED]),
-        frames=provenance.frames,
-        complete=provenance.complete,
-        device=provenance.device,
-        dtype=provenance.dtype,
-        seconds=round(timings_s.get("total", sum(timings_s.values())), 3),
-        threshold=None if provenance.threshold == _USUAL_THRESHOLD else provenance.threshold,
-        smooth=provenance.smooth or None,
-        gate_by_object_score=None if provenance.gate_by_object_score else False,
-        encoder_passes=provenance.encoder_passes,
-        relief=list(provenance.relief) or None,
-    )
+def _provenance_out(provenance: Provenance) -> outputs.ProvenanceOut:
+    changes = {
+        "llm_frames": provenance.llm_frames[:MAX_FRAMES_LISTED],
+        "prompt_frames": provenance.prompt_frames[:MAX_FRAMES_LISTED],
+        "seconds": round(sum(provenance.timings_s.values()), 3),
+        "threshold": None if provenance.threshold == _DEFAULT_THRESHOLD else provenance.threshold,
+        "smooth": provenance.smooth or None,
+        "gate_by_object_score": None if provenance.gate_by_object_score else False,
+        "memory_fallbacks": provenance.memory_fallbacks or None,
+    }
+    return outputs.ProvenanceOut.model_validate(asdict(provenance) | changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +62,6 @@ class Listing:
 
     fields: list[dict[str, Any]]
     """Keyword arguments of MaskOut, one per listed object."""
-    masks: list[MaskOut]
     truncated: bool
     warnings: list[str]
 
@@ -85,18 +73,18 @@ def list_masks(objects: Sequence[MaskObject], media: MediaRef, warnings: Iterabl
     spans_cut = any(len(_spans(item, media)) > MAX_SPANS for item in shown)
     notes = list(warnings)
     if len(objects) > len(shown):
-        notes.append(f"{len(objects) - len(shown)} more masks are not listed; ask for fewer at a time.")
+        notes.append(f"Only {len(shown)} of {len(objects)} masks are listed; ask for fewer objects per call.")
     if spans_cut:
-        notes.append(f"Only the first {MAX_SPANS} visible spans are listed; narrow start_s and end_s.")
+        notes.append(f"Only {MAX_SPANS} visible spans are listed; choose a shorter range (start_s, end_s).")
     truncated = len(objects) > len(shown) or spans_cut
-    return Listing(fields, [MaskOut(**each) for each in fields], truncated, notes)
+    return Listing(fields, truncated, notes)
 
 
 def _mask_fields(item: MaskObject, media: MediaRef) -> dict[str, Any]:
     return {
-        "label": _shortened(item.label, _MAX_LABEL),
+        "label": _shorten(item.label, _MAX_LABEL),
         "found": item.found,
-        "reason": _shortened(item.reason, _MAX_REASON) or None,
+        "reason": _shorten(item.reason, _MAX_REASON) or None,
         "handle": item.handle,
         "score": round(item.score, 3),
         "visible_spans": _spans(item, media)[:MAX_SPANS] or None,
@@ -113,12 +101,11 @@ def _by_reason(suspects: Sequence[Suspect]) -> dict[Reason, list[int]]:
     return frames
 
 
-def doubts(mask: MaskOut) -> str:
-    """`doubtful: area jump at 3, 9; lost at 20`; nothing where nothing looks wrong."""
-    if not mask.suspects:
-        return ""
-    said = [f"{reason} at {', '.join(map(str, frames))}" for reason, frames in mask.suspects.items()]
-    return f"doubtful: {'; '.join(said)}"
+def format_suspects(mask: outputs.MaskOut) -> str:
+    """`suspect: area jump at 3, 9; lost at 20`, for a mask that has suspects."""
+    suspects = mask.suspects or {}
+    reasons = [f"{reason} at {', '.join(map(str, frames))}" for reason, frames in suspects.items()]
+    return f"suspect: {'; '.join(reasons)}"
 
 
 def _where(track: MaskTrack | None) -> dict[str, Any]:
@@ -135,19 +122,14 @@ def _where(track: MaskTrack | None) -> dict[str, Any]:
     }
 
 
-def _spans(item: MaskObject, media: MediaRef) -> list[SpanOut]:
+def _spans(item: MaskObject, media: MediaRef) -> list[outputs.SpanOut]:
     if item.track is None or media.fps is None:
         return []
     fps = Fraction(media.fps)
     times_s = item.times_s or [float(frame / fps) for frame in item.track.frame_indices]
     return [
-        SpanOut(
-            start_frame=span.start_frame,
-            end_frame=span.end_frame,
-            start_s=round(span.start_s, 3),
-            end_s=round(span.end_s, 3),
-        )
-        for span in spans_of_covered(item.track, times_s)
+        outputs.SpanOut(**asdict(span) | {"start_s": round(span.start_s, 3), "end_s": round(span.end_s, 3)})
+        for span in find_spans(item.track, times_s)
     ]
 
 
@@ -159,12 +141,12 @@ def media_words(ref: MediaRef) -> str:
     return f"{ref.name} ({', '.join(facts)})"
 
 
-def masks_words(masks: Sequence[MaskOut]) -> str:
-    """One clause per mask: handle, score, place and time, or why it was not found."""
+def masks_words(masks: Sequence[outputs.MaskOut]) -> str:
+    """One clause per mask, with handle, score, place and time, or why it was not found."""
     return "; ".join(_mask_words(mask) for mask in masks)
 
 
-def _mask_words(mask: MaskOut) -> str:
+def _mask_words(mask: outputs.MaskOut) -> str:
     if not mask.found:
         return f'"{mask.label}" not found ({mask.reason or "no reason given"})'
     words = f'"{mask.label}" is {mask.handle}, score {mask.score:.2f}'
@@ -174,11 +156,11 @@ def _mask_words(mask: MaskOut) -> str:
     spans = mask.visible_spans or []
     if spans:
         first, last = spans[0], spans[-1]
-        words += f" at frame {mask.frame}, seen in frames {first.start_frame}–{last.end_frame}"
+        words += f" at frame {mask.frame}, visible in frames {first.start_frame}–{last.end_frame}"
         words += f" ({first.start_s:g}–{last.end_s:g} s)"
-        words += f" in {len(spans)} stretches" if len(spans) > 1 else ""
+        words += f" in {len(spans)} separate intervals" if len(spans) > 1 else ""
     if mask.suspects:
-        words += f" ({doubts(mask)})"
+        words += f" ({format_suspects(mask)})"
     return words
 
 
@@ -187,12 +169,11 @@ def in_words(summary: str, warnings: Iterable[str], *more: str) -> str:
     return "\n".join([summary, *more, *(f"Warning: {warning}" for warning in warnings)])
 
 
-def quoted(text: str) -> str:
-    """Words of a model, marked off from ours."""
+def quote(text: str) -> str:
+    """The model's own words, in marks that separate them from ours."""
     return "«" + text.replace("«", "‹").replace("»", "›") + "»"
 
 
-def _shortened(text: str, limit: int) -> str:
-    """On one line."""
+def _shorten(text: str, limit: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

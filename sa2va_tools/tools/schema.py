@@ -18,25 +18,24 @@ _NESTED_NOISE = ("additionalProperties", "minItems", "maxItems", "minLength", "m
 
 def arguments_schema(model: type[BaseModel]) -> Schema:
     """What a tool takes: an object without `$ref`; unknown names are refused; required ones first."""
-    schema = _inlined(model.model_json_schema())
-    required = schema.get("required", [])
-    fields = {name: _without_noise(field) for name, field in schema["properties"].items()}
-    schema["properties"] = {name: fields[name] for name in required} | fields
+    schema = _inline_references(model.model_json_schema())
+    fields = schema["properties"]
+    schema["properties"] = {name: fields[name] for name in schema.get("required", [])} | fields
     return schema
 
 
 def result_schema(model: type[BaseModel]) -> Schema:
     """What a tool gives. Fields without a value are left out of results, and later versions may add
     some, so only the certain ones of the outermost object are required and nothing is forbidden."""
-    schema = _inlined(model.model_json_schema(mode="serialization"))
-    fields = {name: _without_noise(field) for name, field in schema["properties"].items()}
-    return {"type": "object", "properties": fields, "required": schema["required"]}
+    schema = _inline_references(model.model_json_schema(mode="serialization"))
+    return {"type": "object", "properties": schema["properties"], "required": schema["required"]}
 
 
-def _inlined(schema: Schema) -> Schema:
+def _inline_references(schema: Schema) -> Schema:
     definitions: Schema = schema.pop("$defs", {})
     schema.pop("description", None)
     inlined: Schema = _compact(schema, definitions)
+    inlined["properties"] = {name: _drop_noise(field) for name, field in inlined["properties"].items()}
     return inlined
 
 
@@ -46,15 +45,15 @@ def _compact(node: Any, definitions: Schema) -> Any:
     if not isinstance(node, dict):
         return node
     result: Schema = {}
-    for key, value in _resolved(node, definitions).items():
+    for key, value in _resolve(node, definitions).items():
         if key == "properties":
             result[key] = {name: _compact(field, definitions) for name, field in value.items()}
         elif key != "title" and not (key == "default" and value is None):
             result[key] = _compact(value, definitions)
-    return _array_of_tuple(_without_null(result))
+    return _make_array(_drop_null(result))
 
 
-def _resolved(node: Schema, definitions: Schema) -> Schema:
+def _resolve(node: Schema, definitions: Schema) -> Schema:
     """The definition behind a `$ref`; a description beside the reference wins over the model's."""
     reference = node.get("$ref")
     if reference is None:
@@ -64,7 +63,7 @@ def _resolved(node: Schema, definitions: Schema) -> Schema:
     return definition | {key: value for key, value in node.items() if key != "$ref"}
 
 
-def _without_null(node: Schema) -> Schema:
+def _drop_null(node: Schema) -> Schema:
     branches = [branch for branch in node.get("anyOf", ()) if branch != _NULL]
     if not branches:
         return node
@@ -72,20 +71,20 @@ def _without_null(node: Schema) -> Schema:
     return branches[0] | rest if len(branches) == 1 else {"anyOf": branches} | rest
 
 
-def _array_of_tuple(node: Schema) -> Schema:
+def _make_array(node: Schema) -> Schema:
     items = node.get("prefixItems")
     if items is None or any(item != items[0] for item in items):
         return node
     return {key: value for key, value in node.items() if key != "prefixItems"} | {"items": items[0]}
 
 
-def _without_noise(node: Any) -> Any:
+def _drop_noise(node: Any) -> Any:
     """Bounds of nested parts are checked, and explained, when they are crossed."""
     if isinstance(node, list):
-        return [_without_noise(item) for item in node]
+        return [_drop_noise(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: _without_noise(value) for key, value in node.items() if key not in _NESTED_NOISE}
-    if "properties" in kept:
-        kept.pop("required", None)
-    return kept
+    rest = {key: _drop_noise(value) for key, value in node.items() if key not in _NESTED_NOISE}
+    if "properties" in rest:
+        rest.pop("required", None)
+    return rest
