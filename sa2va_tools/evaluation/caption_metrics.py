@@ -1,8 +1,7 @@
-"""Scores of the masks of grounded captions (GCG, GranDf): mask gIoU, AP50 and recall, words aside.
+"""Scores of the masks of grounded captions (GCG, GranDf): mask gIoU, AP50 and recall, regardless of phrases.
 
-Every picture is compared once (`compare_masks`); each score is a function of the pictures, so that
-`metrics.bootstrap` can resample them. It knows nothing of models or phrases; phrases alone are scored by
-`metrics.share_found`.
+Each picture is compared once (`compare_masks`); every score is a function of the compared pictures, so that
+`metrics.bootstrap` can resample them. Phrases alone are scored by `metrics.phrase_f1`.
 """
 
 from __future__ import annotations
@@ -12,98 +11,97 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sa2va_tools.evaluation.metrics import Mask, overlap
+from sa2va_tools.evaluation.metrics import Mask, mean, measure_overlap
 
-_RECALLS = np.linspace(0, 1, 101)
-_MOST_MASKS = 100
+_RECALL_LEVELS = np.linspace(0, 1, 101)
+_MAX_MASKS = 100
 """COCO's recall levels, and how many masks of one picture it looks at."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroundedPicture:
-    """How the masks of one caption overlap with the true ones."""
+    """How the masks of one caption overlap with the true masks."""
 
     ious: tuple[tuple[float, ...], ...]
-    """One row per mask of ours, one column per true one; 0 where either is empty, as in COCO."""
+    """One row per predicted mask, one column per true mask; 0 if either is empty, as in COCO."""
     scores: tuple[float, ...]
-    """One per mask of ours, the surest highest."""
-    truths: int
+    """The confidence in each predicted mask."""
+    targets: int
+    """The number of true masks."""
 
 
-def compare_masks(ours_nhw: Mask, theirs_nhw: Mask, scores: Sequence[float] | None = None) -> GroundedPicture:
-    """One picture's masks (n, height, width) against the true ones (m, height, width); n or m may be 0.
+def compare_masks(
+    predicted_nhw: Mask, target_nhw: Mask, scores: Sequence[float] | None = None
+) -> GroundedPicture:
+    """Compare one picture's masks (n, height, width) with the true ones (m, height, width); n and m may be 0.
 
-    Without scores all are equally sure, as in GLaMM's evaluation (score 1.0 for every mask of a caption).
-    ValueError for different sizes, another dtype than bool or another number of scores than masks.
+    Without scores, all masks are equally certain, as in GLaMM's evaluation (score 1.0 for every mask of a
+    caption). ValueError if sizes differ, a mask is not bool, or there are not as many scores as masks.
     """
-    if ours_nhw.ndim != 3 or ours_nhw.shape[1:] != theirs_nhw.shape[1:]:
-        raise ValueError(f"masks differ in height or width: {ours_nhw.shape}, {theirs_nhw.shape}")
-    given = [1.0] * len(ours_nhw) if scores is None else [float(score) for score in scores]
-    if len(given) != len(ours_nhw):
-        raise ValueError(f"{len(given)} scores for {len(ours_nhw)} masks")
-    ious = tuple(tuple(_iou(ours, theirs) for theirs in theirs_nhw) for ours in ours_nhw)
-    return GroundedPicture(ious, tuple(given), len(theirs_nhw))
+    if predicted_nhw.ndim != 3 or predicted_nhw.shape[1:] != target_nhw.shape[1:]:
+        raise ValueError(f"masks differ in height or width: {predicted_nhw.shape}, {target_nhw.shape}")
+    confidences = [1.0] * len(predicted_nhw) if scores is None else [float(score) for score in scores]
+    if len(confidences) != len(predicted_nhw):
+        raise ValueError(f"{len(confidences)} scores for {len(predicted_nhw)} masks")
+    overlaps = [[measure_overlap(mask, target) for target in target_nhw] for mask in predicted_nhw]
+    ious = tuple(tuple(each.iou if each.union else 0.0 for each in row) for row in overlaps)
+    return GroundedPicture(ious, tuple(confidences), targets=len(target_nhw))
 
 
 def mean_mask_iou(pictures: Sequence[GroundedPicture], *, count_missed: bool = False) -> float:
-    """GCG's mask gIoU ("mIoU" in GLaMM): the mean over pictures of the mean IoU of paired masks.
+    """GCG's mask gIoU ("mIoU" in GLaMM): the mean over pictures of the mean IoU of matched masks.
 
-    Pairs are one to one, the highest IoU of what is left first, as long as it is over 0; a picture without a
-    pair counts 0. As published, true masks without a pair are left out of a picture's mean; `count_missed`
-    has them count 0. A picture with no mask on either side, which GranDf does not have, counts 1.
-    ValueError without a picture.
+    Masks are matched one to one, always the remaining pair with the highest IoU above 0; a picture without a
+    match counts 0. As published, true masks without a match are left out of a picture's mean; with
+    `count_missed` they count 0. A picture with no mask on either side, which GranDf does not contain, counts
+    1. ValueError without a picture.
     """
-    if not pictures:
-        raise ValueError("mean_mask_iou needs at least one picture")
-    return float(np.mean([_picture_iou(picture, count_missed) for picture in pictures]))
+    ious = [_picture_iou(picture, count_missed) for picture in pictures]
+    return mean(ious, "mean_mask_iou needs at least one picture")
 
 
 def mask_recall(pictures: Sequence[GroundedPicture], threshold: float = 0.5) -> float:
-    """The share of all true masks whose pair (see `mean_mask_iou`) has an IoU of the threshold or more.
+    """The share of all true masks that are matched (see `mean_mask_iou`) with at least this IoU.
 
-    GLaMM's recall also asks that the pair's phrases be alike (BERT embeddings, cosine of 0.5 or more). That
-    part is left out, so this is an upper bound of it. ValueError without a true mask.
+    GLaMM's recall also requires that the phrases of a match are similar (BERT embeddings, cosine of at least
+    0.5). That is left out here, so this is an upper bound of it. ValueError without a true mask.
     """
-    truths = sum(picture.truths for picture in pictures)
-    if not truths:
+    targets = sum(picture.targets for picture in pictures)
+    if not targets:
         raise ValueError("mask_recall needs at least one true mask")
-    return sum(iou >= threshold for picture in pictures for iou in _paired(picture)) / truths
+    return sum(iou >= threshold for picture in pictures for iou in _matched_ious(picture)) / targets
 
 
 def average_precision(pictures: Sequence[GroundedPicture], threshold: float = 0.5) -> float:
-    """AP of masks of one class at one IoU, AP50 at the default: 101 levels of recall, 100 masks a picture.
+    """AP of masks of a single class at one IoU threshold, AP50 by default: 101 recall levels, 100 masks per
+    picture.
 
-    Equals COCOeval ("segm") of pycocotools where the pictures come in the order of their ids: masks of one
-    score are ranked in the order given. ValueError without a true mask.
+    Equals COCOeval ("segm") of pycocotools if the pictures are in the order of their ids; masks with equal
+    scores are ranked in the order given. ValueError without a true mask.
     """
-    truths = sum(picture.truths for picture in pictures)
-    if not truths:
+    targets = sum(picture.targets for picture in pictures)
+    if not targets:
         raise ValueError("average_precision needs at least one true mask")
-    marked = [item for picture in pictures for item in _hits(picture, threshold)]
-    if not marked:
+    ranked = [item for picture in pictures for item in _hits(picture, threshold)]
+    if not ranked:
         return 0.0
-    scores, hits = (np.array(column) for column in zip(*marked, strict=True))
-    found = np.cumsum(hits[np.argsort(-scores, kind="stable")])
-    precision = found / np.arange(1, len(found) + 1)
-    # Precision at a recall is the best at this recall or any higher one; 0 where it is never reached.
+    scores, hits = (np.array(column) for column in zip(*ranked, strict=True))
+    true_positives = np.cumsum(hits[np.argsort(-scores, kind="stable")])
+    precision = true_positives / np.arange(1, len(true_positives) + 1)
+    # The precision at a recall level is the best at this or any higher recall; 0 if it is never reached.
     best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    return float(best[np.searchsorted(found / truths, _RECALLS)].mean())
-
-
-def _iou(ours: Mask, theirs: Mask) -> float:
-    found = overlap(ours, theirs)
-    return found.iou if found.union else 0.0
+    return float(best[np.searchsorted(true_positives / targets, _RECALL_LEVELS)].mean())
 
 
 def _picture_iou(picture: GroundedPicture, count_missed: bool) -> float:
-    if not picture.truths and not picture.scores:
+    if not picture.targets and not picture.scores:
         return 1.0
-    pairs = list(_paired(picture))
-    return sum(pairs) / (picture.truths if count_missed else len(pairs)) if pairs else 0.0
+    matches = list(_matched_ious(picture))
+    return sum(matches) / (picture.targets if count_missed else len(matches)) if matches else 0.0
 
 
-def _paired(picture: GroundedPicture) -> Iterator[float]:
-    """IoUs over 0 of pairs, one to one, the best first; of equals the one given first."""
+def _matched_ious(picture: GroundedPicture) -> Iterator[float]:
+    """IoUs above 0 of masks matched one to one, the highest first; of equal ones the first in order."""
     cells = [
         (iou, row, column) for row, line in enumerate(picture.ious) for column, iou in enumerate(line) if iou
     ]
@@ -117,13 +115,13 @@ def _paired(picture: GroundedPicture) -> Iterator[float]:
 
 
 def _hits(picture: GroundedPicture, threshold: float) -> Iterator[tuple[float, bool]]:
-    """(score, hit) of each mask, the surest first; each takes the free true mask that it overlaps most."""
-    surest = sorted(range(len(picture.scores)), key=lambda i: -picture.scores[i])
-    free = list(range(picture.truths))
-    for row in surest[:_MOST_MASKS]:
-        # Of equals COCO takes the last.
-        taken = max(free, key=lambda column: (picture.ious[row][column], column), default=None)
-        hit = taken is not None and picture.ious[row][taken] >= threshold
-        if hit and taken is not None:
-            free.remove(taken)
+    """(score, hit) of each mask, best first; each claims the free true mask that it overlaps most."""
+    by_score = sorted(range(len(picture.scores)), key=lambda i: -picture.scores[i])
+    free = list(range(picture.targets))
+    for row in by_score[:_MAX_MASKS]:
+        # Of equal overlaps COCO takes the last.
+        claimed = max(free, key=lambda column: (picture.ious[row][column], column), default=None)
+        hit = claimed is not None and picture.ious[row][claimed] >= threshold
+        if claimed is not None and hit:
+            free.remove(claimed)
         yield picture.scores[row], hit

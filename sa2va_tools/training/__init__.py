@@ -1,0 +1,1 @@
+"""Training code for any Sa2VA model: the loop, losses, optimizers, packing and processes."""

@@ -1,41 +1,57 @@
-"""Where a training run works, and how a batch gets there.
-
-Scenes are drawn and all random numbers are made on the CPU, so a GPU sees the same batches.
-"""
+"""Where a training runs. Batches and random numbers are made on the CPU: a GPU sees the same ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import cv2
 import torch
 
 from sa2va_tools.errors import RequestError
-from sa2va_tools.model.device import choose_device
+from sa2va_tools.model.device.placement import choose_device
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    Tensors = TypeVar("Tensors", bound=DataclassInstance)
+    Batch = TypeVar("Batch", bound=DataclassInstance)
 
 CPU = torch.device("cpu")
 
 
-def training_device(wanted: str) -> torch.device:
-    """`auto` takes CUDA if it is there, else the CPU. Raises RequestError for another device, or one that
-    is not there."""
-    if wanted not in ("auto", "cpu", "cuda"):
+def choose_training_device(name: str) -> torch.device:
+    """`auto` takes CUDA if it is available, otherwise the CPU. RequestError for any other device, and for one
+    that is not available."""
+    if name not in ("auto", "cpu", "cuda"):
         raise RequestError(
-            f"Training runs on a CPU or with CUDA; the device {wanted!r} was asked for.",
+            f"Training cannot use the device {name!r}; it runs on a CPU or with CUDA.",
             hint="Use the device auto, cpu or cuda.",
         )
-    if wanted == "auto":
+    if name == "auto":
         return torch.device("cuda") if torch.cuda.is_available() else CPU
-    return choose_device(wanted)
+    return choose_device(name)
 
 
-def moved(tensors: Tensors, device: torch.device) -> Tensors:
-    """A dataclass of tensors only → the same on `device`."""
-    return replace(
-        tensors, **{field.name: getattr(tensors, field.name).to(device) for field in fields(tensors)}
-    )
+def move_to_device(batch: Batch, device: torch.device) -> Batch:
+    """A dataclass of tensors, and of dataclasses of tensors, with all tensors on `device`."""
+
+    def move(value: Any) -> Any:
+        return value.to(device) if isinstance(value, torch.Tensor) else move_to_device(value, device)
+
+    return replace(batch, **{field.name: move(getattr(batch, field.name)) for field in fields(batch)})
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """In this block torch and OpenCV use one CPU thread each; afterwards as many as before."""
+    torch_threads = torch.get_num_threads()
+    cv2_threads = cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(torch_threads)
+        cv2.setNumThreads(cv2_threads)

@@ -1,7 +1,4 @@
-"""Losses of the unified instruction tuning: text cross-entropy, mask BCE + DICE, IoU head, object score.
-
-Tensors in, tensors out: it knows nothing of batches, scenes or schedules.
-"""
+"""Losses of the unified instruction tuning: text cross-entropy, mask BCE + DICE, IoU head, object score."""
 
 from __future__ import annotations
 
@@ -11,85 +8,96 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BCE_WEIGHT = 10.0  # shapes are small: a mean over all pixels needs more weight than upstream's 2.0
-_DICE_WEIGHT = 1.0
-_IOU_WEIGHT = 0.2
-_SCORE_WEIGHT = 0.2
+_MIN_OBJECT_CELLS = 2
+"""An object whose target covers no more than this counts as absent."""
+_EXCLUDED_LOGIT = -1e4
+
+
+@dataclass(frozen=True, slots=True)
+class MaskLossWeights:
+    """How much each part of a `MaskLoss` counts. The published Sa2VA uses 2.0 for BCE and 0.5 for DICE."""
+
+    bce: float
+    dice: float
+    iou_head: float
+    object_score: float
 
 
 @dataclass(frozen=True, slots=True)
 class MaskLoss:
-    """Means over the valid objects; `iou_reached` is of the candidate that is truly best."""
+    """Means over the valid objects; `best_iou` is the IoU of each object's best candidate."""
 
     bce: Tensor
     dice: Tensor
     iou_head: Tensor
-    score: Tensor
-    iou_reached: Tensor
+    object_score: Tensor
+    best_iou: Tensor
 
-    @property
-    def total(self) -> Tensor:
+    def total(self, weights: MaskLossWeights) -> Tensor:
         return (
-            _BCE_WEIGHT * self.bce
-            + _DICE_WEIGHT * self.dice
-            + _IOU_WEIGHT * self.iou_head
-            + _SCORE_WEIGHT * self.score
+            weights.bce * self.bce
+            + weights.dice * self.dice
+            + weights.iou_head * self.iou_head
+            + weights.object_score * self.object_score
         )
 
 
 def mask_loss(logits: Tensor, iou: Tensor, score: Tensor, target: Tensor, valid: Tensor) -> MaskLoss:
-    """Every candidate mask is supervised alike; an absent object asks for an empty mask and a low score.
+    """All candidate masks are supervised alike. The target of an absent object is an empty mask and a low
+    score.
 
-    `logits` (B, O, M, h, w), `iou` (B, O, M), `score` (B, O, 1) logits, `target` (B, O, h, w) in 0 … 1,
-    `valid` (B, O) bool: which object slots are used.
+    Of N objects with M candidates each: `logits` (N, M, h, w), predicted `iou` (N, M), `score` (N,) logits,
+    `target` (N, h, w) in 0 … 1, `valid` (N,) bool: which objects count.
     """
-    present = target.sum((-1, -2)) > 2
-    wanted = target[:, :, None].expand_as(logits)
-    bce = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean((-1, -2)).mean(-1)
+    is_present = target.sum((-1, -2)) > _MIN_OBJECT_CELLS
+    targets = target[:, None].expand_as(logits)
+    bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean((-1, -2)).mean(-1)
     probability = logits.sigmoid()
-    overlap = (probability * wanted).sum((-1, -2))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((-1, -2)) + wanted.sum((-1, -2)) + 1)
-    reached = _iou(logits, wanted)
-    seen = (valid & present).float()
-    seen_count = seen.sum().clamp(min=1)
+    overlap = (probability * targets).sum((-1, -2))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((-1, -2)) + targets.sum((-1, -2)) + 1)
+    actual_iou = _binary_iou(logits, targets)
+    visible = (valid & is_present).float()
+    visible_count = visible.sum().clamp(min=1)
     valid_count = valid.float().sum().clamp(min=1)
-    score_loss = F.binary_cross_entropy_with_logits(score[..., 0], present.float(), reduction="none")
+    score_loss = F.binary_cross_entropy_with_logits(score, is_present.float(), reduction="none")
     return MaskLoss(
         bce=(bce * valid).sum() / valid_count,
-        dice=(dice.mean(-1) * seen).sum() / seen_count,
-        iou_head=((iou - reached).square().mean(-1) * seen).sum() / seen_count,
-        score=(score_loss * valid).sum() / valid_count,
-        iou_reached=(reached.amax(-1) * seen).sum() / seen_count,
+        dice=(dice.mean(-1) * visible).sum() / visible_count,
+        iou_head=((iou - actual_iou).square().mean(-1) * visible).sum() / visible_count,
+        object_score=(score_loss * valid).sum() / valid_count,
+        best_iou=(actual_iou.amax(-1) * visible).sum() / visible_count,
     )
 
 
 @torch.no_grad()
-def _iou(logits: Tensor, target: Tensor) -> Tensor:
-    ours, theirs = logits > 0, target > 0.5
-    union = (ours | theirs).sum((-1, -2)).clamp(min=1)
-    return (ours & theirs).sum((-1, -2)) / union
+def _binary_iou(logits: Tensor, target: Tensor) -> Tensor:
+    predicted = logits > 0
+    actual = target > 0.5
+    union = (predicted | actual).sum((-1, -2)).clamp(min=1)
+    return (predicted & actual).sum((-1, -2)) / union
 
 
-def without(logits: Tensor, choices: Tensor) -> Tensor:
-    """(N, C) logits with one choice per row taken out; `choices` (N,), -1 takes none."""
-    lowest = logits.detach().new_full((1, 1), -1e4).expand(len(logits), 1)
+def exclude_class(logits: Tensor, excluded: Tensor) -> Tensor:
+    """(N, C) logits in which one class per row can neither be chosen nor learn; `excluded` (N,) are class
+    numbers, -1 excludes none."""
+    lowest = logits.detach().new_full((1, 1), _EXCLUDED_LOGIT).expand(len(logits), 1)
     padded = torch.cat([logits, lowest], 1)
-    places = choices.where(choices >= 0, choices.new_tensor(logits.shape[1]))
-    return padded.scatter(1, places[:, None], lowest)[:, :-1]
+    columns = excluded.where(excluded >= 0, excluded.new_tensor(logits.shape[1]))
+    return padded.scatter(1, columns[:, None], lowest)[:, :-1]
 
 
 def text_loss(
-    logits: Tensor, labels: Tensor, kept: Tensor, token_weights: Tensor, emphasis: Tensor
+    logits: Tensor, labels: Tensor, excluded: Tensor, token_weights: Tensor, emphasis: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy over N answer tokens, and the accuracy on the words that carry content.
+    """Weighted cross-entropy of N answer tokens, and the accuracy on content words.
 
-    `logits` (N, V), `labels` (N,) long, `token_weights` (V,): 1 for content, less for the template's words,
-    which are far more and would drown the rest. `kept` (N,) is a token that takes no part in
-    the choice, or -1; `emphasis` (N,) multiplies the weight.
+    `logits` (N, V), `labels` (N,) long. `token_weights` (V,) is 1 for content words and less for the words of
+    answer templates, which are far more frequent and would dominate the loss. `excluded` (N,) is a token that
+    the loss must not suppress (see `exclude_class`), or -1; `emphasis` (N,) multiplies the weight.
     """
-    logits = without(logits, kept)
-    content = token_weights[labels] >= 1
+    logits = exclude_class(logits, excluded)
+    is_content = token_weights[labels] >= 1
     weight = token_weights[labels] * emphasis
     loss = F.cross_entropy(logits, labels, reduction="none")
-    right = (logits.argmax(-1) == labels) & content
-    return (loss * weight).sum() / weight.sum(), right.sum() / content.sum().clamp(min=1)
+    is_right = (logits.argmax(-1) == labels) & is_content
+    return (loss * weight).sum() / weight.sum(), is_right.sum() / is_content.sum().clamp(min=1)

@@ -1,242 +1,159 @@
-"""Several turns about one clip behind one picture prefix: each sees the prefix and itself, nothing else.
+"""Conversations as tokens, and several turns about the same pictures in one sequence.
 
-Mathematically the same as one sample per turn (positions restart after the prefix, a 4-D mask hides the other
-turns), but the pictures are encoded and read once.
+In such a sequence, each turn attends to the pictures and to itself only. This is mathematically the
+same as one sequence per turn, because positions restart after the pictures and a 4-D mask hides the other
+turns. But the pictures are encoded and processed once. Knows nothing of pixels or of what is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from sa2va_tools.model import regions
-from sa2va_tools.model.prompt import (
-    IMAGE,
-    IMG_CONTEXT,
-    SEG,
-    picture_tokens,
-    region_tokens,
-    template_named,
-)
-from sa2va_tools.training.dense_heads import TOKEN_CELLS, TOKEN_GRID
-from sa2va_tools.training.rendering import Clip
-from sa2va_tools.training.tasks import ONE_WORD_ANSWERS, Turn
-from sa2va_tools.training.world import COLOUR_KEPT_FROM, COLOURS, SHAPE_KEPT_FROM, SHAPES
+from sa2va_tools.model.text.prompts import IMAGE, IMG_CONTEXT, SEG, Template
 
 IGNORED = -100
-_ONE_WORD_WEIGHT = 2.0
+"""The label of tokens without a loss, as in torch."""
+_PREFIX = -1
+_PADDING = -2
+_MAX_CACHED_TEXTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A clip as the language model sees it (all its frames), and what is asked about it."""
+class EncodedText:
+    """A text, its token ids, and for each token the character of the text at which it ends."""
 
-    clip: Clip
-    turns: tuple[Turn, ...]
+    text: str
+    ids: list[int]
+    ends: list[int]
+
+    def find_token(self, character: int) -> int:
+        """The number of the token that contains the character."""
+        return next(number for number, end in enumerate(self.ends) if end > character)
+
+    def find_last(self, words: str) -> int:
+        """The number of the token with which the last occurrence of the words ends, regardless of case."""
+        return self.find_token(self.text.lower().rfind(words.lower()) + len(words) - 1)
+
+
+class ChatTokens:
+    """Encodes single turns of a chat template; equal texts are encoded once. ValueError if the tokenizer has
+    no `[SEG]` or no visual token."""
+
+    def __init__(self, tokenizer: Tokenizer, template: Template) -> None:
+        self._tokenizer = tokenizer
+        self._before, self._after = template.user.split("{input}")
+        self._end_of_answer = template.stop_words[0]
+        self.image_id = _find_token_id(tokenizer, IMG_CONTEXT)
+        self.seg_id = _find_token_id(tokenizer, SEG)
+        self._cache: dict[str, EncodedText] = {}
+
+    def encode_prefix(self, pictures: str) -> EncodedText:
+        """Everything before the question: the beginning of the turn and the pictures' placeholders."""
+        return self._encode(self._before + pictures)
+
+    def encode_question(self, question: str, regions: str = "") -> EncodedText:
+        """From the pictures' end up to where the answer begins. `question` contains `<image>`, in whose place
+        the sentence about `regions` follows the pictures."""
+        return self._encode(question.replace(IMAGE, regions) + self._after)
+
+    def encode_answer(self, answer: str) -> EncodedText:
+        """The answer with the token that ends it."""
+        return self._encode(answer + self._end_of_answer)
+
+    def _encode(self, text: str) -> EncodedText:
+        if text not in self._cache:
+            if len(self._cache) > _MAX_CACHED_TEXTS:
+                self._cache.clear()
+            encoded = self._tokenizer.encode(text)
+            self._cache[text] = EncodedText(text, encoded.ids, [end for _, end in encoded.offsets])
+        return self._cache[text]
+
+
+def _find_token_id(tokenizer: Tokenizer, token: str) -> int:
+    token_id: int | None = tokenizer.token_to_id(token)
+    if token_id is None:
+        raise ValueError(f"the tokenizer has no token {token!r}, which a Sa2VA tokenizer must have")
+    return token_id
 
 
 @dataclass(frozen=True, slots=True)
-class PackedBatch:
-    """B samples padded to L tokens; all have F frames.
+class PackedSequence:
+    """The turns of one sample behind its prefix (the pictures).
 
-    `ids`, `labels` (IGNORED outside answers), `positions`: (B, L); `kept` (B, L): the word that a label must
-    not be told apart from, or -1 (see `held_out_looks`); `mask` (B, 1, L, L) bool;
-    `places` (B, F·K): where the frames' visual tokens go; `region_places` and `region_cells` (R, 2): (row,
-    position) filled by (row, token of the last frame); `segments` (S, 3): row, position of `[SEG]`, object;
-    `mentions` (M, 3): row, position of a token that is about to speak of the object or ends its name, object;
-    `movements` (V, 3) likewise for the words of its motion; `counts` (C, 3) likewise for each object of a
-    number; `turn_of_token` (B, L), -1 in prefix and padding; `emphasis` (B, L), what an answer's words weigh.
+    `turn_numbers` are -1 in the prefix; `question_starts` and `answer_starts` are the positions in `ids` at
+    which each turn's question and answer begin.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    positions: list[int]
+    turn_numbers: list[int]
+    question_starts: list[int]
+    answer_starts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTokens:
+    """B sequences, padded to L tokens.
+
+    `ids`, `labels` (IGNORED outside answers), `positions` and `turn_numbers` (-1 in prefixes and padding) are
+    (B, L); `mask` (B, 1, L, L) bool is True where a row's token may attend to a column's.
     """
 
     ids: Tensor
     labels: Tensor
-    kept: Tensor
     positions: Tensor
+    turn_numbers: Tensor
     mask: Tensor
-    places: Tensor
-    region_places: Tensor
-    region_cells: Tensor
-    segments: Tensor
-    mentions: Tensor
-    movements: Tensor
-    counts: Tensor
-    turn_of_token: Tensor
-    emphasis: Tensor
 
 
-@dataclass(slots=True)
-class _Row:
-    ids: list[int]
-    labels: list[int]
-    kept: list[int]
-    positions: list[int]
-    turns: list[int]
-    emphasis: list[float]
-    region_places: list[int] = field(default_factory=list)
-    region_cells: list[int] = field(default_factory=list)
-    segments: list[tuple[int, int]] = field(default_factory=list)
-    mentions: list[tuple[int, int]] = field(default_factory=list)
-    movements: list[tuple[int, int]] = field(default_factory=list)
-    counts: list[tuple[int, int]] = field(default_factory=list)
+def pack_turns(prefix: Sequence[int], turns: Iterable[tuple[Sequence[int], Sequence[int]]]) -> PackedSequence:
+    """Turns, each the ids of a question and of its answer with the token that ends it, behind one prefix; the
+    positions of each turn continue those of the prefix."""
+    start = len(prefix)
+    packed = PackedSequence(
+        ids=list(prefix),
+        labels=[IGNORED] * start,
+        positions=list(range(start)),
+        turn_numbers=[_PREFIX] * start,
+        question_starts=[],
+        answer_starts=[],
+    )
+    for number, (question, answer) in enumerate(turns):
+        length = len(question) + len(answer)
+        packed.question_starts.append(len(packed.ids))
+        packed.answer_starts.append(len(packed.ids) + len(question))
+        packed.ids.extend((*question, *answer))
+        packed.labels.extend((*[IGNORED] * len(question), *answer))
+        packed.positions.extend(range(start, start + length))
+        packed.turn_numbers.extend([number] * length)
+    return packed
 
 
-class Packer:
-    """Turns samples into batches with one tokenizer."""
-
-    def __init__(self, tokenizer: Tokenizer, template: str = "qwen_chat") -> None:
-        self._tokenizer = tokenizer
-        before, after = template_named(template).user.split("{input}")
-        self._before, self._after = before, after
-        self._end = template_named(template).stop_words[0]
-        self._image_id = tokenizer.token_to_id(IMG_CONTEXT)
-        self._seg_id = tokenizer.token_to_id(SEG)
-        self._words = _Words(tokenizer)
-        self._cache: dict[str, tuple[list[int], list[int]]] = {}
-
-    def prefix(self, frames: int) -> list[int]:
-        """Tokens before the first turn: what `chat_text` begins with."""
-        return self._encode(self._before + picture_tokens([1] * frames, TOKEN_CELLS))[0]
-
-    def question(self, turn: Turn, clip: Clip) -> tuple[list[int], list[int], int | None]:
-        """Tokens from the picture to the answer, the picture cells that its regions repeat, and the token
-        with which its subject ends."""
-        regions = [region_cells(clip.mask_hw(i)) for i in turn.regions]
-        marks = region_tokens([len(cells) for cells in regions]) if regions else ""
-        text = turn.question.replace(IMAGE, marks) + self._after
-        ids, ends = self._encode(text)
-        subject = text.lower().rfind(turn.subject.lower()) + len(turn.subject)
-        last = next(k for k, end in enumerate(ends) if end >= subject) if turn.subject else None
-        return ids, [int(c) for cells in regions for c in cells], last
-
-    def pack(self, samples: Sequence[Sample]) -> PackedBatch:
-        rows = [self._row(sample) for sample in samples]
-        length = max(len(row.ids) for row in rows)
-
-        def padded(values: Sequence[list[int]] | Sequence[list[float]], fill: float) -> Tensor:
-            return torch.tensor([v + [fill] * (length - len(v)) for v in values])
-
-        ids = padded([row.ids for row in rows], 0)
-        turns = padded([row.turns for row in rows], -2)
-        same = turns[:, :, None] == turns[:, None, :]
-        seen = (same | (turns[:, None, :] == -1)) & torch.ones(length, length, dtype=torch.bool).tril()
-        seen |= torch.eye(length, dtype=torch.bool)
-        frames = len(samples[0].clip.frames_thwc)
-        picture = self.prefix(frames)
-        places = [p for p, token in enumerate(picture) if token == self._image_id]
-        return PackedBatch(
-            ids=ids,
-            labels=padded([row.labels for row in rows], IGNORED),
-            kept=padded([row.kept for row in rows], -1),
-            positions=padded([row.positions for row in rows], 0),
-            mask=seen[:, None],
-            places=torch.tensor([places] * len(rows)),
-            region_places=_pairs((b, p) for b, row in enumerate(rows) for p in row.region_places),
-            region_cells=_pairs((b, c) for b, row in enumerate(rows) for c in row.region_cells),
-            segments=_triples((b, *s) for b, row in enumerate(rows) for s in row.segments),
-            mentions=_triples((b, *m) for b, row in enumerate(rows) for m in row.mentions),
-            movements=_triples((b, *m) for b, row in enumerate(rows) for m in row.movements),
-            counts=_triples((b, *m) for b, row in enumerate(rows) for m in row.counts),
-            turn_of_token=turns.clamp(min=-1),
-            emphasis=padded([row.emphasis for row in rows], 1.0),
-        )
-
-    def _row(self, sample: Sample) -> _Row:
-        prefix = self.prefix(len(sample.clip.frames_thwc))
-        start = len(prefix)
-        nobody = [-1] * start
-        row = _Row(list(prefix), [IGNORED] * start, nobody, list(range(start)), [*nobody], [1.0] * start)
-        for number, turn in enumerate(sample.turns):
-            question, cells, subject = self.question(turn, sample.clip)
-            answer, ends = self._encode(turn.answer + self._end)
-            begin = len(row.ids)
-            row.region_places += [begin + k for k, t in enumerate(question) if t == self._image_id]
-            row.region_cells += cells
-            first = begin + len(question)
-            marks = [first + k for k, t in enumerate(answer) if t == self._seg_id]
-            row.segments += list(zip(marks, turn.segments, strict=True))
-            for found, spoken in ((row.mentions, turn.mentions), (row.movements, turn.movements)):
-                for character, thing in spoken:
-                    word = next(k for k, end in enumerate(ends) if end > character)
-                    found.append((first + word - 1, thing))
-            if subject is not None:
-                row.mentions.append((begin + subject, turn.mentions[0][1]))
-            row.counts += [(first - 1, thing) for thing in turn.counted]
-            tokens = question + answer
-            row.ids += tokens
-            row.labels += [IGNORED] * len(question) + answer
-            row.kept += [-1] * len(question) + self._words.kept(answer, ends, turn, sample.clip)
-            row.positions += range(start, start + len(tokens))
-            row.turns += [number] * len(tokens)
-            row.emphasis += [_ONE_WORD_WEIGHT if turn.task in ONE_WORD_ANSWERS else 1.0] * len(tokens)
-        return row
-
-    def _encode(self, text: str) -> tuple[list[int], list[int]]:
-        """Token ids, and the character where each ends."""
-        if text not in self._cache:
-            if len(self._cache) > 50_000:
-                self._cache.clear()
-            encoded = self._tokenizer.encode(text)
-            self._cache[text] = (encoded.ids, [end for _, end in encoded.offsets])
-        return self._cache[text]
+def stack_sequences(sequences: Sequence[PackedSequence]) -> PackedTokens:
+    """Sequences as a batch, with its attention mask."""
+    ids = pad_rows([each.ids for each in sequences], 0)
+    turns = pad_rows([each.turn_numbers for each in sequences], _PADDING)
+    length = ids.shape[1]
+    same_turn = turns[:, :, None] == turns[:, None, :]
+    is_prefix = turns[:, None, :] == _PREFIX
+    mask = (same_turn | is_prefix) & torch.ones(length, length, dtype=torch.bool).tril()
+    mask |= torch.eye(length, dtype=torch.bool)
+    return PackedTokens(
+        ids=ids,
+        labels=pad_rows([each.labels for each in sequences], IGNORED),
+        positions=pad_rows([each.positions for each in sequences], 0),
+        turn_numbers=turns.clamp(min=_PREFIX),
+        mask=mask[:, None],
+    )
 
 
-class _Words:
-    """Which tokens are colours and shapes, and which of them a loss must leave out of a choice."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._colours = {_id_of_word(tokenizer, word): k for k, word in enumerate(COLOURS)}
-        self._shapes = {_id_of_word(tokenizer, word): k for k, word in enumerate(SHAPES)}
-        self._colour_ids = {k: token for token, k in self._colours.items()}
-        self._shape_ids = {k: token for token, k in self._shapes.items()}
-
-    def kept(self, answer: list[int], ends: list[int], turn: Turn, clip: Clip) -> list[int]:
-        """For every answer token, the token to leave out, or -1."""
-        kept: list[int] = []
-        for token, end in zip(answer, ends, strict=True):
-            if token in self._shapes:
-                colour, _ = self._pair(answer, end, turn, clip)
-                left_out = None if colour is None else SHAPE_KEPT_FROM.get(colour)
-                kept.append(-1 if left_out is None else self._shape_ids[left_out])
-            elif token in self._colours:
-                _, shape = self._pair(answer, end, turn, clip)
-                left_out = None if shape is None else COLOUR_KEPT_FROM.get(shape)
-                kept.append(-1 if left_out is None else self._colour_ids[left_out])
-            else:
-                kept.append(-1)
-        return kept
-
-    def _pair(self, answer: list[int], end: int, turn: Turn, clip: Clip) -> tuple[int | None, int | None]:
-        """Colour and shape of the object spoken of there; of a denied one, as the answer names it."""
-        spoken = [thing for character, thing in turn.mentions if character < end]
-        if spoken:
-            return clip.objects[spoken[-1]].colour, clip.objects[spoken[-1]].shape
-        colour = next((self._colours[t] for t in answer if t in self._colours), None)
-        return colour, next((self._shapes[t] for t in answer if t in self._shapes), None)
-
-
-def _id_of_word(tokenizer: Tokenizer, word: str) -> int:
-    """The one token of a word inside a sentence; ValueError where the tokenizer cuts it up."""
-    ids: list[int] = tokenizer.encode(f" {word}").ids
-    if len(ids) != 1:
-        raise ValueError(f"the tokenizer cuts {word!r} into {len(ids)} tokens; it needs one")
-    return ids[0]
-
-
-def region_cells(mask_hw: np.ndarray) -> np.ndarray:
-    """The tokens that a region repeats: nearest sampling of its mask, as published; a region that falls
-    between the samples gets the token it covers most, as `REGION_CELL_SHARE` promises."""
-    cells = regions.region_cells(mask_hw, TOKEN_GRID)
-    return cells if len(cells) else np.array([regions.fullest_cell(mask_hw, TOKEN_GRID)[0]])
-
-
-def _pairs(values: object) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.long).view(-1, 2)  # type: ignore[call-overload]
-
-
-def _triples(values: object) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.long).view(-1, 3)  # type: ignore[call-overload]
+def pad_rows(rows: Sequence[list[int]] | Sequence[list[float]], fill: float) -> Tensor:
+    """Rows of numbers, one per token, as one tensor: (B, L), filled up with `fill`."""
+    length = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])

@@ -1,0 +1,1 @@
+"""The world of shapes: scenes, their pixels, and questions with answers about them."""
