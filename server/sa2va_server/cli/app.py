@@ -1,0 +1,196 @@
+"""The `sa2va` command. Each function declares what a command accepts and passes it on.
+
+Results go to stdout; progress, warnings of libraries and errors go to stderr. The code behind a command is
+imported when the command runs, so that `sa2va --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Exit, Option, Typer, echo
+
+from sa2va_server.cli import flags
+from sa2va_server.cli.commands import Commands, with_session
+from sa2va_server.cli.doctor import doctor
+from sa2va_server.cli.flags import Frame, Media, Question, RegionMedia
+from sa2va_server.cli.models import models_app, pull
+from sa2va_server.cli.nano import eval_app, train_app
+from sa2va_server.cli.session import Session
+from sa2va_tools import __version__
+
+app = Typer(
+    name="sa2va",
+    cls=Commands,
+    help="Find, mask, track and describe things in images and videos by words.",
+    epilog="Start with: sa2va demo. Every command has --help.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
+app.add_typer(models_app, name="models")
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        echo(f"sa2va-tools {__version__}")
+        raise Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find, mask, track and describe things in images and videos by words."""
+
+
+@app.command()
+@with_session
+def segment(
+    session: Session,
+    media: Media,
+    expressions: Annotated[
+        list[str], Argument(metavar="EXPRESSION...", help='What to find: "the red car" "the dog".')
+    ],
+    options: flags.WordFlags,
+    output: flags.OutputFlags,
+) -> None:
+    """Find things by words: a mask for each expression, tracked through every frame of a video."""
+    arguments = {"media": media, "expressions": expressions, **options.tool_arguments()}
+    _run_tool(session, "segment_by_text", arguments, output)
+
+
+@app.command()
+@with_session
+def describe(
+    session: Session, media: Media, *, question: Question = None, options: flags.DescribeFlags
+) -> None:
+    """Describe an image or video, or answer a question about it."""
+    _run_tool(session, "describe", {"media": media, "question": question, **options.tool_arguments()})
+
+
+@app.command()
+@with_session
+def ground(
+    session: Session,
+    media: Media,
+    *,
+    question: Question = None,
+    options: flags.WordFlags,
+    output: flags.OutputFlags,
+) -> None:
+    """Describe an image or video, with a mask for each thing that the description names."""
+    arguments = {"media": media, "question": question, **options.tool_arguments()}
+    _run_tool(session, "ground_conversation", arguments, output)
+
+
+@app.command()
+@with_session
+def caption(
+    session: Session,
+    media: RegionMedia,
+    *,
+    question: Question = None,
+    regions: flags.RegionFlags,
+    frame: Frame = None,
+) -> None:
+    """Describe a region: a box, points, a polygon or a mask."""
+    arguments = {**regions.tool_arguments(media), "question": question, "frame_index": frame}
+    _run_tool(session, "caption_region", arguments)
+
+
+@app.command()
+@with_session
+def track(
+    session: Session,
+    media: RegionMedia,
+    *,
+    regions: flags.RegionFlags,
+    frame: Frame = None,
+    options: flags.MaskFlags,
+    output: flags.OutputFlags,
+) -> None:
+    """Track a region given on one frame through the video, forwards and backwards."""
+    arguments = {**regions.tool_arguments(media), "frame_index": frame, **options.tool_arguments()}
+    _run_tool(session, "track_region", arguments, output)
+
+
+def _run_tool(
+    session: Session, name: str, arguments: dict[str, Any], output: flags.OutputFlags | None = None
+) -> None:
+    from sa2va_server.cli.tool_command import run_tool
+
+    run_tool(session, name, arguments, output or flags.OutputFlags())
+
+
+@app.command()
+@with_session
+def view(
+    session: Session,
+    handles: Annotated[
+        list[str],
+        Argument(metavar="HANDLE...", help="Mask or answer handles, or one media handle or path."),
+    ],
+    options: flags.ViewFlags,
+) -> None:
+    """Draw masks, numbered and outlined, as one picture: a frame, or a sheet of frames."""
+    from sa2va_server.cli.view import view_command
+
+    view_command(session, handles, options)
+
+
+@app.command()
+@with_session
+def demo(
+    session: Session, out: Annotated[Path, Option(metavar="DIR", help="Where to write.")] = Path("sa2va-demo")
+) -> None:
+    """Make a small clip, find and describe what is in it, and write clip, overlay, masks and a picture."""
+    from sa2va_server.cli.demo import run_demo
+
+    run_demo(session, out)
+
+
+app.command()(doctor)
+
+
+@app.command()
+@with_session
+def mcp(
+    session: Session,
+    root: Annotated[
+        list[Path] | None,
+        Option(
+            metavar="DIR",
+            help="A folder that agents may read; repeat for more. Without it, SA2VA_ROOTS applies; if "
+            "neither is set, nothing can be read.",
+        ),
+    ] = None,
+) -> None:
+    """Serve the tools to an MCP client over standard input and output."""
+    from sa2va_server.mcp.server import serve_stdio
+    from sa2va_server.roots import open_restricted_engine, resolve_roots
+
+    settings = session.settings()
+    roots = resolve_roots(root or settings.roots)
+    with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
+        serve_stdio(lambda: open_restricted_engine(settings, roots), roots=roots)
+
+
+app.command()(pull)
+
+
+def main() -> None:
+    """The `sa2va` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character of a label shows a substitute.
+            stream.reconfigure(errors="replace")
+    app()

@@ -1,0 +1,101 @@
+"""`sa2va view`: masks, numbered and outlined, as one picture file. Needs no model."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from sa2va_server.cli.export import is_media
+from sa2va_server.cli.flags import ViewFlags
+from sa2va_server.cli.session import Session, replace_controls
+from sa2va_server.cli.text import format_media, format_warnings
+from sa2va_tools import atomic
+from sa2va_tools.engine.results import ViewResult
+from sa2va_tools.errors import RequestError
+from sa2va_tools.store.handles import looks_like_handle
+from sa2va_tools.tools.reporting import media_out
+
+MAX_BYTES = 50_000_000
+"""Of a picture for a person. A picture for an agent has to be much smaller."""
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+_QUALITY = 92
+
+
+def view_command(session: Session, handles: Sequence[str], options: ViewFlags) -> None:
+    """Write one picture. Without `--out`, its name follows from the first handle or file, in the working
+    folder. RequestError if it would overwrite what is viewed."""
+    path = options.out or Path(_name_picture(handles[0]))
+    _find_format(path)
+    sources = [Path(name).resolve() for name in handles if not looks_like_handle(name)]
+    if path.resolve() in sources or (path.exists() and set(sources) & set(path.resolve().parents)):
+        raise _overwrites_source(path)
+    with session.open_engine() as engine, session.open_run() as run:
+        result = engine.view(
+            handles,
+            frame_index=options.frame,
+            max_frames=options.max_frames,
+            max_side=options.max_side,
+            max_bytes=MAX_BYTES,
+            run=run,
+        )
+        if is_media(engine, path, result.media.handle):
+            raise _overwrites_source(path)
+    write_picture(path, result.image, result.mime_type)
+    _show(session, result, path)
+
+
+def write_picture(path: Path, data: bytes, mime_type: str) -> None:
+    """Write an encoded picture, converted if its format is not that of the suffix; whole or not at all.
+    RequestError for an unknown suffix, StoreError if the disk refuses."""
+    kind = _find_format(path)
+    if mime_type != f"image/{kind.lower()}":
+        buffer = io.BytesIO()
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.save(buffer, kind, quality=_QUALITY)
+        data = buffer.getvalue()
+    atomic.write_bytes(path, data)
+
+
+def _find_format(path: Path) -> str:
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise RequestError(
+            f"The name {path.name} has no known image suffix.",
+            hint="Use a name that ends with .png, .jpg or .webp.",
+        ) from None
+
+
+def _show(session: Session, result: ViewResult, path: Path) -> None:
+    media = media_out(result.media)
+    if not session.as_json:
+        legend = (
+            f"  {number}  {replace_controls(label)}  {handle}" for number, handle, label in result.legend
+        )
+        written = f"Written: {replace_controls(str(path))}"
+        session.print_lines([format_media(media), *legend, written, *format_warnings(result.warnings)])
+        return
+    session.print_json(
+        {
+            "file": str(path),
+            "size_wh": list(result.size_wh),
+            "legend": [{"number": n, "handle": handle, "label": label} for n, handle, label in result.legend],
+            "frames": list(result.frames),
+            "scale": result.scale,
+            "media": media.model_dump(mode="json", exclude_none=True),
+            "warnings": list(result.warnings),
+        }
+    )
+
+
+def _overwrites_source(path: Path) -> RequestError:
+    return RequestError(f"{path} is the input.", hint="Choose another output file with --out.")
+
+
+def _name_picture(name: str) -> str:
+    """`mask-….png` for a handle, `clip-view.png` for a file."""
+    stem = name.replace(":", "-") if looks_like_handle(name) else f"{Path(name).resolve().stem}-view"
+    return f"{stem}.png"
