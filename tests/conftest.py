@@ -1,5 +1,5 @@
-"""Shared by all tests: one thread per process, so that timing does not depend on what else runs; and
-a command line over a fake engine."""
+"""Shared by all tests: one thread per process, unless something else is set, since tests run side by side;
+and the command line over a fake engine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def clip(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run a command line in an empty folder, over a fake engine with a store of its own."""
+    """Runs a command line in an empty folder, over a fake engine with its own store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SA2VA_STORE_DIR", str(tmp_path / "store"))
     monkeypatch.delenv("SA2VA_MODEL", raising=False)
 
     from typer.testing import CliRunner
 
-    from sa2va_server.cli import app
+    from sa2va_server.cli.app import app
     from sa2va_tools.testing import FakeEngine
 
     def run(*words, opener=lambda settings: FakeEngine(settings.store_dir)):

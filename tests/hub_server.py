@@ -1,11 +1,10 @@
-"""A local HTTP server that plays the model hub: what `huggingface_hub` asks for, with faults on demand."""
+"""A local HTTP server that stands in for the model hub, with faults on demand."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-_BLOCK = 2**20
-_LARGE = 100_000  # from this size on a file is one of git LFS, known by its SHA-256
+_LARGE = 100_000  # from this size on, the hub keeps a file in git LFS and states its SHA-256
 
 
 @dataclass
@@ -25,16 +23,18 @@ class Hub:
     folder: Path
     repo: str = "test/tiny"
     cut_after: dict[str, int] = field(default_factory=dict)
-    """By file name: break the connection after so many bytes, once."""
-    spoilt: set[str] = field(default_factory=set)
-    """Files of which one byte is changed on the way."""
+    """By file name: close the connection after so many bytes, once."""
+    corrupted: set[str] = field(default_factory=set)
+    """Files that are sent with one wrong byte."""
     bare: bool = False
-    """Names only in the listing, as a simple mirror has it."""
+    """List names only, as a simple mirror does."""
     fails: dict[str, list[int]] = field(default_factory=dict)
-    """By file name: statuses to answer its next downloads with."""
-    pause_s: float = 0.0
-    """After every megabyte."""
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """By file name: HTTP statuses of its next downloads."""
+    hold_after: dict[str, int] = field(default_factory=dict)
+    """By file name: stop sending after so many bytes, once, until `resume` is set."""
+    is_holding: threading.Event = field(default_factory=threading.Event)
+    resume: threading.Event = field(default_factory=threading.Event)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, range) of every request."""
     endpoint: str = ""
 
@@ -60,7 +60,7 @@ class Hub:
 
     def content(self, name: str) -> bytes:
         content = (self.folder / name).read_bytes()
-        if name in self.spoilt:
+        if name in self.corrupted:
             content = bytes([content[0] ^ 1]) + content[1:]
         return content
 
@@ -89,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = urlsplit(self.path).path
-        self.hub.asked.append((self.command, path, self.headers.get("Range")))
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
         revision = path.rpartition("/revision/")[2]
         if path.startswith(f"/api/models/{self.hub.repo}/revision/"):
             if revision not in ("main", COMMIT):
@@ -138,11 +138,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not with_body:
             return
         cut = self.hub.cut_after.pop(name, None)
+        hold = self.hub.hold_after.pop(name, None)
         sent = body if cut is None else body[:cut]
         with suppress(BrokenPipeError, ConnectionResetError):
-            for start in range(0, len(sent), _BLOCK):
-                self.wfile.write(sent[start : start + _BLOCK])
-                time.sleep(self.hub.pause_s)
+            if hold is not None:
+                self.wfile.write(sent[:hold])
+                self.wfile.flush()
+                self.hub.is_holding.set()
+                self.hub.resume.wait(400)
+                sent = sent[hold:]
+            self.wfile.write(sent)
             self.wfile.flush()
         self.close_connection = cut is not None
 
@@ -156,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
-    """The hub on a free port of this machine; `hub.endpoint` is its address meanwhile."""
+    """Serve the hub on a free port of this machine; its address is `hub.endpoint`."""
     handler = type("Handler", (_Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,4 +1,4 @@
-"""Small files of every kind that the media tests read, made on the spot."""
+"""Small files of every format that the media tests read."""
 
 from __future__ import annotations
 
@@ -44,8 +44,11 @@ def make_video(
     pix_fmt: str = "yuv420p",
     audio: bool = False,
     file_format: str | None = None,
+    transfer: int | None = None,
+    alpha: int | None = None,
 ) -> Path:
-    """Numbered frames. `rotation` is (degrees counter-clockwise, hflip, vflip)."""
+    """Numbered frames. `rotation` is (degrees counter-clockwise, hflip, vflip); `transfer` the transfer
+    characteristics by ITU-T H.273; `alpha` that of all pixels, 0 … 255."""
     with av.open(str(path), "w", format=file_format, container_options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = *size_wh, pix_fmt
@@ -54,11 +57,16 @@ def make_video(
         stream.codec_context.time_base = tick
         if sar:
             stream.codec_context.sample_aspect_ratio = sar
+        if transfer:
+            stream.codec_context.color_trc = transfer
         if rotation:
             stream.set_display_rotation(rotation[0], hflip=rotation[1], vflip=rotation[2])
         sound = container.add_stream("aac", rate=8000, layout="mono") if audio else None
         for index in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(index, size_wh), format="rgb24")
+            rgb = numbered_frame(index, size_wh)
+            if alpha is not None:
+                rgb = np.dstack([rgb, np.full_like(rgb[:, :, 0], alpha)])
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24" if alpha is None else "rgba")
             frame.pts = times_ms[index] if times_ms else index
             frame.time_base = tick
             container.mux(stream.encode(frame))
@@ -83,7 +91,7 @@ def _write_silence(container: object, stream: object) -> None:
 
 
 def remux(source: Path, target: Path, *, earlier_by: int = 0, muxer: dict[str, str] | None = None) -> Path:
-    """The same packets in a new file, their stamps moved towards (and below) zero."""
+    """The same packets in a new file, their timestamps moved towards (and below) zero."""
     with av.open(str(source)) as old, av.open(str(target), "w", container_options=muxer or {}) as new:
         given = old.streams.video[0]
         made = new.add_stream_from_template(given)

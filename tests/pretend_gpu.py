@@ -1,4 +1,4 @@
-"""A stand-in for a GPU: it refuses what a GPU would refuse, computing with tensors of both sides."""
+"""A stand-in for a GPU: like a GPU, it refuses to compute with tensors on different devices."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-# What carries numbers from one side to the other, and what torch asks before it moves a module.
+# Functions that copy between the two sides, or that torch calls before it moves a module.
 MAY_MIX = (Tensor.copy_, Tensor.data.__set__, torch._has_compatible_shallow_copy_type)
 MARK = "stands_in_for_gpu"
 
 
 class PretendGpu(TorchFunctionMode):
-    """Inside this block `.to(GPU)` marks a tensor, results of marked tensors are marked, and whatever meets
-    marked and unmarked tensors at once fails, but for single numbers. All of it computes on the CPU."""
+    """In this block `.to(GPU)` marks a tensor, and results of marked tensors are marked. An operation on
+    marked and unmarked tensors fails, unless those are single numbers. Everything is computed on the CPU."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -26,12 +26,12 @@ class PretendGpu(TorchFunctionMode):
         if func in (Tensor.numpy, Tensor.__array__) and is_there(args[0]):
             raise TypeError("a tensor on a GPU has no numpy array")
         if func == Tensor.__reduce_ex__:
-            return without_mark(args[0], func, args)
+            return reduce_unmarked(args[0], func, args)
         there = any(is_there(tensor) for tensor in tensors_in((args, kwargs)))
         if func in (Tensor.to, Tensor.cpu):
-            there = goes_there(func, args, kwargs, there)
-            # A new tensor in any case: the old one keeps its side.
-            func, args, kwargs = Tensor.to, (args[0], dtype_of(args, kwargs)), {"copy": True}
+            there = moves_there(func, args, kwargs, there)
+            # Always a new tensor: the old one stays on its side.
+            func, args, kwargs = Tensor.to, (args[0], choose_dtype(args, kwargs)), {"copy": True}
         elif kwargs.get("device") is not None:
             there = torch.device(kwargs["device"]).type == "cuda"
             assert not (there and kwargs.get("generator")), "a generator of the CPU draws for the GPU"
@@ -61,27 +61,27 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(each)
 
 
-def goes_there(func: Any, args: Any, kwargs: Any, there: bool) -> bool:
-    """The side that a call of `to` or `cpu` asks for."""
-    wishes = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, torch.device | str)]
+def moves_there(func: Any, args: Any, kwargs: Any, there: bool) -> bool:
+    """Whether a call of `to` or `cpu` moves to the GPU, or leaves a tensor there."""
+    devices = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, torch.device | str)]
     if func == Tensor.cpu:
         return False
-    return torch.device(wishes[0]).type == "cuda" if wishes else there
+    return torch.device(devices[0]).type == "cuda" if devices else there
 
 
-def dtype_of(args: Any, kwargs: Any) -> torch.dtype:
-    wishes = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, torch.dtype)]
-    return wishes[0] if wishes else args[0].dtype
+def choose_dtype(args: Any, kwargs: Any) -> torch.dtype:
+    dtypes = [each for each in (*args[1:], *kwargs.values()) if isinstance(each, torch.dtype)]
+    return dtypes[0] if dtypes else args[0].dtype
 
 
 def refuse_to_mix(func: Any, values: Any) -> None:
     here = [tensor for tensor in tensors_in(values) if not is_there(tensor) and tensor.dim()]
     if here:
-        raise RuntimeError(f"{func} meets tensors on both sides; on the CPU: {[t.shape for t in here]}")
+        raise RuntimeError(f"{func} got tensors on both sides; on the CPU: {[t.shape for t in here]}")
 
 
-def without_mark(tensor: Tensor, func: Any, args: Any) -> Any:
-    """What is saved does not remember where it was."""
+def reduce_unmarked(tensor: Tensor, func: Any, args: Any) -> Any:
+    """For pickle: without the mark."""
     there = is_there(tensor)
     tensor.__dict__.pop(MARK, None)
     reduced = func(*args)

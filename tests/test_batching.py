@@ -1,28 +1,31 @@
-"""Several questions answered together: the same answers as one by one, for one reading of what they share."""
+"""Several questions answered together: the same answers as one by one, for one pass over what they share."""
 
 from __future__ import annotations
 
-import os
+from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_families import FAMILIES, QWEN_CONFIGS, Ids, look_at_noise, places, tiny_family
+from golden_data import golden_checkpoints
+from tiny_families import FAMILIES, QWEN_CONFIGS, Ids, encode_noise, placeholder_ids, tiny_family
 
-from sa2va_tools.errors import CancelledError, OutOfMemoryError
-from sa2va_tools.model import batching, reading
-from sa2va_tools.model.batching import generate_all
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.generation import generate
-from sa2va_tools.model.prompt import Turn
-from sa2va_tools.model.reading import Read
-from sa2va_tools.model.runtime import Sa2vaRuntime
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.errors import CancelledError
+from sa2va_tools.model.device.cache import ByteCache
+from sa2va_tools.model.device.memory_policy import CACHE_DROPPED, BatchSizes, MemoryPolicy
+from sa2va_tools.model.families.kv_cache import copy_prefix, count_cache_bytes
+from sa2va_tools.model.generation import batched, prefill
+from sa2va_tools.model.generation.batched import generate_batch
+from sa2va_tools.model.generation.decoding import generate
+from sa2va_tools.model.generation.prefill import CachedPrefix
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.runtime.language import KV_PREFIX
+from sa2va_tools.model.runtime.runtime import Sa2vaRuntime
+from sa2va_tools.model.text.prompts import Turn
+from sa2va_tools.run import Run, RunStats
 
-GOLDEN = Path(os.environ.get("SA2VA_GOLDEN") or Path(__file__).parents[1].parent / "shared" / "golden")
-MOST = 10
+LIMIT = 10
 QUESTIONS = [
     "<image>\nPlease segment the red square.",
     "<image>\nPlease segment the small blue circle on the left of the other one.",
@@ -33,46 +36,49 @@ QUESTIONS = [
 
 
 class Model:
-    """A tiny family that has looked at a picture, and counts what its language model is fed."""
+    """A tiny family with the features of a picture, which counts what its language model is fed."""
 
     def __init__(self, name):
         self.family = tiny_family(name)
-        self.visual = look_at_noise(self.family)
-        self.head = [1, 2, *places(self.visual), 5]
+        self.features = encode_noise(self.family)
+        self.head = [1, 2, *placeholder_ids(self.features), 5]
+        self.stats = RunStats()
         self.fed: list[tuple[int, int]] = []
         """(rows, tokens of each) of every pass."""
         self.fails = lambda rows, passes: False
-        real = self.family.step_all
+        real = self.family.step
 
-        def step_all(read, states):
-            self.fed.append(tuple(read.tokens.shape[:2]))
-            if self.fails(read.tokens.shape[0], len(self.fed)):
+        def step(inputs, cache):
+            rows, tokens = inputs.inputs_embeds.shape[:2]
+            self.fed.append((rows, tokens))
+            if self.fails(rows, len(self.fed)):
                 raise torch.OutOfMemoryError("no room")
-            return real(read, states)
+            return real(inputs, cache)
 
-        self.family.step_all = step_all
+        self.family.step = step
 
     def prompts(self, head=None):
         return [[*(self.head if head is None else head), *own] for own in OWN]
 
     def embed(self, ids):
-        return self.family.embed(torch.tensor([ids]), self.visual, ())
+        return self.family.embed(torch.tensor([ids]), self.features, ())
 
     @torch.inference_mode()
     def one(self, ids, tokenizer=Ids(), **options):  # noqa: B008
-        options = {"stop_words": (), "max_new_tokens": MOST, **options}
-        return generate(self.family, tokenizer, self.embed(ids), ids, **options)[0]
+        options = {"stop_words": (), "max_new_tokens": LIMIT, **options}
+        return generate(self.family, tokenizer, self.embed(ids), ids, Run(), **options)[0]
 
     @torch.inference_mode()
-    def all(self, prompts, tokenizer=Ids(), **options):  # noqa: B008
-        options = {"stop_words": (), "max_new_tokens": MOST, **options}
-        return generate_all(self.family, tokenizer, prompts, self.embed, **options)
+    def all(self, prompts, tokenizer=Ids(), run=None, cache=None, **options):  # noqa: B008
+        options = {"stop_words": (), "max_new_tokens": LIMIT, **options}
+        policy = MemoryPolicy(cache or ByteCache(0), BatchSizes(), self.stats)
+        return generate_batch(self.family, tokenizer, prompts, self.embed, run or Run(), policy, **options)
 
-    def eventful(self, prompts):
-        """A tokenizer that ends answers early, at as many lengths as possible, and finds marks in them."""
+    def eventful_tokenizer(self, prompts):
+        """Ends answers early, at as many lengths as possible, and finds `[SEG]` in them."""
         written = [self.one(ids).token_ids for ids in prompts]
         numbers = range(64)
-        lengths = [{each.index(end) if end in each else MOST for each in written} for end in numbers]
+        lengths = [{each.index(end) if end in each else LIMIT for each in written} for end in numbers]
         end = max(numbers, key=lambda number: len(lengths[number]))
         left = [each[: each.index(end)] if end in each else each[:-1] for each in written]
         mark = max(numbers, key=lambda number: sum(number in each for each in left))
@@ -92,7 +98,7 @@ def llama():
     return Model("llama")
 
 
-def same(ours, theirs):
+def assert_same(ours, theirs):
     assert [each.token_ids for each in ours] == [each.token_ids for each in theirs]
     assert [each.truncated for each in ours] == [each.truncated for each in theirs]
     for one, other in zip(ours, theirs, strict=True):
@@ -104,13 +110,13 @@ def same(ours, theirs):
 
 @pytest.mark.parametrize("piece", [30, 1024])
 def test_answers_are_those_of_one_by_one(model, piece, monkeypatch):
-    monkeypatch.setattr(reading, "_PIECE", piece)
+    monkeypatch.setattr(prefill, "_PIECE_TOKENS", piece)
     prompts = model.prompts()
-    tokenizer = model.eventful(prompts)
+    tokenizer = model.eventful_tokenizer(prompts)
     alone = [model.one(ids, tokenizer) for ids in prompts]
     assert len({len(each.token_ids) for each in alone}) > 1
     assert any(len(each.seg_hidden) for each in alone)
-    same(model.all(prompts, tokenizer)[0], alone)
+    assert_same(model.all(prompts, tokenizer)[0], alone)
 
 
 @pytest.mark.parametrize("name", ["llama", *QWEN_CONFIGS])
@@ -118,41 +124,43 @@ def test_prompts_that_differ_before_and_in_the_pictures(name):
     """Nothing shared at all; and the pictures in each row's own part."""
     model = Model(name)
     for heads in ([[9], [1, 2, 3], [4, 5]], [[1, 9], [1, 2, 3], [1, 5, 6, 7]]):
-        prompts = [[*head, *places(model.visual), 5, 6] for head in heads]
-        same(model.all(prompts)[0], [model.one(ids) for ids in prompts])
+        prompts = [[*head, *placeholder_ids(model.features), 5, 6] for head in heads]
+        assert_same(model.all(prompts)[0], [model.one(ids) for ids in prompts])
 
 
 def test_a_prompt_that_another_one_begins_with_and_equal_ones(model):
     prompts = [[*model.head, 7, 8], [*model.head, 7], [*model.head, 7, 8]]
-    same(model.all(prompts)[0], [model.one(ids) for ids in prompts])
+    assert_same(model.all(prompts)[0], [model.one(ids) for ids in prompts])
 
 
-def test_what_was_read_before_is_not_read_again(model):
+def test_a_cached_prefix_is_not_processed_again(model):
     prompts = model.prompts()
     alone = [model.one(ids) for ids in prompts]
-    made, read = model.all(prompts)
+    made, prefix = model.all(prompts)
     whole = sum(rows * tokens for rows, tokens in model.fed)
     few = len(model.head) - 3
-    for before in (read, Read(read.token_ids[:few], model.family.copied(read.states, few))):
+    part = CachedPrefix(prefix.token_ids[:few], copy_prefix(prefix.cache, few))
+    for cached in (prefix, part):
         model.fed.clear()
-        again, _ = model.all(prompts, before=before)
-        same(again, alone)
-        saved = len(model.head) if before is read else few
+        again, _ = model.all(prompts, cached_prefix=cached)
+        assert_same(again, alone)
+        saved = len(model.head) if cached is prefix else few
         assert sum(rows * tokens for rows, tokens in model.fed) <= whole - saved
     assert made[0].token_ids == alone[0].token_ids
 
 
 @torch.inference_mode()
-def test_what_was_read_is_the_first_question_and_its_answer(model):
+def test_the_new_prefix_is_the_first_question_and_its_answer(model):
     prompts = model.prompts()
-    made, read = model.all(prompts, model.eventful(prompts))
-    assert read.token_ids == (*prompts[0], *made[0].token_ids[:-1])
-    later = [*read.token_ids, made[0].token_ids[-1], 40, 41]
+    made, prefix = model.all(prompts, model.eventful_tokenizer(prompts))
+    assert prefix.token_ids == (*prompts[0], *made[0].token_ids[:-1])
+    later = [*prefix.token_ids, made[0].token_ids[-1], 40, 41]
     expected = model.one(later)
-    options = {"stop_words": (), "max_new_tokens": MOST, "before": read}
-    ours, after = generate(model.family, Ids(), model.embed(later), later, **options)
-    same([ours], [expected])
-    assert model.family.cache_bytes(read.states) < model.family.cache_bytes(after.states)
+    options = {"stop_words": (), "max_new_tokens": LIMIT, "cached_prefix": prefix}
+    ours, after = generate(model.family, Ids(), model.embed(later), later, Run(), **options)
+    assert_same([ours], [expected])
+    before, behind = (count_cache_bytes(each.cache) for each in (prefix, after))
+    assert before < behind
 
 
 # ---- what it costs --------------------------------------------------------------------------------
@@ -160,7 +168,7 @@ def test_what_was_read_is_the_first_question_and_its_answer(model):
 
 def test_one_pass_writes_a_token_of_each_answer_and_the_ended_ones_leave(model):
     prompts = model.prompts()
-    tokenizer = model.eventful(prompts)
+    tokenizer = model.eventful_tokenizer(prompts)
     lengths = sorted(len(model.one(ids, tokenizer).token_ids) for ids in prompts)
     model.fed.clear()
     model.all(prompts, tokenizer)
@@ -171,7 +179,7 @@ def test_one_pass_writes_a_token_of_each_answer_and_the_ended_ones_leave(model):
     assert {tokens for _, tokens in steps} == {1}
 
 
-def test_only_the_last_layers_states_come_out(model):
+def test_only_the_last_layers_states_are_returned(model):
     outputs = []
     model.family.language_model.register_forward_hook(lambda *call: outputs.append(call[-1]))
     inner = getattr(model.family.language_model, "model", model.family.language_model)
@@ -183,63 +191,49 @@ def test_only_the_last_layers_states_come_out(model):
     assert all(each.seg_hidden.shape == (0, model.family.hidden_size) for each in made)
 
 
-@pytest.mark.parametrize(("name", "value", "rows"), [("MOST_ROWS", 2, 2), ("ROW_BYTES", 1, 1)])
-def test_rows_are_bounded(llama, monkeypatch, name, value, rows):
-    monkeypatch.setattr(batching, name, value)
+def test_rows_are_bounded(llama, monkeypatch):
+    monkeypatch.setattr(batched, "ROW_BYTES", 1)
     prompts = llama.prompts()
     alone = [llama.one(ids) for ids in prompts]
     llama.fed.clear()
-    same(llama.all(prompts)[0], alone)
-    assert max(each for each, _ in llama.fed) == rows
+    assert_same(llama.all(prompts)[0], alone)
+    assert max(rows for rows, _ in llama.fed) == 1
     assert llama.fed.count((1, len(llama.head))) == 1
 
 
 # ---- short of memory ------------------------------------------------------------------------------
 
 
-def test_out_of_memory_halves_the_rows_and_goes_on(model):
+def test_out_of_memory_halves_the_rows(model):
     prompts = model.prompts()
     alone = [model.one(ids) for ids in prompts]
     model.fails = lambda rows, passes: rows > 2
-    made, read = model.all(prompts)
-    same(made, alone)
-    assert read.token_ids == (*prompts[0], *made[0].token_ids[:-1])
+    made, prefix = model.all(prompts)
+    assert_same(made, alone)
+    assert prefix.token_ids == (*prompts[0], *made[0].token_ids[:-1])
 
 
-def test_what_was_finished_before_memory_ran_out_is_not_asked_again(llama):
-    prompts = llama.prompts()
-    tokenizer = llama.eventful(prompts)
-    alone = [llama.one(ids, tokenizer) for ids in prompts]
-    finished = min(range(5), key=lambda number: len(alone[number].token_ids))
-    steps = len(alone[finished].token_ids)
-    asked = []
-    embed = llama.embed
-    llama.embed = lambda ids: asked.append(prompts.index(ids)) or embed(ids)
-    llama.fed.clear()
-    # Two passes read; the pass after the shortest answer's last token fails.
-    llama.fails = lambda rows, passes: rows > 2 and passes > steps + 1
-    same(llama.all(prompts, tokenizer)[0], alone)
-    asked = asked[1:]  # the first one, for what is shared
-    assert asked[:5] == [0, 1, 2, 3, 4] and len(asked) > 5
-    again = asked[5:]
-    assert finished not in again and set(again) < set(range(5))
-
-
-def test_what_is_kept_goes_before_the_rows_are_halved(llama):
-    prompts, kept, fewer, told = llama.prompts(), ["another reading"], [], []
+def test_the_cache_is_dropped_before_the_rows_are_halved(llama):
+    prompts, counts, cache = llama.prompts(), [], ByteCache(10)
+    cache.put("features", "a frame", "its features", 10)
     alone = [llama.one(ids) for ids in prompts]
-    llama.fails = lambda rows, passes: rows > 3 and (bool(kept) or (len(fewer) == 0 and passes > 9))
-
-    def make_room():
-        return bool(kept) and bool(kept.pop())
-
-    made, _ = llama.all(prompts, make_room=make_room, on_fewer=fewer.append, on_token=told.append)
-    same(made, alone)
-    assert not kept and fewer == [2]
-    assert told == sorted(told), "what was begun anew is not counted down"
+    llama.fails = lambda rows, passes: rows > 3
+    made, _ = llama.all(prompts, cache=cache, on_token=counts.append)
+    assert_same(made, alone)
+    assert cache.bytes == 0
+    assert llama.stats.memory_fallbacks == [CACHE_DROPPED, "answers were generated in smaller batches"]
+    assert counts[-1] == sum(len(each.token_ids) for each in alone)
 
 
-def test_when_a_single_row_does_not_fit_it_is_said(llama):
+def test_a_dropped_cache_may_be_enough(llama):
+    cache = ByteCache(10)
+    cache.put("features", "a frame", "its features", 10)
+    llama.fails = lambda rows, passes: rows > 1 and cache.bytes > 0
+    llama.all(llama.prompts(), cache=cache)
+    assert llama.stats.memory_fallbacks == [CACHE_DROPPED]
+
+
+def test_the_librarys_error_is_raised_when_a_single_row_does_not_fit(llama):
     llama.fails = lambda rows, passes: rows > 1 or passes > 4
     with pytest.raises(torch.OutOfMemoryError):
         llama.all(llama.prompts())
@@ -248,27 +242,27 @@ def test_when_a_single_row_does_not_fit_it_is_said(llama):
 # ---- cancelling -----------------------------------------------------------------------------------
 
 
-def test_a_cancel_is_heard_before_the_next_pass(model):
-    cancel, counts = CancelToken(), []
+def test_a_cancel_is_noticed_before_the_next_pass(model):
+    run, counts = Run(), []
 
     def on_token(count):
         counts.append(count)
         if len(counts) == 3:
-            cancel.cancel()
+            run.cancel()
 
     with pytest.raises(CancelledError):
-        model.all(model.prompts(), cancel=cancel, on_token=on_token)
+        model.all(model.prompts(), run=run, on_token=on_token)
     assert counts == [5, 10, 15] and len(model.fed) == 2 + 2
     assert model.all(model.prompts())[0][0].token_ids == model.one(model.prompts()[0]).token_ids
 
 
 @pytest.mark.parametrize("passes", range(1, 6))
-def test_a_cancel_is_heard_between_the_pieces_that_are_read(llama, passes, monkeypatch):
-    monkeypatch.setattr(reading, "_PIECE", 10)
-    cancel = CancelToken()
-    llama.fails = lambda rows, done: done == passes and cancel.cancel()
+def test_a_cancel_is_noticed_between_the_pieces_of_a_prompt(llama, passes, monkeypatch):
+    monkeypatch.setattr(prefill, "_PIECE_TOKENS", 10)
+    run = Run()
+    llama.fails = lambda rows, done: done == passes and run.cancel()
     with pytest.raises(CancelledError):
-        llama.all(llama.prompts(), cancel=cancel)
+        llama.all(llama.prompts(), run=run)
     assert len(llama.fed) == passes
 
 
@@ -276,15 +270,24 @@ def test_a_cancel_is_heard_between_the_pieces_that_are_read(llama, passes, monke
 
 
 def _checkpoints():
-    found = {"nano": NANO_FOLDER}
-    for file in sorted(GOLDEN.rglob("cases.json")):
-        found[file.parent.name] = file.parent / "checkpoint"
+    found = {"nano": NANO_FOLDER, **golden_checkpoints()}
     return [pytest.param(folder, id=name) for name, folder in found.items()]
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder):
-    return Sa2vaRuntime.load(folder, device="cpu", dtype="float32", threads=1)._loaded
+def _checkpoint(folder):
+    return Sa2vaRuntime.load(folder, device="cpu", dtype="float32").checkpoint
+
+
+@contextmanager
+def _language(cache_bytes, folder=NANO_FOLDER, run=None):
+    runtime = Sa2vaRuntime(_checkpoint(folder), "nano", cache_bytes=cache_bytes)
+    with runtime.session(run or Run()) as session:
+        yield session.language
+
+
+def _encode(language, *, video):
+    return language.get_image_features(lambda: [_picture()], video=video, key="picture")
 
 
 def _picture():
@@ -295,70 +298,64 @@ def _picture():
 
 @pytest.mark.parametrize("folder", _checkpoints())
 def test_every_checkpoint_answers_as_one_by_one(folder):
-    keeping, plain = (Sa2vaRuntime(_loaded(folder), "it", cache_bytes=budget) for budget in (2**30, 0))
-    visual = keeping.look([_picture()], video=True, key="picture")
     past = [Turn("<image>\nIs there a red square?", "Yes.")]
-    alone = [keeping.answer(each, visual, history=past, max_new_tokens=8) for each in QUESTIONS[:4]]
-    for runtime in (keeping, plain):
-        together = runtime.answer_all(QUESTIONS[:4], visual, history=past, max_new_tokens=8)
-        for one, other in zip(together, alone, strict=True):
-            assert (one.token_ids, one.prompt_ids) == (other.token_ids, other.prompt_ids)
-            assert (one.text, one.truncated) == (other.text, other.truncated)
-            np.testing.assert_allclose(one.seg_prompts, other.seg_prompts, atol=1e-4)
+    with _language(2**30, folder) as caching, _language(0, folder) as plain:
+        features = _encode(caching, video=True)
+        alone = [caching.answer(each, features, history=past, max_new_tokens=8) for each in QUESTIONS[:4]]
+        for language in (caching, plain):
+            together = language.answer_all(QUESTIONS[:4], features, history=past, max_new_tokens=8)
+            for one, other in zip(together, alone, strict=True):
+                assert (one.token_ids, one.prompt_ids) == (other.token_ids, other.prompt_ids)
+                assert (one.text, one.truncated) == (other.text, other.truncated)
+                np.testing.assert_allclose(one.seg_prompts, other.seg_prompts, atol=1e-4)
 
 
-def test_a_conversation_goes_on_after_several_answers():
-    """The next prompt begins with the first question and its answer; it pays for the rest."""
-    runtime = Sa2vaRuntime(_loaded(NANO_FOLDER), "nano", cache_bytes=2**30)
-    visual = runtime.look([_picture()], video=False, key="picture")
-    answers = runtime.answer_all(QUESTIONS[:3], visual)
-    past = [Turn(question, answer.text) for question, answer in zip(QUESTIONS, answers, strict=False)]
+def test_a_conversation_continues_after_several_answers(monkeypatch):
+    """The next prompt begins with the first question and its answer; only the rest of it is processed."""
+    runtime = Sa2vaRuntime(_checkpoint(NANO_FOLDER), "nano", cache_bytes=2**30)
     fed: list[int] = []
-    step = runtime._modules.mllm.step
-    runtime._modules.mllm.step = lambda read, cache: fed.append(read.tokens.shape[1]) or step(read, cache)
-    try:
-        later = runtime.answer("And what is it?", visual, history=past)
-    finally:
-        del runtime._modules.mllm.step
+    mllm = runtime.checkpoint.modules.mllm
+    step = mllm.step
+
+    def counted_step(inputs, cache):
+        fed.append(inputs.inputs_embeds.shape[1])
+        return step(inputs, cache)
+
+    with runtime.session(Run()) as session:
+        language = session.language
+        features = _encode(language, video=False)
+        answers = language.answer_all(QUESTIONS[:3], features)
+        past = [Turn(question, answer.text) for question, answer in zip(QUESTIONS, answers, strict=False)]
+        with monkeypatch.context() as patched:
+            patched.setattr(mllm, "step", counted_step)
+            later = language.answer("And what is it?", features, history=past)
     known = len(answers[0].prompt_ids) + len(answers[0].token_ids) - 1
     assert fed[0] == len(later.prompt_ids) - known
-    counts = runtime.cache.counts()["readings"]
+    counts = runtime.cache.counts()[KV_PREFIX]
     assert (counts.hits, counts.misses, counts.entries) == (1, 1, 1)
     assert counts.bytes == sum(
         each.numel() * each.element_size()
-        for layer in runtime.cache.get("readings", ("picture", ())).states.layers
+        for layer in runtime.cache.get(KV_PREFIX, ("picture", ())).cache.layers
         for each in (layer.keys, layer.values)
     )
-    plain = Sa2vaRuntime(_loaded(NANO_FOLDER), "plain")
-    assert plain.answer("And what is it?", visual, history=past).token_ids == later.token_ids
+    with _language(0) as plain:
+        assert plain.answer("And what is it?", features, history=past).token_ids == later.token_ids
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_runtime_stops_when_told_and_answers_again(count):
-    runtime = Sa2vaRuntime(_loaded(NANO_FOLDER), "nano", cache_bytes=2**30)
-    visual = runtime.look([_picture()], video=False, key="picture")
-    cancel, counts = CancelToken(), []
+def test_a_cancelled_run_ends_and_the_next_one_answers(count):
+    counts = []
 
-    def on_token(tokens):
-        counts.append(tokens)
-        cancel.cancel()
+    def on_progress(report):
+        if report.stage == "answer":
+            counts.append(report.done)
+            run.cancel()
 
-    with pytest.raises(CancelledError):
-        runtime.answer_all(QUESTIONS[:count], visual, cancel=cancel, on_token=on_token)
+    run = Run(on_progress)
+    runtime = Sa2vaRuntime(_checkpoint(NANO_FOLDER), "nano", cache_bytes=2**30)
+    with pytest.raises(CancelledError), runtime.session(run) as session:
+        features = _encode(session.language, video=False)
+        session.language.answer_all(QUESTIONS[:count], features)
     assert counts == [count]
-    assert len(runtime.answer_all(QUESTIONS[:count], visual)) == count
-    assert runtime.answer_all([], visual) == []
-
-
-def test_out_of_memory_is_told_in_our_words(monkeypatch):
-    runtime = Sa2vaRuntime(_loaded(NANO_FOLDER), "nano")
-    visual = runtime.look([_picture()], video=False)
-
-    def full(read, states):
-        raise torch.OutOfMemoryError("no room")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(runtime._modules.mllm, "step_all", full)
-        with pytest.raises(OutOfMemoryError, match="answers"):
-            runtime.answer_all(QUESTIONS, visual)
-    assert len(runtime.answer_all(QUESTIONS, visual)) == len(QUESTIONS)
+    with runtime.session(Run()) as session:
+        assert len(session.language.answer_all(QUESTIONS[:count], features)) == count

@@ -1,36 +1,37 @@
-"""What is kept for the next question: the budget, what is saved, and that answers stay the same."""
+"""The cache and the feature stream: the budget, what is computed again, and that answers stay the same."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from pretend_gpu import GPU, PretendGpu
+from agreement import assert_same_masks
 
-from sa2va_tools import Engine, Settings
-from sa2va_tools.model import prefetch
-from sa2va_tools.model.cache import ByteCache, CacheCounts, Spare, tensor_bytes
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.feature_stream import MOVED, FeatureStream, SeenFrame
-from sa2va_tools.model.grounding import FrameFeatures, Sam2Grounding
-from sa2va_tools.model.loading import load_checkpoint
-from sa2va_tools.model.offload import brought_back, sent_away
-from sa2va_tools.model.prefetch import prefetched
-from sa2va_tools.model.runtime import Sa2vaRuntime
+from sa2va_tools import Settings, load_engine
+from sa2va_tools.model.checkpoints.loader import load_checkpoint
+from sa2va_tools.model.device.cache import ByteCache, CacheCounts, count_tensor_bytes
+from sa2va_tools.model.device.memory_policy import BatchSizes, MemoryPolicy
+from sa2va_tools.model.device.prefetch import prefetch
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.runtime.runtime import Sa2vaRuntime
+from sa2va_tools.model.sam2.modules import Sam2
+from sa2va_tools.model.tracking.frame_features import FeatureStream
+from sa2va_tools.run import Run
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def loaded():
-    return load_checkpoint(NANO_FOLDER, device=CPU, dtype=torch.float32)
+    return load_checkpoint(NANO_FOLDER, devices=(CPU,), dtype=torch.float32, run=Run())
 
 
 @pytest.fixture(scope="module")
-def grounding(loaded):
-    return loaded.modules.grounding
+def sam2(loaded):
+    return loaded.modules.sam2
 
 
 class Clip:
@@ -43,7 +44,7 @@ class Clip:
     def __len__(self):
         return len(self.pictures)
 
-    def key_of(self, position):
+    def cache_key(self, position):
         return self.name, position
 
     def frames(self, positions):
@@ -78,84 +79,8 @@ def test_what_is_larger_than_everything_is_not_kept():
     assert cache.get("kind", "a") is None
 
 
-def spare_place(budget):
-    return Spare(ByteCache(budget), lambda value: f"<{value}>", lambda value: value[1:-1])
-
-
-def test_what_has_to_go_lies_in_the_spare_place_and_comes_back():
-    cache = ByteCache(6, spare_place(6))
-    for name in "abcd":
-        cache.put("kind", name, name.upper(), 3)
-    assert cache.bytes == 6 and cache.capacity == 12
-    assert cache.counts()["kind"] == CacheCounts(entries=2, bytes=6, spare_bytes=6)
-    assert cache.get("kind", "a") == "A", "and c went away for it"
-    assert cache.spare.cache.get("kind", "a") is None and cache.spare.cache.get("kind", "c") == "<C>"
-    assert all(("kind", name) in cache for name in "abcd")
-    cache.put("kind", "e", "E", 3)
-    assert [("kind", name) in cache for name in "abcde"] == [True, False, True, True, True]
-
-
-def test_a_cache_that_retreats_holds_nothing_and_loses_nothing():
-    cache = ByteCache(9, spare_place(20))
-    for name in "abc":
-        cache.put("kind", name, name.upper(), 3)
-    cache.retreat()
-    assert cache.bytes == 0 and cache.counts()["kind"].spare_bytes == 9
-    without_room = cache.spare_alone()
-    assert without_room.get("kind", "b") == "B" and without_room.bytes == 0
-    without_room.put("kind", "b", "new", 3)
-    assert cache.get("kind", "b") == "new" and cache.bytes == 3
-    cache.clear()
-    assert not any(("kind", name) in cache for name in "abc")
-
-
-def test_without_a_spare_place_what_retreats_is_gone():
-    cache = ByteCache(9)
-    cache.put("kind", "a", "A", 3)
-    cache.retreat()
-    assert cache.get("kind", "a") is None and cache.bytes == 0
-
-
-def test_what_memory_cannot_take_back_is_a_miss_and_stays_away():
-    room = []
-    spare = Spare(ByteCache(9), lambda value: value, lambda value: value if room else None)
-    cache = ByteCache(0, spare)
-    cache.put("kind", "a", "A", 3)
-    assert cache.get("kind", "a") is None and cache.counts()["kind"].misses == 1
-    room.append("now")
-    assert cache.get("kind", "a") == "A"
-
-
-def test_tensors_go_to_host_memory_and_return_to_their_device(loaded):
-    with PretendGpu(), torch.inference_mode():
-        features = loaded.modules.grounding.encode(torch.zeros(1, 3, 128, 128))
-        kept = (SeenFrame(3, FrameFeatures(features.skips, features.top.to(GPU)), (4, 5)), "no tensor", None)
-        away = sent_away(kept)
-        back = brought_back(away)
-        assert away[0].features.top.tensor.device == CPU
-        assert (back[0].features.top.device, back[0].features.skips[0][0].device) == (GPU, CPU)
-    assert back[1:] == kept[1:] and (back[0].position, back[0].size_hw) == (3, (4, 5))
-    assert torch.equal(back[0].features.top, kept[0].features.top)
-
-
-def test_what_was_seen_comes_back_from_host_memory_and_is_read_anew(loaded):
-    picture = np.random.default_rng(2).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    question = "<image>What shapes are there?"
-    runtime = Sa2vaRuntime(loaded, "nano", cache_bytes=2**26, host_bytes=2**26)
-    with runtime.at_work():
-        first = runtime.answer(question, runtime.look([picture], video=False, key="picture"))
-        runtime.make_room()
-        assert runtime.tally.relief == [MOVED] and runtime.cache.bytes == 0
-        second = runtime.answer(question, runtime.recall("picture"))
-    assert second.token_ids == first.token_ids
-    counts = runtime.cache.counts()
-    assert counts["visual tokens"].hits == 1
-    assert counts["readings"].hits == 0, "to go on from a reading is to have it twice"
-    assert runtime.cache.bytes > 0
-
-
 def test_bytes_are_those_of_all_tensors():
-    assert tensor_bytes((torch.zeros(3), [torch.zeros(2, dtype=torch.float16)], "no tensor")) == 16
+    assert count_tensor_bytes((torch.zeros(3), [torch.zeros(2, dtype=torch.float16)], "no tensor")) == 16
 
 
 # ---- working ahead --------------------------------------------------------------------------------
@@ -171,9 +96,9 @@ def test_items_are_made_ahead_but_not_far():
                 third.set()
             yield number
 
-    with prefetched(source(), ahead=2) as items:
+    with prefetch(source(), ahead=2) as items:
         assert next(items) == 0
-        assert third.wait(5)
+        assert third.wait(60)
         assert next(items) == 1
     assert len(made) <= 6
 
@@ -183,7 +108,7 @@ def test_what_breaks_ahead_is_raised_in_its_place():
         yield 1
         raise OSError("broken")
 
-    with prefetched(source(), ahead=4) as items:
+    with prefetch(source(), ahead=4) as items:
         assert next(items) == 1
         with pytest.raises(OSError, match="broken"):
             next(items)
@@ -199,13 +124,12 @@ def test_leaving_early_closes_the_source():
         finally:
             closed.set()
 
-    with prefetched(source(), ahead=1) as items:
+    with prefetch(source(), ahead=1) as items:
         next(items)
     assert closed.is_set()
 
 
-@pytest.mark.parametrize("why", ["no thread", "no memory"])
-def test_without_a_thread_items_are_made_when_they_are_asked_for(monkeypatch, why):
+def test_without_a_thread_items_are_made_when_they_are_asked_for(monkeypatch):
     made, closed = [], []
 
     def source():
@@ -219,11 +143,8 @@ def test_without_a_thread_items_are_made_when_they_are_asked_for(monkeypatch, wh
     def start(thread):
         raise RuntimeError("can't start new thread")
 
-    if why == "no thread":
-        monkeypatch.setattr(threading.Thread, "start", start)
-    else:
-        monkeypatch.setattr(prefetch, "memory_is_short", lambda: True)
-    with prefetched(source(), ahead=2) as items:
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with prefetch(source(), ahead=2) as items:
         assert [next(items), next(items)] == made == [0, 1]
     assert closed and made == [0, 1]
 
@@ -231,111 +152,117 @@ def test_without_a_thread_items_are_made_when_they_are_asked_for(monkeypatch, wh
 # ---- frames ---------------------------------------------------------------------------------------
 
 
+def make_stream(sam2, clip, *, batch=1, cache=None):
+    run = Run()
+    policy = MemoryPolicy(cache or ByteCache(0), BatchSizes(frames=batch), run.stats)
+    return FeatureStream(sam2, clip, policy, run)
+
+
 def features(stream, positions):
     with torch.inference_mode():
-        return {seen.position: seen.features for seen in stream.read(positions)}
+        return {frame.position: frame.features for frame in stream.read(positions)}
 
 
 @pytest.mark.parametrize("positions", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3]])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_frames_come_in_order_whatever_the_batch(grounding, positions, batch):
-    alone = features(FeatureStream(grounding, Clip()), list(range(6)))
-    stream = FeatureStream(grounding, Clip(), batch=batch)
+def test_frames_come_in_order_whatever_the_batch(sam2, positions, batch):
+    alone = features(make_stream(sam2, Clip()), list(range(6)))
+    stream = make_stream(sam2, Clip(), batch=batch)
     together = features(stream, positions)
-    assert list(together) == positions and stream.tally.encoder_passes == len(positions)
+    assert list(together) == positions and stream.run.stats.encoder_passes == len(positions)
     for position, found in together.items():
         torch.testing.assert_close(found.top, alone[position].top, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("second", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]])
-def test_what_is_kept_is_neither_read_nor_encoded_again(grounding, second):
+def test_a_cached_frame_is_neither_decoded_nor_encoded_again(sam2, second):
     cache, clip = ByteCache(2**28), Clip()
-    first = features(FeatureStream(grounding, clip, batch=4, cache=cache), [0, 1, 4])
+    first = features(make_stream(sam2, clip, batch=4, cache=cache), [0, 1, 4])
     clip.read.clear()
-    stream = FeatureStream(grounding, clip, batch=4, cache=cache)
+    stream = make_stream(sam2, clip, batch=4, cache=cache)
     again = features(stream, second)
     assert list(again) == second
-    assert sorted(clip.read) == [2, 3, 5] and stream.tally.encoder_passes == 3
+    assert sorted(clip.read) == [2, 3, 5] and stream.run.stats.encoder_passes == 3
     assert torch.equal(again[4].top, first[4].top)
-    other = FeatureStream(grounding, Clip(name="other"), cache=cache)
+    other = make_stream(sam2, Clip(name="other"), cache=cache)
     features(other, [0])
-    assert other.tally.encoder_passes == 1
+    assert other.run.stats.encoder_passes == 1
 
 
-def test_a_frame_that_is_pushed_out_meanwhile_is_read_again(grounding):
+def test_a_frame_that_is_evicted_meanwhile_is_encoded_again(sam2):
     cache, clip = ByteCache(2**28), Clip()
-    features(FeatureStream(grounding, clip, cache=cache), [0, 1])
-    stream = FeatureStream(grounding, clip, cache=cache)
+    features(make_stream(sam2, clip, cache=cache), [0, 1])
+    stream = make_stream(sam2, clip, cache=cache)
     with torch.inference_mode():
         walk = stream.read([0, 1, 2])
         next(walk)
         cache.clear()
         rest = [seen.position for seen in walk]
-    assert rest == [1, 2] and stream.tally.encoder_passes == 2
+    assert rest == [1, 2] and stream.run.stats.encoder_passes == 2
 
 
 @pytest.mark.parametrize("order", [list(range(6)), list(range(5, -1, -1))])
 @pytest.mark.parametrize(("batch", "after"), [(2, 2), (4, 1), (4, 3), (4, 4)])
-def test_no_frame_is_lost_where_what_is_kept_is_dropped_meanwhile(grounding, order, batch, after):
+def test_no_frame_is_lost_when_the_cache_is_dropped_meanwhile(sam2, order, batch, after):
     cache, clip = ByteCache(2**28), Clip()
-    known = features(FeatureStream(grounding, clip, batch=batch, cache=cache), order)
+    known = features(make_stream(sam2, clip, batch=batch, cache=cache), order)
     clip.read.clear()
-    stream, clip.asked = FeatureStream(grounding, clip, batch=batch, cache=cache), 0
+    stream, clip.asked = make_stream(sam2, clip, batch=batch, cache=cache), 0
     seen = {}
     with torch.inference_mode():
         for frame in stream.read(order):
             seen[frame.position] = frame.features
             if len(seen) == after:
-                stream.give_up_kept()
+                stream.policy.drop_cache()
     assert list(seen) == order and sorted(clip.read) == sorted(order[after:])
-    assert stream.tally.encoder_passes == 6 - after
+    assert stream.run.stats.encoder_passes == 6 - after
     for at in order:  # encoded in other company: equal up to rounding
         torch.testing.assert_close(seen[at].top, known[at].top, atol=1e-4, rtol=1e-4)
     if after % batch == 0:
         assert clip.asked == 1, "all of them together"
 
 
-def test_a_long_clip_is_read_in_stretches_to_be_tracked_backwards(grounding):
+def test_a_long_clip_is_read_in_stretches_to_be_tracked_backwards(sam2):
     clip = Clip(400)
     with torch.inference_mode():
-        walk = FeatureStream(grounding, clip).read(list(range(399, -1, -1)))
+        walk = make_stream(sam2, clip).read(list(range(399, -1, -1)))
         assert [next(walk).position for _ in range(3)] == [399, 398, 397]
         walk.close()
     assert max(clip.read) == 399 and len(clip.read) < 200, "at this one, the next, and one in the making"
 
 
 @pytest.mark.parametrize("order", [list(range(6)), list(range(5, -1, -1))])
-def test_no_frame_is_lost_where_batches_become_smaller(grounding, monkeypatch, order):
-    whole = Sam2Grounding.encode
+def test_no_frame_is_lost_where_batches_become_smaller(sam2, monkeypatch, order):
+    whole = Sam2.encode
 
     def scarce(self, pixels):
         if len(pixels) > 1:
             raise torch.OutOfMemoryError("no room for two")
         return whole(self, pixels)
 
-    monkeypatch.setattr(Sam2Grounding, "encode", scarce)
-    stream = FeatureStream(grounding, Clip(), batch=4)
-    assert list(features(stream, order)) == order and stream.tally.encoder_passes == 6
+    monkeypatch.setattr(Sam2, "encode", scarce)
+    stream = make_stream(sam2, Clip(), batch=4)
+    assert list(features(stream, order)) == order and stream.run.stats.encoder_passes == 6
 
 
-def test_of_a_clip_too_long_for_the_budget_the_first_frames_are_kept(grounding):
-    one = FeatureStream(grounding, Clip())
+def test_of_a_clip_too_long_for_the_budget_the_first_frames_are_cached(sam2):
+    one = make_stream(sam2, Clip())
     cache = ByteCache(5 * one._frame_bytes)
     for passes in (6, 4, 4):
-        stream = FeatureStream(grounding, Clip(), cache=cache)
+        stream = make_stream(sam2, Clip(), cache=cache)
         assert list(features(stream, list(range(6)))) == list(range(6))
-        assert stream.tally.encoder_passes == passes
+        assert stream.run.stats.encoder_passes == passes
     assert cache.counts()["features"].bytes == 2 * one._frame_bytes
-    backwards = FeatureStream(grounding, Clip(), batch=4, cache=cache)
+    backwards = make_stream(sam2, Clip(), batch=4, cache=cache)
     assert list(features(backwards, [5, 4, 3, 2, 1, 0])) == [5, 4, 3, 2, 1, 0]
-    assert backwards.tally.encoder_passes == 4
+    assert backwards.run.stats.encoder_passes == 4
 
 
-def test_counts_go_on_where_memory_ran_short(grounding):
+def test_misses_are_counted_after_the_cache_was_dropped(sam2):
     cache = ByteCache(2**28)
-    features(FeatureStream(grounding, Clip(), cache=cache), [0, 1])
-    stream = FeatureStream(grounding, Clip(), cache=cache)
-    stream.give_up_kept()
+    features(make_stream(sam2, Clip(), cache=cache), [0, 1])
+    stream = make_stream(sam2, Clip(), cache=cache)
+    stream.policy.drop_cache()
     features(stream, [0, 1, 2])
     assert cache.counts()["features"].misses == 5 and not cache.bytes
 
@@ -346,7 +273,7 @@ def test_counts_go_on_where_memory_ran_short(grounding):
 def engines(tmp_path):
     for name, budget in (("kept", 2**30), ("forgotten", 0)):
         settings = Settings(device="cpu", cache_bytes=budget, store_dir=tmp_path / name)
-        with Engine.load(settings=settings) as engine:
+        with load_engine(settings=settings) as engine:
             yield engine
 
 
@@ -359,35 +286,44 @@ def test_answers_are_the_same_with_and_without_the_cache(clip, tmp_path):
             result = engine.segment(clip, ["the red square"])
             masks.append(result.objects[0].track)
     assert len(set(said)) == 2
-    first = masks[0]
     for other in masks[1:]:
-        assert [rle["counts"] for rle in other.rles] == [rle["counts"] for rle in first.rles]
+        assert_same_masks(other, masks[0])
 
 
-def test_a_second_question_pays_for_its_own_words_only(loaded):
-    runtime = Sa2vaRuntime(loaded, "nano", cache_bytes=2**30)
+@contextmanager
+def language_of(checkpoint, cache_bytes):
+    with Sa2vaRuntime(checkpoint, "nano", cache_bytes=cache_bytes).session(Run()) as session:
+        yield session.language
+
+
+def test_a_second_question_pays_for_its_own_words_only(loaded, monkeypatch):
     picture = np.full((60, 80, 3), 120, np.uint8)
     fed: list[int] = []
-    step = runtime._modules.mllm.step
-    runtime._modules.mllm.step = lambda read, cache: fed.append(read.tokens.shape[1]) or step(read, cache)
-    try:
-        visual = runtime.look([picture], video=False, key="picture")
-        assert runtime.recall("picture") is visual
-        first = runtime.answer("<image>What is in the image?", visual, max_new_tokens=3)
+    mllm = loaded.modules.mllm
+    step = mllm.step
+
+    def counted_step(inputs, cache):
+        fed.append(inputs.inputs_embeds.shape[1])
+        return step(inputs, cache)
+
+    monkeypatch.setattr(mllm, "step", counted_step)
+    with language_of(loaded, 2**30) as language:
+        features = language.get_image_features(lambda: [picture], video=False, key="picture")
+        assert (
+            language.get_image_features(lambda: pytest.fail("decoded again"), video=False, key="picture")
+            is features
+        )
+        first = language.answer("<image>What is in the image?", features, max_new_tokens=3)
         whole = fed[0]
         fed.clear()
-        second = runtime.answer("<image>Is there a red square?", visual, max_new_tokens=3)
+        second = language.answer("<image>Is there a red square?", features, max_new_tokens=3)
         assert whole > 60 and fed[0] < 25
         fed.clear()
-        again = runtime.answer("<image>What is in the image?", visual, max_new_tokens=3)
+        again = language.answer("<image>What is in the image?", features, max_new_tokens=3)
         assert fed[0] < 25 and again.token_ids == first.token_ids
-    finally:
-        del runtime._modules.mllm.step
-    alone = Sa2vaRuntime(loaded, "nano").answer(
-        "<image>Is there a red square?",
-        Sa2vaRuntime(loaded, "nano").look([picture], video=False),
-        max_new_tokens=3,
-    )
+    with language_of(loaded, 0) as language:
+        features = language.get_image_features(lambda: [picture], video=False)
+        alone = language.answer("<image>Is there a red square?", features, max_new_tokens=3)
     assert second.token_ids == alone.token_ids
     np.testing.assert_allclose(second.seg_prompts, alone.seg_prompts, atol=1e-4)
 
@@ -401,7 +337,7 @@ def test_a_region_is_not_mistaken_for_another(loaded):
     masks[0][8:24, 8:24] = masks[1][40:60, 40:60] = True
     texts = []
     for budget in (2**30, 0):
-        runtime = Sa2vaRuntime(loaded, "nano", cache_bytes=budget)
-        visual = runtime.look([picture], video=False, key="picture")
-        texts.append([runtime.caption(picture, mask, visual=visual).answer.text for mask in masks])
+        with language_of(loaded, budget) as language:
+            features = language.get_image_features(lambda: [picture], video=False, key="picture")
+            texts.append([language.caption(picture, mask, features=features).answer.text for mask in masks])
     assert texts[0] == texts[1] and texts[0][0] != texts[0][1]

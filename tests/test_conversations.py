@@ -3,88 +3,97 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_data import golden_checkpoints
 
 from sa2va_tools.errors import CheckpointError, UnsupportedCheckpointError
-from sa2va_tools.model.chat import JinjaChat, load_chat
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.config import read_config
-from sa2va_tools.model.prompt import Turn
-from sa2va_tools.model.runtime import Sa2vaRuntime
+from sa2va_tools.model.checkpoints.config_file import read_config
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.runtime.language import KV_PREFIX
+from sa2va_tools.model.runtime.runtime import Sa2vaRuntime
+from sa2va_tools.model.text.chat_templates import JinjaChat, load_chat
+from sa2va_tools.model.text.prompts import IMAGE_TOKENS, Turn
+from sa2va_tools.run import Run
 
-GOLDEN = Path(os.environ.get("SA2VA_GOLDEN") or Path(__file__).parents[1].parent / "shared" / "golden")
 CHATML_TURN = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 PHI3_TURN = "<|user|>\n{}<|end|>\n<|assistant|>\n"
 
 
 def _checkpoints():
-    found = {"nano": NANO_FOLDER}
-    for file in sorted(GOLDEN.rglob("cases.json")):
-        found[file.parent.name] = file.parent / "checkpoint"
+    found = {"nano": NANO_FOLDER, **golden_checkpoints()}
     return [pytest.param(folder, id=name) for name, folder in found.items()]
 
 
 @lru_cache(maxsize=1)
-def _runtime(folder):
-    return Sa2vaRuntime.load(folder, device="cpu", dtype="float32", threads=1)
+def _load(folder):
+    return Sa2vaRuntime.load(folder, device="cpu", dtype="float32")
+
+
+@contextmanager
+def _session(folder):
+    with _load(folder).session(Run()) as session:
+        yield session
+
+
+def _encode_picture(session, key=None):
+    return session.language.get_image_features(lambda: [_picture()], video=False, key=key)
 
 
 def _picture():
     return np.random.default_rng(0).integers(0, 256, (56, 112, 3), dtype=np.uint8)
 
 
-def _asked(runtime, question, visual, history=()):
-    """The text of the prompt, runs of visual tokens written as {n}."""
-    answer = runtime.answer(question, visual, history=history, max_new_tokens=1)
-    text = runtime._tokenizer.decode(list(answer.prompt_ids))
-    token = re.escape(runtime.config.image_token)
-    return re.sub(
-        f"(?:{token})+", lambda run: f"{{{len(run.group()) // len(runtime.config.image_token)}}}", text
-    )
+def _prompt_text(session, question, features, history=()):
+    """The text of the prompt, with runs of visual tokens written as {n}."""
+    answer = session.language.answer(question, features, history=history, max_new_tokens=1)
+    text = session.runtime.checkpoint.tokenizer.decode(list(answer.prompt_ids))
+    token = IMAGE_TOKENS[session.runtime.config.family]
+    return re.sub(f"(?:{re.escape(token)})+", lambda match: f"{{{len(match.group()) // len(token)}}}", text)
 
 
-def _turn(runtime):
-    phi3 = runtime.config.family == "internvl" and runtime.config.template == "phi3_chat"
+def _turn(config):
+    phi3 = config.family == "internvl" and config.template == "phi3_chat"
     return (PHI3_TURN, "<|end|>") if phi3 else (CHATML_TURN, "<|im_end|>")
 
 
 @pytest.mark.parametrize("folder", _checkpoints())
-def test_a_second_turn_holds_the_first_and_its_pictures(folder):
-    runtime = _runtime(folder)
-    visual = runtime.look([_picture()], video=False)
-    count = visual.tokens.shape[0] * visual.tokens.shape[1]
-    pictures = f"<img>{{{count}}}</img>\n"
-    question = "<image>\nSegment the ball."
-    if runtime.config.family != "internvl":
-        pictures = f"<|vision_start|>{{{count}}}<|vision_end|>\n"
-    turn, end = _turn(runtime)
-    begin = _asked(runtime, "a", None).split(turn.format("a"))[0]
-    first = turn.format(f"{pictures}Segment the ball.")
-    assert _asked(runtime, question, visual) == begin + first
-    second = _asked(runtime, "And the other one?", visual, [Turn(question, f"Sure, [SEG].{end}")])
-    assert second == f"{begin}{first}Sure, [SEG].{end}\n" + turn.format("And the other one?")
-    for asked in ("<image>\nAnd the other one?", "<image>And the other one?"):
-        assert _asked(runtime, asked, visual, [Turn(question, f"Sure, [SEG].{end}")]) == second
-    unended = _asked(runtime, "And the other one?", visual, [Turn(question, "Sure, [SEG].")])
-    assert unended == second
+def test_a_second_turn_contains_the_first_and_its_pictures(folder):
+    question, follow_up = "<image>\nSegment the ball.", "And the other one?"
+    with _session(folder) as session:
+        config, features = session.runtime.config, _encode_picture(session)
+        count = features.tokens.shape[0] * features.tokens.shape[1]
+        pictures = f"<img>{{{count}}}</img>\n"
+        if config.family != "internvl":
+            pictures = f"<|vision_start|>{{{count}}}<|vision_end|>\n"
+        turn, end = _turn(config)
+        begin = _prompt_text(session, "a", None).split(turn.format("a"))[0]
+        first = turn.format(f"{pictures}Segment the ball.")
+        assert _prompt_text(session, question, features) == begin + first
+        past = [Turn(question, f"Sure, [SEG].{end}")]
+        second = _prompt_text(session, follow_up, features, past)
+        assert second == f"{begin}{first}Sure, [SEG].{end}\n" + turn.format(follow_up)
+        for text in (f"<image>\n{follow_up}", f"<image>{follow_up}"):
+            assert _prompt_text(session, text, features, past) == second
+        without_end = [Turn(question, "Sure, [SEG].")]
+        assert _prompt_text(session, follow_up, features, without_end) == second
 
 
 @pytest.mark.parametrize("folder", _checkpoints())
 def test_seg_in_the_past_is_no_answer_of_this_turn(folder):
     """Its embeddings belong to the turn that wrote it."""
-    runtime = _runtime(folder)
-    seg = runtime._tokenizer.seg_id
     past = [Turn("Where is it?", "It is [SEG].")]
-    words = [seg, *runtime._tokenizer.encode("a")[-1:], seg]
-    answer = runtime.answer(
-        "Again?", history=past, max_new_tokens=4, next_token=lambda step, _: words[min(step, 2)]
-    )
+    with _session(folder) as session:
+        tokenizer = session.runtime.checkpoint.tokenizer
+        seg = tokenizer.seg_id
+        words = [seg, *tokenizer.encode("a")[-1:], seg]
+        answer = session.language.answer(
+            "Again?", history=past, max_new_tokens=4, next_token=lambda step, _: words[min(step, 2)]
+        )
     assert seg in answer.prompt_ids
     fed_back = answer.token_ids[:-1].count(seg)
     assert len(answer.seg_prompts) == fed_back
@@ -116,8 +125,8 @@ def test_qwen_without_a_template_of_its_own_gets_the_familys(tmp_path):
 
 @pytest.mark.parametrize("name", ["chat_template.json", "tokenizer_config.json"])
 def test_qwens_own_template_wins(tmp_path, name):
-    said = "{{ m.content if m.content is string else m.content[0].text }}"
-    template = f"{{% for m in messages %}}{{{{ m.role }}}}: {said}\n{{% endfor %}}"
+    content = "{{ m.content if m.content is string else m.content[0].text }}"
+    template = f"{{% for m in messages %}}{{{{ m.role }}}}: {content}\n{{% endfor %}}"
     chat = load_chat(*_qwen_folder(tmp_path, **{name: json.dumps({"chat_template": template})}))
     assert chat.text("<image>Two?", "<PIC>", [Turn("<image>One?", "Yes.<|im_end|>")]) == (
         "user: <PIC>One?\nassistant: Yes.\nuser: Two?\n"
@@ -140,20 +149,23 @@ def test_a_broken_template_file_and_an_unknown_name_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("folder", _checkpoints())
-def test_a_second_turn_reads_on_where_the_first_ended(folder):
-    """With a cache the answers are those without, and the first turn is not read again."""
-    plain = _runtime(folder)
-    keeping = Sa2vaRuntime(plain._loaded, "keeping", cache_bytes=2**30)
-    said = []
-    for runtime in (keeping, plain):
-        visual = runtime.look([_picture()], video=False, key="picture")
-        question = "<image>\nSegment the ball."
-        first = runtime.answer(question, visual, max_new_tokens=6)
-        history = [Turn(question, first.text)]
-        second = runtime.answer("And the other one?", visual, history=history, max_new_tokens=6)
-        said.append((first.token_ids, second.token_ids))
+def test_a_second_turn_continues_where_the_first_ended(folder):
+    """With a cache the answers are the same, and the first turn is not processed again."""
+    plain = _load(folder)
+    caching = Sa2vaRuntime(plain.checkpoint, "caching", cache_bytes=2**30)
+    answers = []
+    for runtime in (caching, plain):
+        with runtime.session(Run()) as session:
+            features = _encode_picture(session, key="picture")
+            question = "<image>\nSegment the ball."
+            first = session.language.answer(question, features, max_new_tokens=6)
+            history = [Turn(question, first.text)]
+            second = session.language.answer(
+                "And the other one?", features, history=history, max_new_tokens=6
+            )
+        answers.append((first.token_ids, second.token_ids))
         assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
-    assert said[0] == said[1]
-    counts = keeping.cache.counts()["readings"]
+    assert answers[0] == answers[1]
+    counts = caching.cache.counts()[KV_PREFIX]
     assert (counts.hits, counts.misses, counts.entries) == (1, 1, 1)
-    assert plain.cache.counts()["readings"].hits == 0
+    assert plain.cache.counts()[KV_PREFIX].hits == 0

@@ -10,10 +10,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from agreement import assert_same_object
 from PIL import Image
 from pycocotools import mask as coco
 
-from sa2va_tools import CancelToken, Engine, Region, Settings
+from sa2va_tools import Region, Run, Settings, load_engine
 from sa2va_tools.engine.local import LocalEngine
 from sa2va_tools.errors import (
     AccessDeniedError,
@@ -58,7 +59,7 @@ def media(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     store = tmp_path_factory.mktemp("store")
-    with Engine.load("nano", settings=Settings(store_dir=store, max_new_tokens=80)) as made:
+    with load_engine("nano", settings=Settings(store_dir=store, max_new_tokens=80)) as made:
         yield made
 
 
@@ -107,21 +108,22 @@ def test_provenance_says_what_was_done(segmented):
     assert (made.checkpoint, made.family, made.mode) == ("nano", "internvl+qwen2", "sa2va")
     assert made.frames == 20
     assert made.size_wh == SIZE
-    assert set(made.key_frames) <= set(range(20))
+    assert made.prompt_frames == (0,)
+    assert set(made.llm_frames) <= set(range(20))
     assert len(made.revision) == 12
     assert {"look", "answer", "propagate"} <= set(made.timings_s)
     assert any("toy world" in warning for warning in segmented.warnings)
 
 
-def test_words_that_the_toy_model_never_learnt_are_named(engine, media):
+def test_words_that_the_toy_model_was_not_trained_on_are_named(engine, media):
     still = media / "still.png"
     warnings = engine.segment(still, "the shiny red dragon").warnings
     assert any('"shiny", "dragon"' in warning for warning in warnings)
     known = engine.segment(still, "the red circle").warnings
-    assert not any("never learnt" in warning for warning in known)
+    assert not any("not trained on" in warning for warning in known)
     asked = engine.describe(still, "Is there a Red circle and a zebra?").warnings
-    (strange,) = [warning for warning in asked if "never learnt" in warning]
-    assert '"zebra"' in strange and '"red"' not in strange.lower()
+    (unknown,) = [warning for warning in asked if "not trained on" in warning]
+    assert '"zebra"' in unknown and '"red"' not in unknown.lower()
 
 
 def test_rle_is_what_pycocotools_reads_at_the_videos_size(segmented):
@@ -147,25 +149,25 @@ def test_a_range_and_a_stride_keep_the_sources_frame_numbers_and_seconds(engine,
     if red.found:
         assert red.track.frame_indices == (5, 7, 9, 11, 13, 15)
         assert red.times_s == pytest.approx((0.5, 0.7, 0.9, 1.1, 1.3, 1.5))
-    assert set(result.provenance.key_frames) <= {5, 7, 9, 11, 13, 15}
+    assert set(result.provenance.llm_frames) <= {5, 7, 9, 11, 13, 15}
 
 
-def test_mode_sa2va_i_without_a_second_decoder_is_done_and_said(engine, media):
-    result = engine.segment(media / "clip.mp4", "red square", mode="sa2va-i", key_frames=3)
+def test_mode_sa2va_i_without_a_second_decoder_works_with_a_warning(engine, media):
+    result = engine.segment(media / "clip.mp4", "red square", mode="sa2va-i", llm_frames=3)
     assert result.provenance.mode == "sa2va-i"
-    assert result.provenance.key_frames == (0, 9, 19)
+    assert result.provenance.llm_frames == (0, 9, 19)
     assert any("second mask decoder" in warning for warning in result.warnings)
 
 
-def test_published_frame_choice_is_told_where_it_leaves_frames_unseen(engine, media):
-    result = engine.segment(media / "clip.mp4", "red square", key_frames=2)
-    assert result.provenance.key_frames == (0, 1)
+def test_published_frame_choice_warns_about_frames_that_the_language_model_did_not_see(engine, media):
+    result = engine.segment(media / "clip.mp4", "red square", llm_frames=2)
+    assert result.provenance.llm_frames == (0, 1)
     assert any("only the first 2 of 20 frames" in warning for warning in result.warnings)
 
 
 def test_describe_sees_uniform_frames_and_makes_no_masks(engine, media):
-    result = engine.describe(media / "clip.mp4", key_frames=5)
-    assert result.provenance.key_frames == (0, 4, 9, 14, 19)
+    result = engine.describe(media / "clip.mp4", llm_frames=5)
+    assert result.provenance.llm_frames == (0, 4, 9, 14, 19)
     assert result.objects == ()
     assert result.text
     assert "<|im_end|>" not in result.text
@@ -211,11 +213,11 @@ def test_captions_answer_each_region_by_itself(engine, media, tracked):
     assert not polygon[:70].any()
 
 
-def test_a_tiny_region_is_rescued_and_said(engine, media):
+def test_a_tiny_region_is_shown_larger_with_a_warning(engine, media):
     result = engine.caption_region(
         media / "still.png", Region(polygon_xy=[(22, 34), (26, 34), (26, 38), (22, 38)])
     )
-    assert any("cropped in" in warning for warning in result.warnings)
+    assert any("shown a crop" in warning for warning in result.warnings)
     assert result.captions[0].text
 
 
@@ -224,16 +226,17 @@ def test_a_tiny_region_is_rescued_and_said(engine, media):
 
 def test_handles_outlive_the_engine(engine, media, tracked):
     settings = Settings(store_dir=engine.host.settings.store_dir)
-    with Engine.load("nano", settings=settings) as again:
+    with load_engine("nano", settings=settings) as again:
         seen = again.view(tracked.handle)
         assert seen.legend[0][1] == tracked.objects[0].handle
-        assert again.media_of(tracked.objects[0].handle).handle == tracked.media.handle
+        assert again.find_media(tracked.objects[0].handle).handle == tracked.media.handle
 
 
-def test_equal_calls_have_equal_handles(engine, media, tracked):
+def test_equal_calls_with_equal_pixels_have_equal_handles(engine, media, tracked):
     repeated = engine.track(media / "clip.mp4", Region(box_xyxy=(38, 18, 84, 62)), frame_index=10)
-    assert repeated.handle == tracked.handle
-    assert repeated.objects[0].handle == tracked.objects[0].handle
+    assert_same_object(repeated.objects[0], tracked.objects[0])
+    same_masks = repeated.objects[0].handle == tracked.objects[0].handle
+    assert (repeated.handle == tracked.handle) == same_masks
 
 
 def test_view_is_one_small_picture_with_a_legend(engine, tracked):
@@ -249,8 +252,8 @@ def test_view_is_one_small_picture_with_a_legend(engine, tracked):
 
 
 def test_export_writes_files_that_others_read(engine, tracked, tmp_path):
-    files = engine.export(tracked.handle, tmp_path / "out").files
-    written = json.loads(Path(files["masks_json"]).read_text(encoding="utf-8"))
+    files = engine.export(tracked.handle, tmp_path / "out")
+    written = json.loads(Path(files["json"]).read_text(encoding="utf-8"))
     first = written["objects"][0]["frames"][0]
     assert first["rle"]["size"] == [SIZE[1], SIZE[0]]
     assert len(written["objects"][0]["frames"]) == 20
@@ -259,12 +262,12 @@ def test_export_writes_files_that_others_read(engine, tracked, tmp_path):
         assert stream.codec_context.name == "h264"
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert sum(1 for _ in container.decode(stream)) == 20
-    assert len(list(Path(files["mask_pngs"]).glob("frame_*.png"))) == 20
+    assert len(list(Path(files["png"]).glob("frame_*.png"))) == 20
 
 
 def test_export_of_an_image_is_a_picture(engine, media, tmp_path):
     result = engine.track(media / "still.png", Region(box_xyxy=(8, 18, 52, 62)))
-    files = engine.export(result.handle, tmp_path / "out").files
+    files = engine.export(result.handle, tmp_path / "out")
     with Image.open(files["overlay"]) as overlay:
         assert overlay.width == SIZE[0]
 
@@ -274,7 +277,7 @@ def test_export_of_an_image_is_a_picture(engine, media, tmp_path):
 
 def test_progress_names_the_stages_and_counts_the_frames(engine, media):
     heard = []
-    engine.segment(media / "clip.mp4", "red square", on_progress=heard.append)
+    engine.segment(media / "clip.mp4", "red square", run=Run(heard.append))
     stages = list(dict.fromkeys(report.stage for report in heard))
     assert stages[:3] == ["open", "look", "answer"]
     counts = [report.done for report in heard if report.stage == "propagate"]
@@ -282,36 +285,38 @@ def test_progress_names_the_stages_and_counts_the_frames(engine, media):
 
 
 def test_cancelling_a_long_job_stops_it_and_the_next_call_works(engine, media):
-    token, frames = CancelToken(), []
+    frames = []
 
     def stop_at_the_third(report):
         if report.stage == "propagate":
             frames.append(report.done)
             if report.done == 3:
-                token.cancel()
+                run.cancel()
 
+    run = Run(stop_at_the_third)
     box = Region(box_xyxy=(8, 18, 52, 62))
     with pytest.raises(CancelledError):
-        engine.track(media / "long.mp4", box, on_progress=stop_at_the_third, cancel=token)
+        engine.track(media / "long.mp4", box, run=run)
     assert frames == [1, 2, 3]
     assert engine.track(media / "clip.mp4", box, end_s=0.2).objects
 
 
 def test_a_job_that_waits_for_its_turn_can_be_cancelled(engine, media):
-    token, outcome, entered = CancelToken(), [], threading.Event()
+    outcome, entered = [], threading.Event()
+    run = Run(lambda _: entered.set())
 
     def wait():
         try:
-            engine.describe(media / "still.png", on_progress=lambda _: entered.set(), cancel=token)
+            engine.describe(media / "still.png", run=run)
         except CancelledError as error:
             outcome.append(error)
 
-    with engine.host.use(lambda _: None, None):
+    with engine.host.use(Run()):
         thread = threading.Thread(target=wait)
         thread.start()
-        assert entered.wait(30)
-        token.cancel()
-        thread.join(30)
+        assert entered.wait(60)
+        run.cancel()
+        thread.join(60)
     assert len(outcome) == 1
 
 
@@ -347,33 +352,33 @@ def test_frames_outside_the_clip_or_the_range_are_refused(engine, media):
     box = Region(box_xyxy=(8, 18, 52, 62))
     with pytest.raises(RequestError, match="20 frame"):
         engine.track(media / "clip.mp4", box, frame_index=20)
-    with pytest.raises(RequestError, match="outside the range"):
+    with pytest.raises(RequestError, match="outside the selected range"):
         engine.track(media / "clip.mp4", box, frame_index=15, end_s=1.0)
-    with pytest.raises(RequestError, match="key_frames"):
-        engine.segment(media / "clip.mp4", "red square", key_frames=0)
+    with pytest.raises(RequestError, match="llm_frames"):
+        engine.segment(media / "clip.mp4", "red square", llm_frames=0)
 
 
 def test_a_second_beyond_the_video_is_refused(engine, media):
-    assert engine.frame_index_at(media / "clip.mp4", 0.95) == 9
+    assert engine.find_frame(media / "clip.mp4", 0.95) == 9
     with pytest.raises(RequestError, match=r"lasts 2\.000 s"):
-        engine.frame_index_at(media / "clip.mp4", 99)
+        engine.find_frame(media / "clip.mp4", 99)
 
 
-def test_masks_are_drawn_also_beside_a_path(engine, media, tracked):
+def test_masks_are_drawn_when_the_media_is_given_by_its_path(engine, media, tracked):
     seen = engine.view([str(media / "clip.mp4"), tracked.objects[0].handle], frame_index=10)
     assert [handle for _, handle, _ in seen.legend] == [tracked.objects[0].handle]
 
 
 @pytest.mark.parametrize("handle", ["mask:doesnotex", "media:", "answer:XYZ"])
 def test_a_mistyped_handle_is_not_taken_for_a_file(engine, handle):
-    with pytest.raises(UnknownHandleError, match="is no handle"):
+    with pytest.raises(UnknownHandleError, match=r"not a handle"):
         engine.describe(handle)
 
 
 def test_unknown_and_foreign_handles_are_refused(engine, media, tracked):
     with pytest.raises(UnknownHandleError):
         engine.view("mask:aaaaaaaaaa")
-    with pytest.raises(RequestError, match="not over"):
+    with pytest.raises(RequestError, match=r"belongs to media:.* not to"):
         engine.caption_region(media / "still.png", Region(mask=tracked.objects[0].handle))
 
 
@@ -387,13 +392,13 @@ def test_a_handle_does_not_reach_around_the_allowed_roots(engine, tracked, tmp_p
 
 def test_corrupt_media_leave_nothing_in_the_store(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42 and then nothing" * 20)
-    with Engine.load("nano", settings=Settings(store_dir=tmp_path / "store")) as engine:
+    with load_engine("nano", settings=Settings(store_dir=tmp_path / "store")) as engine:
         with pytest.raises(MediaUnreadableError):
             engine.describe(tmp_path / "broken.mp4")
         assert engine.library.store.handles() == ()
 
 
 def test_a_model_that_is_not_there_is_an_error_of_the_first_call(tmp_path, media):
-    engine = Engine.load(tmp_path / "none", settings=Settings(store_dir=tmp_path / "store"))
+    engine = load_engine(tmp_path / "none", settings=Settings(store_dir=tmp_path / "store"))
     with pytest.raises(CheckpointNotFoundError):
         engine.describe(media / "still.png")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.engine.regions import Region
+from sa2va_tools import Region, Settings, load_engine
 from sa2va_tools.errors import RequestError, UnknownHandleError
-from sa2va_tools.settings import Settings
+from sa2va_tools.model.runtime.language import Language
 from sa2va_tools.testing import synthetic_clip
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    with Engine.load(settings=Settings(store_dir=tmp_path_factory.mktemp("store"), threads=1)) as loaded:
+    with load_engine(settings=Settings(store_dir=tmp_path_factory.mktemp("store"))) as loaded:
         yield loaded
 
 
@@ -24,16 +23,15 @@ def first(engine, clip):
 
 @pytest.fixture
 def heard(engine, monkeypatch):
-    """What the runtime was asked: (question, history, pictures seen)."""
+    """What the language model was asked: (question, history, number of pictures)."""
     calls = []
-    with engine.host.use(lambda _: None, None) as runtime:
-        real = runtime.answer
+    real = Language.answer
 
-    def answer(question, visual=None, **more):
-        calls.append((question, more.get("history", ()), len(visual.tiles_per_picture)))
-        return real(question, visual, **more)
+    def answer(session, question, features=None, **more):
+        calls.append((question, more.get("history", ()), len(features.tiles_per_picture)))
+        return real(session, question, features, **more)
 
-    monkeypatch.setattr(runtime, "answer", answer)
+    monkeypatch.setattr(Language, "answer", answer)
     return calls
 
 
@@ -46,8 +44,8 @@ def test_the_first_turn_reaches_the_model_again(engine, clip, first, heard):
     assert "[SEG]" in history[0].answer
     assert [turn.question for turn in longer] == [history[0].question, asked]
     assert again == "<image>\nAnd what is it?"
-    assert pictures == pictures_again == len(first.provenance.key_frames)
-    assert third.provenance.key_frames == second.provenance.key_frames == first.provenance.key_frames
+    assert pictures == pictures_again == len(first.provenance.llm_frames)
+    assert third.provenance.llm_frames == second.provenance.llm_frames == first.provenance.llm_frames
 
 
 def test_the_same_question_alone_and_in_a_conversation_are_two_answers(engine, clip, first):
@@ -62,12 +60,12 @@ def test_the_frames_of_the_first_turn_must_be_in_the_range(engine, clip, first):
         engine.segment(clip, "the other one", after=first.handle, start_s=last)
 
 
-def test_what_cannot_be_gone_on_from_is_said(engine, clip, first, tmp_path):
+def test_what_cannot_be_continued_is_refused(engine, clip, first, tmp_path):
     other = synthetic_clip(tmp_path / "other.mp4", frames=3)
     with pytest.raises(RequestError, match="not about"):
         engine.describe(other, "And here?", after=first.handle)
     caption = engine.caption_region(clip, Region(points_xy=((20, 20),)))
-    with pytest.raises(RequestError, match="no turn of a conversation"):
+    with pytest.raises(RequestError, match="cannot be continued"):
         engine.describe(clip, "And here?", after=caption.handle)
     with pytest.raises(UnknownHandleError):
         engine.describe(clip, "And here?", after="answer:aaaaaaaaaa")

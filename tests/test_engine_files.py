@@ -7,7 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from sa2va_tools import Engine, Settings
+from sa2va_tools import Run, Settings, load_engine
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import (
     CancelledError,
@@ -17,7 +17,6 @@ from sa2va_tools.errors import (
     RequestError,
     StoreError,
 )
-from sa2va_tools.progress import CancelToken
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 
@@ -56,7 +55,7 @@ def test_files_that_no_export_wrote_are_not_replaced(engine, found, tmp_path, na
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(b"years of work")
     before = content(tmp_path / "out")
-    with pytest.raises(StoreError, match="would be lost"):
+    with pytest.raises(StoreError, match="would be overwritten"):
         engine.export(found.handle, tmp_path / "out")
     assert content(tmp_path / "out") == before
 
@@ -74,22 +73,23 @@ def test_an_export_is_replaced_by_a_later_one(engine, found, tmp_path):
 @pytest.mark.parametrize("stage", ["masks", "overlay"])
 def test_an_export_that_is_broken_off_leaves_the_earlier_one_whole(engine, found, tmp_path, stage):
     engine.export(found.handle, tmp_path / "out")
-    before, cancel = content(tmp_path / "out"), CancelToken()
+    before = content(tmp_path / "out")
 
     def on_progress(report):
         if report.stage == stage and report.done == 2:
-            cancel.cancel()
+            run.cancel()
 
+    run = Run(on_progress)
     with pytest.raises(CancelledError):
-        engine.export(found.objects[0].handle, tmp_path / "out", on_progress=on_progress, cancel=cancel)
+        engine.export(found.objects[0].handle, tmp_path / "out", run=run)
     assert content(tmp_path / "out") == before
 
 
 def test_the_source_is_never_overwritten_by_its_overlay(engine, clip, tmp_path):
-    first = engine.export(engine.segment(clip, "red square").handle, tmp_path / "out").files["overlay"]
+    first = engine.export(engine.segment(clip, "red square").handle, tmp_path / "out")["overlay"]
     again = engine.segment(first, "blue circle")
     before = content(tmp_path / "out")
-    with pytest.raises(RequestError, match="is the source of these masks"):
+    with pytest.raises(RequestError, match="the source of these masks"):
         engine.export(again.handle, tmp_path / "out")
     assert content(tmp_path / "out") == before
 
@@ -101,24 +101,24 @@ def test_a_mask_that_does_not_cover_the_frame_is_said(engine, clip):
     sparse = engine.segment(clip, "red square", stride=2)
     assert engine.view(sparse.handle, frame_index=4).warnings == ()
     (warning,) = engine.view(sparse.handle, frame_index=5).warnings
-    assert "Mask 1 was not looked for" in warning and "frame that it covers is 4" in warning
+    assert "Mask 1 was not computed" in warning and "frame with this mask is 4" in warning
 
 
 def test_two_media_in_one_view_are_refused(engine, clip, found, tmp_path):
     other = synthetic_clip(tmp_path / "other.mp4", frames=4)
-    handle = engine.media_of(other).handle
+    handle = engine.find_media(other).handle
     for handles in ([found.handle, handle], [found.media.handle, str(other)], [str(other), found.handle]):
-        with pytest.raises(RequestError, match=r"another image or video|not over"):
+        with pytest.raises(RequestError, match=r"different images or videos|not to"):
             engine.view(handles)
     assert engine.view([found.handle, found.media.handle, str(clip)]).legend
 
 
-@pytest.mark.parametrize("call", ["view", "media_of", "frame_index_at"])
+@pytest.mark.parametrize("call", ["view", "find_media", "find_frame"])
 def test_a_look_at_a_file_can_be_cancelled(engine, clip, call):
-    cancel = CancelToken()
-    cancel.cancel()
+    run = Run()
+    run.cancel()
     with pytest.raises(CancelledError):
-        getattr(engine, call)(str(clip), *((0.1,) if call == "frame_index_at" else ()), cancel=cancel)
+        getattr(engine, call)(str(clip), *((0.1,) if call == "find_frame" else ()), run=run)
 
 
 # ---- what changes ---------------------------------------------------------------------------------
@@ -129,13 +129,13 @@ def test_a_handle_of_a_folder_survives_files_that_are_no_frames(engine, tmp_path
     folder.mkdir()
     for number in range(3):
         Image.new("RGB", (30, 20), (number, 90, 90)).save(folder / f"{number}.png")
-    handle = engine.media_of(folder).handle
+    handle = engine.find_media(folder).handle
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / "masks.json").write_text("{}", "utf-8")
-    assert engine.media_of(handle).frame_count == 3
+    assert engine.find_media(handle).frame_count == 3
     Image.new("RGB", (30, 20)).save(folder / "3.png")
     with pytest.raises(MediaNotFoundError, match="has changed"):
-        engine.media_of(handle)
+        engine.find_media(handle)
 
 
 def test_a_file_that_is_still_being_written_is_not_remembered(engine, clip, tmp_path, monkeypatch):
@@ -145,8 +145,8 @@ def test_a_file_that_is_still_being_written_is_not_remembered(engine, clip, tmp_
 
     real = library.open_media
 
-    def slow(path, limits, cancel):
-        media = real(path, limits, cancel)
+    def slow(path, limits, run):
+        media = real(path, limits, run)
         with growing.open("ab") as file:
             file.write(b"more")
         return media
@@ -159,7 +159,7 @@ def test_a_file_that_is_still_being_written_is_not_remembered(engine, clip, tmp_
 
 def test_a_region_can_be_marked_after_the_last_frame_of_the_stride(engine, clip):
     """The clip has more frames than the stride reaches."""
-    last = engine.media_of(clip).frame_count - 1
+    last = engine.find_media(clip).frame_count - 1
     result = engine.track(clip, Region(box_xyxy=(10, 10, 60, 60)), frame_index=last, stride=last - 1)
     assert last in result.objects[0].track.frame_indices
 
@@ -167,16 +167,16 @@ def test_a_region_can_be_marked_after_the_last_frame_of_the_stride(engine, clip)
 def test_a_file_that_is_replaced_during_a_call_gives_no_result_and_leaves_no_frames(tmp_path):
     path, other = synthetic_clip(tmp_path / "a.mp4", frames=6), synthetic_clip(tmp_path / "b.mp4", frames=7)
     first = path.read_bytes()
-    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
         engine.describe(other)  # the model is loaded
-        handle = engine.media_of(path).handle
+        handle = engine.find_media(path).handle
 
         def replaced(report):
             if report.stage == "look":
                 path.write_bytes(other.read_bytes())
 
-        with pytest.raises(MediaUnreadableError, match="changed while it was worked on"):
-            engine.segment(path, "the red square", on_progress=replaced)
+        with pytest.raises(MediaUnreadableError, match="changed while it was being processed"):
+            engine.segment(path, "the red square", run=Run(replaced))
         assert not [name for name in engine.library.store.handles() if name.startswith("mask:")]
         path.write_bytes(first)
         result = engine.segment(path, "the red square", gate_by_object_score=False)
@@ -186,30 +186,29 @@ def test_a_file_that_is_replaced_during_a_call_gives_no_result_and_leaves_no_fra
 
 def test_a_cancelled_call_leaves_no_frames_of_a_file_that_was_replaced(tmp_path):
     path, other = synthetic_clip(tmp_path / "a.mp4", frames=6), synthetic_clip(tmp_path / "b.mp4", frames=7)
-    same, token = shutil.copy(path, tmp_path / "same.mp4"), CancelToken()
+    same = shutil.copy(path, tmp_path / "same.mp4")
 
     def replaced(report):
         if report.stage == "look":
             path.write_bytes(other.read_bytes())
         if report.stage == "propagate":
-            token.cancel()
+            run.cancel()
 
-    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+    run = Run(replaced)
+    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
         engine.describe(other)  # the model is loaded
         with pytest.raises(CancelledError):
-            engine.segment(
-                path, "the red square", gate_by_object_score=False, on_progress=replaced, cancel=token
-            )
+            engine.segment(path, "the red square", gate_by_object_score=False, run=run)
         result = engine.segment(same, "the red square", gate_by_object_score=False)
         assert result.provenance.encoder_passes == result.provenance.frames == 6
 
 
 def test_limits_hold_for_handles_too(engine, clip, tmp_path):
-    handle = engine.media_of(clip).handle
+    handle = engine.find_media(clip).handle
     for limits in ({"max_frames": 3}, {"max_duration_s": 0.2}, {"max_pixels": 99}, {"max_bytes": 99}):
         with FakeEngine(tmp_path / "store") as other:
             other.library.limits = MediaLimits(**limits)
-            with pytest.raises(MediaTooLargeError, match=r"at most|the most") as said:
+            with pytest.raises(MediaTooLargeError, match=r"at most|the most|limit") as said:
                 other.describe(handle)
             assert "SA2VA_LIMITS__" in said.value.hint
 
@@ -220,9 +219,9 @@ def test_limits_hold_for_handles_too(engine, clip, tmp_path):
 def test_an_overlay_of_somebody_else_is_safe_from_a_second_export_too(engine, found, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "overlay.mp4").write_bytes(b"years of work")
-    for overlay in (False, True):
-        with pytest.raises(StoreError, match="would be lost"):
-            engine.export(found.handle, tmp_path / "out", overlay=overlay)
+    for formats in (None, ["overlay"]):
+        with pytest.raises(StoreError, match="would be overwritten"):
+            engine.export(found.handle, tmp_path / "out", formats=formats)
     assert content(tmp_path / "out") == {"overlay.mp4": b"years of work"}
 
 
@@ -230,7 +229,7 @@ def test_a_source_among_the_masks_of_an_earlier_export_is_kept(engine, clip, tmp
     engine.export(engine.segment(clip, "red square").handle, tmp_path / "out")
     again = engine.segment(tmp_path / "out" / "masks" / "frame_000002.png", "blue circle")
     before = content(tmp_path / "out")
-    with pytest.raises(RequestError, match="is the source of these masks"):
+    with pytest.raises(RequestError, match="the source of these masks"):
         engine.export(again.handle, tmp_path / "out")
     assert content(tmp_path / "out") == before
 
@@ -242,7 +241,7 @@ def test_names_that_no_disk_takes_are_told(engine, found, tmp_path, name, error)
 
 
 def test_a_view_without_room_is_told(engine, found, tmp_path):
-    with pytest.raises(RequestError, match="no room for 100 frame"):
+    with pytest.raises(RequestError, match="too few for 100 frame"):
         engine.view(str(synthetic_clip(tmp_path / "long.mp4", frames=100)), max_frames=100, max_side=64)
     with pytest.raises(RequestError, match="does not fit into 1000 bytes"):
         engine.view(found.handle, max_frames=9, max_side=400, max_bytes=1000)
@@ -251,7 +250,7 @@ def test_a_view_without_room_is_told(engine, found, tmp_path):
 def test_pictures_of_many_large_masks_can_be_cancelled_between_two(tmp_path):
     """At full size a mask takes long to draw; there are as many checks as masks."""
 
-    class Counting(CancelToken):
+    class Counting(Run):
         checks = 0
 
         def raise_if_cancelled(self):
@@ -260,13 +259,32 @@ def test_pictures_of_many_large_masks_can_be_cancelled_between_two(tmp_path):
 
     Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
     masks = [Region(polygon_xy=[(10, 10), (90 + n, 10), (50, 90)]) for n in range(9)]
-    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
         result = engine.track(tmp_path / "a.png", masks)
         for call in (
-            lambda token: engine.view(result.handle, cancel=token),
-            lambda token: engine.export(result.handle, tmp_path / "out", overlay=False, cancel=token),
-            lambda token: engine.track(tmp_path / "a.png", masks, cancel=token),
+            lambda run: engine.view(result.handle, run=run),
+            lambda run: engine.export(result.handle, tmp_path / "out", formats=["json", "png"], run=run),
+            lambda run: engine.track(tmp_path / "a.png", masks, run=run),
         ):
-            token = Counting()
-            call(token)
-            assert token.checks > 2 * len(masks)
+            run = Counting()
+            call(run)
+            assert run.checks > 2 * len(masks)
+
+
+@pytest.mark.parametrize("kind", ["png", "overlay", "npz", "coco", "polygons"])
+def test_a_single_format_can_be_exported_again(engine, found, tmp_path, kind):
+    first = engine.export(found.handle, tmp_path / "out", formats=[kind])
+    assert set(first) == {"json", kind}
+    assert engine.export(found.objects[0].handle, tmp_path / "out", formats=[kind]) == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("coco", "coco.json"), ("polygons", "polygons.json"), ("npz", "masks.npz")]
+)
+def test_a_file_of_someone_else_in_a_folder_of_ours_is_not_replaced(engine, found, tmp_path, kind, name):
+    engine.export(found.handle, tmp_path / "out")
+    (tmp_path / "out" / name).write_text('{"info": {"description": "years of work"}}', "utf-8")
+    before = content(tmp_path / "out")
+    with pytest.raises(StoreError, match="would be overwritten"):
+        engine.export(found.handle, tmp_path / "out", formats=[kind])
+    assert content(tmp_path / "out") == before

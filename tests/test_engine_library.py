@@ -16,9 +16,12 @@ from sa2va_tools.errors import AccessDeniedError, MediaNotFoundError, RequestErr
 from sa2va_tools.media.media import open_media
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.store import Store
 from sa2va_tools.testing import synthetic_clip
+
+RUN = Run()
 
 
 @pytest.fixture
@@ -37,32 +40,32 @@ def _library(folders, *roots):
 
 def test_equal_files_in_two_places_have_one_handle_that_both_readers_can_use(folders):
     first, second = _library(folders, "first"), _library(folders, "second")
-    handle = first.open(folders / "first" / "a.png").ref.handle
-    assert second.open(folders / "second" / "b.png").ref.handle == handle
-    assert first.open(handle).media.path == folders / "first" / "a.png"
-    assert second.open(handle).media.path == folders / "second" / "b.png"
+    handle = first.open(folders / "first" / "a.png", RUN).ref.handle
+    assert second.open(folders / "second" / "b.png", RUN).ref.handle == handle
+    assert first.open(handle, RUN).media.path == folders / "first" / "a.png"
+    assert second.open(handle, RUN).media.path == folders / "second" / "b.png"
 
 
 def test_a_handle_of_a_file_outside_says_the_same_whether_or_not_it_is_still_there(folders):
-    handle = _library(folders, "first").open(folders / "first" / "a.png").ref.handle
+    handle = _library(folders, "first").open(folders / "first" / "a.png", RUN).ref.handle
     stranger = _library(folders, "second")
     with pytest.raises(AccessDeniedError) as there:
-        stranger.open(handle)
+        stranger.open(handle, RUN)
     (folders / "first" / "a.png").unlink()
     with pytest.raises(AccessDeniedError) as gone:
-        stranger.open(handle)
+        stranger.open(handle, RUN)
     assert str(there.value) == str(gone.value)
     assert "a.png" not in str(gone.value)
 
 
 def test_a_file_that_moved_is_found_again_by_its_new_path(folders):
     library = _library(folders, "first")
-    handle = library.open(folders / "first" / "a.png").ref.handle
+    handle = library.open(folders / "first" / "a.png", RUN).ref.handle
     (folders / "first" / "a.png").rename(folders / "first" / "moved.png")
     with pytest.raises(MediaNotFoundError, match="no longer there"):
-        library.open(handle)
-    assert library.open(folders / "first" / "moved.png").ref.handle == handle
-    assert library.open(handle).media.path.name == "moved.png"
+        library.open(handle, RUN)
+    assert library.open(folders / "first" / "moved.png", RUN).ref.handle == handle
+    assert library.open(handle, RUN).media.path.name == "moved.png"
 
 
 def test_a_path_is_read_once_while_its_file_stays_as_it_is(folders, monkeypatch):
@@ -74,37 +77,37 @@ def test_a_path_is_read_once_while_its_file_stays_as_it_is(folders, monkeypatch)
 
     monkeypatch.setattr(library_module, "open_media", counted)
     library, path = _library(folders, "first"), folders / "first" / "a.png"
-    first = library.open(path)
-    assert library.open(path).ref == first.ref and opened == ["a.png"]
+    first = library.open(path, RUN)
+    assert library.open(path, RUN).ref == first.ref and opened == ["a.png"]
     Image.fromarray(np.full((20, 30, 3), 91, np.uint8)).save(path)
-    assert library.open(path).ref.handle != first.ref.handle and opened == ["a.png"] * 2
+    assert library.open(path, RUN).ref.handle != first.ref.handle and opened == ["a.png"] * 2
 
 
 def test_other_bytes_of_the_same_size_and_time_are_told_apart(folders):
     library, path = _library(folders, "first"), folders / "first" / "a.bmp"
     Image.new("RGB", (30, 20), (220, 30, 30)).save(path)
-    handle, before = library.open(path).ref.handle, path.stat()
+    handle, before = library.open(path, RUN).ref.handle, path.stat()
     Image.new("RGB", (30, 20), (30, 30, 220)).save(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
     with pytest.raises(MediaNotFoundError, match="has changed"):
-        library.open(handle)
-    assert library.open(path).ref.handle != handle
+        library.open(handle, RUN)
+    assert library.open(path, RUN).ref.handle != handle
 
 
 def test_a_file_that_was_only_touched_keeps_its_handle(folders):
     library, path = _library(folders, "first"), folders / "first" / "a.png"
-    opened = library.open(path)
+    opened = library.open(path, RUN)
     path.touch()
     assert not library.has_changed(opened)
-    assert library.open(opened.ref.handle).media == opened.media
+    assert library.open(opened.ref.handle, RUN).media == opened.media
 
 
 @pytest.mark.parametrize("size_wh", [(4000, 1), (1, 4000), (3, 2)])
 def test_very_long_and_very_small_pictures_can_be_viewed(folders, size_wh):
     Image.new("RGB", size_wh, (200, 10, 10)).save(folders / "first" / "odd.png")
-    opened = _library(folders, "first").open(folders / "first" / "odd.png")
-    seen = draw_view(opened, [], frame_index=None, max_frames=1, max_side=640, max_bytes=100_000)
+    opened = _library(folders, "first").open(folders / "first" / "odd.png", RUN)
+    seen = draw_view(opened, [], frame_index=None, max_frames=1, max_side=640, max_bytes=100_000, run=RUN)
     assert max(seen.size_wh) <= 640
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+from agreement import assert_same_masks
 from media_makers import make_video
 
-from sa2va_tools import Engine, Region, Settings
+from sa2va_tools import Region, Run, Settings, load_engine
 from sa2va_tools.errors import RequestError
 from sa2va_tools.testing import synthetic_clip
 
@@ -16,18 +16,18 @@ BOX = Region(box_xyxy=(10, 10, 40, 40))
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     settings = Settings(device="cpu", store_dir=tmp_path_factory.mktemp("store"), cache_bytes=2**30)
-    with Engine.load(settings=settings) as engine:
+    with load_engine(settings=settings) as engine:
         yield engine
 
 
 @pytest.mark.parametrize("mode", ["sa2va", "sa2va-i"])
 @pytest.mark.parametrize("frames", [1, 2, 4])
-def test_a_video_shorter_than_its_key_frames(engine, tmp_path, frames, mode):
-    # Of another size for each mode: the engine knows equal bytes again.
+def test_a_video_with_fewer_frames_than_the_language_model_would_see(engine, tmp_path, frames, mode):
+    # Another size for each mode: equal bytes would be recognised and taken from the cache.
     size_wh = (96 if mode == "sa2va" else 104, 64)
     clip = synthetic_clip(tmp_path / "short.mp4", frames=frames, size_wh=size_wh)
-    result = engine.segment(clip, "red square", mode=mode, key_frames=5, gate_by_object_score=False)
-    assert result.provenance.key_frames == tuple(range(frames)) and result.provenance.complete
+    result = engine.segment(clip, "red square", mode=mode, llm_frames=5, gate_by_object_score=False)
+    assert result.provenance.llm_frames == tuple(range(frames)) and result.provenance.complete
     (red,) = result.objects
     assert red.found, red.reason
     assert red.track.frame_indices == tuple(range(frames)) and len(red.times_s) == frames
@@ -68,7 +68,7 @@ def test_frames_are_encoded_once_whatever_is_asked(engine, tmp_path):
 
 def test_what_a_job_will_take_is_told_before_its_masks_are_made(engine, tmp_path):
     clip, heard = synthetic_clip(tmp_path / "clip.mp4", frames=6, size_wh=(84, 64)), []
-    engine.track(clip, BOX, frame_index=2, on_progress=heard.append)
+    engine.track(clip, BOX, frame_index=2, run=Run(heard.append))
     stages = [report.stage for report in heard]
     assert stages.count("plan") == 1 and stages.index("plan") < stages.index("propagate")
     (plan,) = (report.message for report in heard if report.stage == "plan")
@@ -84,19 +84,17 @@ def test_a_frame_that_was_pointed_at_is_not_encoded_again(engine, tmp_path, fram
 
 @pytest.mark.parametrize("budget", [0, 2**30])
 def test_masks_do_not_depend_on_what_is_kept(engine, tmp_path, budget):
-    """With everything kept and asked before, with nothing kept: equal masks."""
+    """With everything kept and asked before, with nothing kept."""
     clip = synthetic_clip(tmp_path / "clip.mp4", frames=14)
     warm = [engine.segment(clip, "red square") for _ in range(2)][1].objects[0].track
     settings = Settings(device="cpu", store_dir=tmp_path / "store", cache_bytes=budget)
-    with Engine.load(settings=settings) as fresh:
+    with load_engine(settings=settings) as fresh:
         cold = fresh.segment(clip, "red square").objects[0].track
-    for frame in warm.frame_indices:
-        one, other = warm.mask(frame), cold.mask(frame)
-        assert np.sum(one & other) >= 0.999 * np.sum(one | other)
+    assert_same_masks(warm, cold)
 
 
 def test_frames_that_were_encoded_are_counted_as_misses(clip, tmp_path):
-    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
+    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
         first = engine.segment(clip, "the red square", gate_by_object_score=False)
         frames = first.provenance.encoder_passes
         assert engine.host.cache_counts()["features"].misses == frames > 0
@@ -107,15 +105,15 @@ def test_frames_that_were_encoded_are_counted_as_misses(clip, tmp_path):
 
 def test_a_call_from_inside_of_a_call_is_refused_and_the_engine_works_on(clip, tmp_path):
     refused = []
-    with Engine.load(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
+    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
 
         def ask(report):
             if report.stage == "look" and not refused:
-                with pytest.raises(RequestError, match="at work in this very call") as told:
+                with pytest.raises(RequestError, match="would wait for itself") as told:
                     engine.describe(clip)
-                with pytest.raises(RequestError, match="at work in this very call"):
+                with pytest.raises(RequestError, match="would wait for itself"):
                     engine.close()
                 refused.append(told.value)
 
-        assert engine.describe(clip, on_progress=ask).text and refused
+        assert engine.describe(clip, run=Run(ask)).text and refused
         assert engine.describe(clip).text

@@ -1,52 +1,69 @@
-"""The same answers on CUDA as on the CPU. Run with `make test-gpu`."""
+"""The same answers on CUDA as on the CPU. Run with `make test-gpu`; benchmarks/device checks more."""
+
+from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from sa2va_server.demo_scene import EXPRESSIONS, write_demo_clip
-from sa2va_tools import Engine, Settings
-from sa2va_tools.model.checkpoints import NANO_FOLDER
+from benchmarks.device.sam2_clips import measure_memory
+from benchmarks.measuring import engine_conditions
+from benchmarks.models import MemoryClip, build_sam2
+from benchmarks.propagation import Comparison, Published
+from sa2va_server.cli.demo_scene import EXPRESSIONS, write_demo_clip
+from sa2va_tools import load_engine
+from sa2va_tools.model.device.memory_policy import BatchSizes
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        not list(NANO_FOLDER.glob("*.safetensors")),
-        reason="the nano model's weights are not in this checkout",
-    ),
-]
+pytestmark = pytest.mark.gpu
 PIXELS_THAT_MAY_DIFFER = 0.005
-
-
-def test_what_leaves_the_gpu_lies_in_host_memory_and_comes_back(cuda):
-    import torch
-
-    from sa2va_tools.model.offload import brought_back, sent_away
-
-    kept = (torch.randn(3, 5, device=cuda), "no tensor")
-    away = sent_away(kept)
-    assert not away[0].tensor.is_cuda
-    back = brought_back(away)
-    assert back[0].is_cuda and torch.equal(back[0], kept[0])
+SIZES = BatchSizes(frames=8)
 
 
 @pytest.fixture
-def cuda() -> str:
-    torch = pytest.importorskip("torch")
+def cuda() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    return "cuda"
+    return torch.device("cuda")
 
 
-def test_masks_on_cuda_are_those_of_the_cpu(cuda, tmp_path):
-    clip = write_demo_clip(tmp_path / "clip.mp4", frames=16, size_wh=(256, 192))
-    tracks = {}
-    for device in ("cpu", cuda):
-        settings = Settings(model="nano", device=device, dtype="float32", store_dir=tmp_path / device)
-        with Engine.load(settings=settings) as engine:
-            result = engine.segment(clip, EXPRESSIONS)
-        assert result.provenance.device.startswith(device)
-        tracks[device] = [thing.track for thing in result.objects]
-    for ours, theirs in zip(*tracks.values(), strict=True):
-        assert (ours is None) == (theirs is None)
-        for frame in ours.frame_indices if ours else ():
+@pytest.fixture
+def clip(tmp_path):
+    return write_demo_clip(tmp_path / "clip.mp4", frames=16, size_wh=(256, 192))
+
+
+@pytest.fixture
+def engines(cuda, tmp_path):
+    """An exact one on each device."""
+    names = ("cpu", cuda.type)
+    opened = [load_engine("nano", device=name, dtype="float32", store_dir=tmp_path / name) for name in names]
+    yield opened
+    for engine in opened:
+        engine.close()
+
+
+def test_masks_on_cuda_are_those_of_the_cpu(engines, clip):
+    expected, result = (engine.segment(clip, EXPRESSIONS) for engine in engines)
+    assert expected.provenance.device == "cpu" and result.provenance.device.startswith("cuda")
+    for theirs, ours in zip(expected.objects, result.objects, strict=True):
+        assert ours.found and theirs.found
+        for frame in ours.track.frame_indices:
             assert np.mean(ours.mask(frame) != theirs.mask(frame)) < PIXELS_THAT_MAY_DIFFER
+
+
+def test_words_on_cuda_are_those_of_the_cpu(engines, clip):
+    expected, result = (engine.describe(clip, "Where is the red circle?") for engine in engines)
+    assert result.text == expected.text
+
+
+def test_both_ways_give_the_same_masks_on_cuda(cuda):
+    sam2 = build_sam2("nano", cuda, torch.float32)
+    with engine_conditions(cuda, small=True):
+        row = Comparison(Published(sam2), SIZES).compare(MemoryClip(12), 3)
+    assert row["equal_pixels"] > 0.999 and row["our_passes"] == 12
+
+
+def test_memory_on_cuda_does_not_grow_with_the_length_of_a_clip(cuda):
+    sam2 = build_sam2("nano", cuda, torch.float32)
+    with engine_conditions(cuda, small=True):
+        rows = measure_memory(sam2, SIZES, (50, 200))
+    assert [row["frames"] for row in rows] == [50, 200]

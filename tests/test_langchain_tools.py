@@ -1,19 +1,27 @@
-"""The LangChain tools: the standard suites, and what those do not ask."""
+"""The LangChain tools: the standard test suites, and what those do not test."""
 
 import asyncio
 import threading
+from dataclasses import asdict
 from typing import ClassVar
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import ToolCall
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
 import langchain_sa2va
-from langchain_sa2va import Sa2VASegmentByTextTool, Sa2VAToolkit, Sa2VATrackRegionTool, Sa2VAViewTool
+from langchain_sa2va import (
+    PROGRESS_EVENT,
+    Sa2VASegmentByTextTool,
+    Sa2VAToolkit,
+    Sa2VATrackRegionTool,
+    Sa2VAViewTool,
+)
 from sa2va_tools.media.source import AccessPolicy
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.run import Progress, Run
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 from sa2va_tools.tools.catalogue import CATALOGUE
 
@@ -30,7 +38,7 @@ def clip(tmp_path_factory) -> str:
 
 
 class StandardCase:
-    """What the standard suites need to know of a tool; they read properties, not fixtures."""
+    """What the standard suites need. They read properties, not fixtures."""
 
     arguments: ClassVar[dict] = {}
 
@@ -93,11 +101,11 @@ def tools_by_name(engine) -> dict:
     return {tool.name: tool for tool in Sa2VAToolkit(engine=engine).get_tools()}
 
 
-def called(tool, **arguments):
+def call(tool, **arguments):
     return tool.invoke(ToolCall(name=tool.name, args=arguments, id="1", type="tool_call"))
 
 
-def test_the_toolkit_offers_the_catalogue_with_its_words_and_schemas(engine):
+def test_the_toolkit_has_the_texts_and_schemas_of_the_catalogue(engine):
     tools = Sa2VAToolkit(engine=engine).get_tools()
     assert [tool.name for tool in tools] == [tool.name for tool in CATALOGUE]
     for lang_tool, tool in zip(tools, CATALOGUE, strict=True):
@@ -108,38 +116,38 @@ def test_the_toolkit_offers_the_catalogue_with_its_words_and_schemas(engine):
         assert shown["description"] == tool.description
 
 
-def test_every_tool_of_the_catalogue_has_a_class_of_its_own_name(engine):
+def test_every_tool_has_a_class_with_its_name(engine):
     classes = {type(tool).__name__ for tool in Sa2VAToolkit(engine=engine).get_tools()}
     assert classes == {name for name in langchain_sa2va.__all__ if name.endswith("Tool")} - {"Sa2VATool"}
     assert all(getattr(langchain_sa2va, name).__name__ == name for name in classes)
 
 
-def test_the_content_is_for_the_model_and_the_artifact_is_the_whole_result(engine, clip):
+def test_the_artifact_is_the_whole_result(engine, clip):
     tools = tools_by_name(engine)
-    message = called(tools["segment_by_text"], media=clip, expressions="red square")
+    message = call(tools["segment_by_text"], media=clip, expressions="red square")
     assert message.status == "success"
     assert [block["type"] for block in message.content_blocks] == ["text"]
     mask = message.artifact["masks"][0]["handle"]
     assert mask in message.content[0]["text"]
-    viewed = called(tools["view"], handles=mask)
+    viewed = call(tools["view"], handles=mask)
     assert [block["type"] for block in viewed.content_blocks] == ["text", "image"]
     assert viewed.artifact["pictures"][0]["mime_type"] == "image/jpeg"
-    assert called(tools["caption_region"], regions=[{"mask": mask}]).artifact["regions"][0]["text"]
+    assert call(tools["caption_region"], regions=[{"mask": mask}]).artifact["regions"][0]["text"]
 
 
-def test_what_a_model_can_put_right_comes_back_as_an_error_message(clip, tmp_path):
+def test_what_the_model_can_correct_is_an_error_message(clip, tmp_path):
     with FakeEngine(access=AccessPolicy((tmp_path,))) as fenced:
         tools = tools_by_name(fenced)
-        denied = called(tools["describe"], media=clip)
-        unknown = called(tools["describe"], media=clip, questoin="?")
-        empty = called(tools["segment_by_text"], media=clip, expressions=" ")
+        denied = call(tools["describe"], media=clip)
+        unknown = call(tools["describe"], media=clip, questoin="?")
+        empty = call(tools["segment_by_text"], media=clip, expressions=" ")
     assert denied.status == unknown.status == empty.status == "error"
     assert str(tmp_path) in denied.content
     assert "Did you mean 'question'" in unknown.content
     assert "empty" in empty.content
 
 
-def test_a_lack_of_memory_comes_back_as_an_error_message(clip):
+def test_a_lack_of_memory_is_an_error_message(clip):
     class Starved(FakeEngine):
         def segment(self, *args, **options):
             raise MemoryError
@@ -149,21 +157,21 @@ def test_a_lack_of_memory_comes_back_as_an_error_message(clip):
 
     with Starved() as starved:
         tools = tools_by_name(starved)
-        message = called(tools["segment_by_text"], media=clip, expressions="red")
+        message = call(tools["segment_by_text"], media=clip, expressions="red")
         with pytest.raises(ZeroDivisionError):
-            called(tools["describe"], media=clip)
-    assert message.status == "error" and "Memory is short" in message.content
+            call(tools["describe"], media=clip)
+    assert message.status == "error" and "Not enough memory" in message.content
 
 
-def test_a_wrong_setting_is_not_taken_for_an_argument(monkeypatch, clip):
+def test_a_wrong_setting_is_not_reported_as_an_argument(monkeypatch, clip):
     monkeypatch.setenv("SA2VA_CACHE_BYTES", "abc")
     for tool in (Sa2VAToolkit().get_tools()[1], Sa2VASegmentByTextTool()):
-        message = called(tool, media=clip, expressions="red")
+        message = call(tool, media=clip, expressions="red")
         assert message.status == "error" and "The setting SA2VA_CACHE_BYTES is wrong" in message.content
         assert "Argument" not in message.content
 
 
-async def test_async_calls_give_the_same(engine, clip):
+async def test_async_calls_return_the_same(engine, clip):
     tool = tools_by_name(engine)["segment_by_text"]
     arguments = {"media": clip, "expressions": ["red"]}
     (block,), (same,) = await tool.ainvoke(arguments), tool.invoke(arguments)
@@ -174,17 +182,17 @@ async def test_cancelling_the_task_stops_the_work(clip):
     class Endless(FakeEngine):
         started, stopped = threading.Event(), threading.Event()
 
-        def describe(self, *args, cancel: CancelToken, **options):
+        def describe(self, *args, run: Run, **options):
             self.started.set()
             try:
                 while True:
-                    cancel.raise_if_cancelled()
+                    run.raise_if_cancelled()
             finally:
                 self.stopped.set()
 
     with Endless() as endless:
         task = asyncio.create_task(tools_by_name(endless)["describe"].ainvoke({"media": clip}))
-        assert await asyncio.to_thread(endless.started.wait, 20)
+        assert await asyncio.to_thread(endless.started.wait, 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -194,22 +202,44 @@ async def test_cancelling_the_task_stops_the_work(clip):
 def test_the_engine_is_opened_by_the_first_call_and_shared(monkeypatch, clip):
     opened = []
 
-    def load(model=None, *, settings=None):
+    def load(model=None):
         opened.append(model)
         return FakeEngine()
 
-    monkeypatch.setattr("sa2va_tools.engine.protocol.Engine.load", staticmethod(load))
+    monkeypatch.setattr("sa2va_tools.engine.loading.load_engine", load)
     toolkit = Sa2VAToolkit(model="nano")
     tools = {tool.name: tool for tool in toolkit.get_tools()}
     assert opened == []
-    mask = called(tools["segment_by_text"], media=clip, expressions="red").artifact["masks"][0]["handle"]
-    assert called(tools["view"], handles=mask).status == "success"
+    mask = call(tools["segment_by_text"], media=clip, expressions="red").artifact["masks"][0]["handle"]
+    assert call(tools["view"], handles=mask).status == "success"
     assert opened == ["nano"]
     toolkit.close()
 
 
-def test_progress_reaches_the_callback(engine, clip):
-    heard = []
-    tools = Sa2VAToolkit(engine=engine, on_progress=heard.append).get_tools()
-    tools[1].invoke({"media": clip, "expressions": "red"})
-    assert heard[-1].done == heard[-1].total == 16
+def test_progress_reaches_the_function_and_the_callbacks(engine, clip):
+    received: list[Progress] = []
+    events = []
+
+    class Listener(BaseCallbackHandler):
+        def on_tool_start(self, serialized, input_str, *, run_id, **_):
+            events.append(run_id)
+
+        def on_custom_event(self, name, data, *, run_id, **_):
+            events.append((name, data, run_id))
+
+    tools = Sa2VAToolkit(engine=engine, on_progress=received.append).get_tools()
+    tools[1].invoke({"media": clip, "expressions": "red"}, config={"callbacks": [Listener()]})
+    assert received[-1].done == received[-1].total == 16
+    run_id, *reports = events
+    assert reports == [(PROGRESS_EVENT, asdict(progress), run_id) for progress in received]
+
+
+async def test_progress_is_part_of_the_stream_of_events(engine, clip):
+    tool = tools_by_name(engine)["segment_by_text"]
+    events = [
+        event async for event in tool.astream_events({"media": clip, "expressions": "red"}, version="v2")
+    ]
+    reports = [event for event in events if event["event"] == "on_custom_event"]
+    assert {event["name"] for event in reports} == {PROGRESS_EVENT}
+    assert [event["data"]["done"] for event in reports if event["data"]["stage"] == "propagate"][-1] == 16
+    assert events[-1]["event"] == "on_tool_end"

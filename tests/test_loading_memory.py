@@ -1,4 +1,4 @@
-"""Loading streams: beside the model itself, no more than about one shard is ever in memory."""
+"""Loading streams: in addition to the model, no more than about one shard is in memory at any time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.config import parse_config
-from sa2va_tools.model.fitting import build_empty
-from sa2va_tools.model.loading import save_checkpoint
+from sa2va_tools.model.checkpoints.config_file import parse_config
+from sa2va_tools.model.checkpoints.loader import save_checkpoint
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.sa2va import build_empty
 
 SHARDS = 6
 _LOAD = """
 import json, os, sys
 import torch
 from pathlib import Path
-from sa2va_tools.model.loading import load_checkpoint
+from sa2va_tools.model.checkpoints.loader import load_checkpoint
+from sa2va_tools.run import Run
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -31,11 +32,11 @@ def peak():
     return int([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1]) * 1024
 
 torch.set_num_threads(1)
-cpu, dtype = torch.device("cpu"), getattr(torch, sys.argv[2])
-small = load_checkpoint(Path(sys.argv[3]), device=cpu, dtype=torch.float32)  # all imports are done now
+cpu = (torch.device("cpu"),)
+load_checkpoint(Path(sys.argv[3]), devices=cpu, dtype=torch.float32, run=Run())  # imports everything
 before = resident()
 open("/proc/self/clear_refs", "w").write("5")
-loaded = load_checkpoint(Path(sys.argv[1]), device=cpu, dtype=dtype)
+loaded = load_checkpoint(Path(sys.argv[1]), devices=cpu, dtype=getattr(torch, sys.argv[2]), run=Run())
 model = sum(p.numel() * p.element_size() for p in loaded.modules.parameters())
 print(json.dumps({"before": before, "peak": peak(), "model": model}))
 """
@@ -58,7 +59,8 @@ def sharded(tmp_path_factory) -> Path:
     tensors = load_file(whole)
     whole.unlink()
     share = sum(tensor.nbytes for tensor in tensors.values()) / SHARDS
-    groups, filled = [{}], 0
+    groups = [{}]
+    filled = 0
     for name, tensor in tensors.items():
         if filled >= share and len(groups) < SHARDS:
             groups.append({})

@@ -1,4 +1,4 @@
-"""masks.json and PNGs: what is in them, and that they are whole or absent."""
+"""masks.json, polygons.json and PNGs: what they contain, and that they are whole or absent."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from polygon_filling import fill_polygons
 from pycocotools import mask as coco
 
 from sa2va_tools.errors import CancelledError, RequestError, StoreError
 from sa2va_tools.masks import rle
-from sa2va_tools.masks.export import ExportedMask, write_mask_pngs, write_masks_json
-from sa2va_tools.masks.palette import color_of
+from sa2va_tools.masks.export import ExportedMask, write_mask_pngs, write_masks_json, write_polygons
+from sa2va_tools.masks.palette import pick_color
+from sa2va_tools.masks.polygons import Polygon
 from sa2va_tools.masks.track import MaskTrack
+from sa2va_tools.run import Run
 
 INFO = {"name": "clip.mp4", "size_wh": [8, 6], "frame_count": 5, "fps": "30000/1001"}
 TIMES = [0.0, 0.1, 0.25, 0.3, 0.4]
@@ -28,17 +31,26 @@ def _rectangle(x0: int, y0: int, x1: int, y1: int) -> rle.Rle:
 
 def _objects() -> list[ExportedMask]:
     large = MaskTrack(
-        (8, 6), (0, 2, 4), (_rectangle(1, 1, 5, 4), _rectangle(0, 0, 0, 0), _rectangle(0, 0, 8, 6)),
-        (0.9, 0.1, 0.8), (0.5, 0.0, 1.0),
-    )  # fmt: skip
-    small = MaskTrack((8, 6), (4,), (_rectangle(2, 2, 4, 4),), (1.0,), (0.75,))
+        size_wh=(8, 6),
+        frame_indices=(0, 2, 4),
+        rles=(_rectangle(1, 1, 5, 4), _rectangle(0, 0, 0, 0), _rectangle(0, 0, 8, 6)),
+        object_scores=(0.9, 0.1, 0.8),
+        mask_scores=(0.5, 0.0, 1.0),
+    )
+    small = MaskTrack(
+        size_wh=(8, 6),
+        frame_indices=(4,),
+        rles=(_rectangle(2, 2, 4, 4),),
+        object_scores=(1.0,),
+        mask_scores=(0.75,),
+    )
     return [
         ExportedMask("mask:aaaaaaaaaa", "the cat 猫 \ud800", 0.6, large),
         ExportedMask(None, "b", 0.75, small),
     ]
 
 
-def test_masks_json_says_what_the_tracks_hold(tmp_path):
+def test_masks_json_describes_the_tracks(tmp_path):
     write_masks_json(tmp_path / "masks.json", INFO, _objects(), TIMES)
     document = json.loads((tmp_path / "masks.json").read_text(encoding="utf-8"))
     assert document["format"] == "sa2va-masks/1"
@@ -63,6 +75,55 @@ def test_masks_json_says_what_the_tracks_hold(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["masks.json"]
 
 
+def test_polygons_json_gives_every_mask_back(tmp_path):
+    holed = np.zeros((6, 8), dtype=bool)
+    holed[0:5, 0:5] = True
+    holed[1:4, 1:4] = False
+    holed[2, 2] = True
+    holed[5, 7] = True
+    track = MaskTrack(
+        size_wh=(8, 6),
+        frame_indices=(0, 3),
+        rles=(rle.encode(holed), rle.empty((8, 6))),
+        object_scores=(0.9, 0.1),
+        mask_scores=(0.5, 0.0),
+    )
+    objects = [*_objects(), ExportedMask("mask:bbbbbbbbbb", "holed", 0.5, track)]
+    write_polygons(tmp_path / "polygons.json", INFO, objects)
+    document = json.loads((tmp_path / "polygons.json").read_text(encoding="utf-8"))
+    assert document["format"] == "sa2va-polygons/1" and document["media"] == INFO
+    assert [(entry["handle"], entry["label"]) for entry in document["objects"]] == [
+        ("mask:aaaaaaaaaa", "the cat 猫 ?"),
+        (None, "b"),
+        ("mask:bbbbbbbbbb", "holed"),
+    ]
+    for entry, written in zip(objects, document["objects"], strict=True):
+        assert tuple(frame["frame_index"] for frame in written["frames"]) == entry.track.frame_indices
+        for frame in written["frames"]:
+            polygons = [Polygon(part["exterior"], tuple(part["holes"])) for part in frame["polygons"]]
+            assert np.array_equal(fill_polygons(polygons, (8, 6)), entry.track.mask(frame["frame_index"]))
+    ring, corner, island = document["objects"][2]["frames"][0]["polygons"]
+    assert sorted(map(tuple, ring["exterior"])) == [(0, 0), (0, 5), (5, 0), (5, 5)]
+    assert sorted(map(tuple, ring["holes"][0])) == [(1, 1), (1, 4), (4, 1), (4, 4)]
+    assert corner["holes"] == island["holes"] == []
+    assert document["objects"][2]["frames"][1]["polygons"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["polygons.json"]
+
+
+def test_polygons_that_cannot_be_written_leave_the_old_file(tmp_path):
+    target = tmp_path / "polygons.json"
+    target.write_text("old")
+    run = Run()
+    run.cancel()
+    with pytest.raises(CancelledError):
+        write_polygons(target, INFO, _objects(), run)
+    with pytest.raises(ValueError, match="JSON"):
+        write_polygons(target, {**INFO, "fps": float("inf")}, _objects())
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    with pytest.raises(StoreError, match="Cannot write"):
+        write_polygons(tmp_path / "absent" / "polygons.json", INFO, _objects())
+
+
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
     target = tmp_path / "masks.json"
     target.write_text("old")
@@ -78,14 +139,14 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
     assert "folder" in caught.value.hint
 
 
-def test_pngs_hold_every_covered_frame(tmp_path):
+def test_pngs_show_every_covered_frame(tmp_path):
     count = write_mask_pngs(tmp_path / "masks", _objects())
     names = sorted(path.name for path in (tmp_path / "masks").iterdir())
     assert count == len(names) == 7
     assert names[:3] == ["frame_000000.png", "frame_000002.png", "frame_000004.png"]
     with Image.open(tmp_path / "masks" / "frame_000004.png") as picture:
         assert picture.mode == "P"
-        assert tuple(picture.getpalette()[3:9]) == (*color_of(1), *color_of(2))
+        assert tuple(picture.getpalette()[3:9]) == (*pick_color(1), *pick_color(2))
         indices = np.array(picture)
     expected = np.ones((6, 8), dtype=np.uint8)
     expected[2:4, 2:4] = 2  # the smaller object shows
@@ -123,8 +184,14 @@ def test_a_cancelled_export_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_objects_that_one_png_cannot_hold_are_refused(tmp_path):
-    other = MaskTrack((4, 4), (0,), (rle.empty((4, 4)),), (1.0,), (0.0,))
+def test_objects_that_one_png_cannot_show_are_refused(tmp_path):
+    other = MaskTrack(
+        size_wh=(4, 4),
+        frame_indices=(0,),
+        rles=(rle.empty((4, 4)),),
+        object_scores=(1.0,),
+        mask_scores=(0.0,),
+    )
     with pytest.raises(RequestError, match="different sizes"):
         write_mask_pngs(tmp_path / "m", [*_objects(), ExportedMask(None, "c", 0.0, other)])
     with pytest.raises(RequestError, match="got 0"):

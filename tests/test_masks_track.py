@@ -1,4 +1,4 @@
-"""Tracks are checked at birth; areas, spans and centroids are worked by hand."""
+"""Tracks are checked when they are made; areas and spans are worked out by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _track(sides: list[int], frames: list[int] | None = None, **changes) -> Mask
     return MaskTrack(**{**values, **changes})
 
 
-def test_a_track_tells_areas_and_masks_by_source_frame():
+def test_areas_and_masks_are_found_by_source_frame():
     track = _track([3, 0, 5], [4, 6, 8])
     assert len(track) == 3
     assert track.areas == (9, 0, 25)
@@ -44,8 +44,8 @@ def test_a_track_tells_areas_and_masks_by_source_frame():
     assert not track.covers(5)
 
 
-def test_a_frame_that_was_not_looked_at_is_unknown():
-    with pytest.raises(RequestError, match=r"Frame 5 is not covered.*from 4 to 8") as caught:
+def test_a_frame_that_was_not_searched_is_unknown():
+    with pytest.raises(RequestError, match=r"no data for frame 5.*from 4 to 8") as caught:
         _track([3, 0, 5], [4, 6, 8]).mask(5)
     assert "4" in caught.value.hint
 
@@ -68,24 +68,15 @@ def test_fields_that_do_not_fit_are_refused_by_name(changes, field):
         _track([1, 2, 3], **changes)
 
 
-def test_centroids_by_hand():
-    mask_hw = np.zeros((6, 8), dtype=bool)
-    mask_hw[2, 3] = True
-    assert geometry.centroid_xy(mask_hw) == (3.5, 2.5)
-    mask_hw[2, 5] = mask_hw[5, 4] = True
-    assert geometry.centroid_xy(rle.encode(mask_hw)) == pytest.approx((4.5, 3.5))
-    assert geometry.centroid_xy(np.zeros((6, 8), dtype=bool)) is None
-
-
 def test_spans_split_at_covered_empty_frames_only():
     seconds = [index / 10 for index in range(20)]
     track = _track([1, 1, 0, 0, 2, 2, 2], [2, 4, 6, 8, 10, 12, 18])
-    assert geometry.visible_spans(track, seconds) == (Span(2, 4, 0.2, 0.4), Span(10, 18, 1.0, 1.8))
-    assert geometry.visible_spans(_track([0, 0]), seconds) == ()
-    assert geometry.visible_spans(_track([2]), [0.0]) == (Span(0, 0, 0.0, 0.0),)
+    assert geometry.find_visible_spans(track, seconds) == (Span(2, 4, 0.2, 0.4), Span(10, 18, 1.0, 1.8))
+    assert geometry.find_visible_spans(_track([0, 0]), seconds) == ()
+    assert geometry.find_visible_spans(_track([2]), [0.0]) == (Span(0, 0, 0.0, 0.0),)
 
 
 def test_spans_follow_uneven_timestamps():
-    assert geometry.visible_spans(_track([1, 1]), [0.5, 3.25]) == (Span(0, 1, 0.5, 3.25),)
+    assert geometry.find_visible_spans(_track([1, 1]), [0.5, 3.25]) == (Span(0, 1, 0.5, 3.25),)
     with pytest.raises(ValueError, match="timestamps_s"):
-        geometry.visible_spans(_track([1, 1]), [0.5])
+        geometry.find_visible_spans(_track([1, 1]), [0.5])

@@ -1,4 +1,4 @@
-"""Broken videos: used up to the break with a warning, or refused in words."""
+"""Damaged videos are used up to the damage, with a warning, or refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sa2va_tools.media.media import open_media
 from sa2va_tools.media.orientation import Orientation
 
 
-def test_a_video_of_no_frames(tmp_path):
+def test_no_frames(tmp_path):
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -30,10 +30,10 @@ def test_a_video_of_no_frames(tmp_path):
         open_media(path)
 
 
-def test_a_video_that_lost_its_index(tmp_path):
+def test_missing_index(tmp_path):
     path = make_video(tmp_path / "a.mp4", 12)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(MediaUnreadableError, match="truncated or corrupt"):
+    with pytest.raises(MediaUnreadableError, match="truncated, corrupt"):
         open_media(path)
     path.write_bytes(b"\0" * 5000)
     with pytest.raises(MediaUnreadableError):
@@ -54,17 +54,17 @@ def noisy_video(path: Path, muxer: dict[str, str] | None = None) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_video_that_breaks_off_is_used_up_to_the_break(tmp_path, suffix, capfd):
+def test_truncated_video_is_used_up_to_the_break(tmp_path, suffix, capfd):
     path = noisy_video(tmp_path / f"a.{suffix}", {"movflags": "+faststart"} if suffix == "mp4" else None)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     media = open_media(path)
-    assert 10 < media.frame_count < 30 and "breaks off" in media.warnings[0]
+    assert 10 < media.frame_count < 30 and "ends early" in media.warnings[0]
     assert len(list(iter_frames(media))) == media.frame_count == len(media.timestamps_s)
     assert capfd.readouterr() == ("", "")
 
 
 def with_sound(path: Path) -> Path:
-    """40 noisy frames in 4 seconds, beside a sound as long."""
+    """40 noisy frames in 4 seconds, and sound of the same length."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=10)
@@ -76,9 +76,9 @@ def with_sound(path: Path) -> Path:
             frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (48, 64, 3), np.uint8), format="rgb24")
             container.mux(picture.encode(frame))
             samples = np.zeros((1, 4800), np.int16 if sound.format.name == "s16" else np.float32)
-            heard = av.AudioFrame.from_ndarray(samples, format=sound.format.name, layout="mono")
-            heard.sample_rate, heard.pts = 48_000, number * 4800
-            container.mux(sound.encode(heard))
+            samples_frame = av.AudioFrame.from_ndarray(samples, format=sound.format.name, layout="mono")
+            samples_frame.sample_rate, samples_frame.pts = 48_000, number * 4800
+            container.mux(sound.encode(samples_frame))
         for stream in (picture, sound):
             container.mux(stream.encode())
     return path
@@ -88,28 +88,26 @@ def with_sound(path: Path) -> Path:
     ("make", "name"), [(with_sound, "a.mkv"), (with_sound, "a.webm"), (noisy_video, "a.mkv")]
 )
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_cut_matroska_file_is_known_by_the_duration_that_its_writer_noted(
-    tmp_path, make, name, share, capfd
-):
+def test_truncated_matroska_is_detected_by_its_duration_tag(tmp_path, make, name, share, capfd):
     path = make(tmp_path / name)
     media = open_media(path)
     assert media.complete and media.frame_count == 40 and not media.warnings
     path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
     media = open_media(path)
     assert not media.complete and 5 < media.frame_count < 40
-    assert any("breaks off" in said for said in media.warnings)
+    assert any("ends early" in warning for warning in media.warnings)
 
 
-def test_a_video_cut_off_at_its_start_says_just_that(tmp_path):
+def test_video_cut_off_in_its_first_frames(tmp_path):
     path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
     data = path.read_bytes()
     after_first_frame = data.find(b"mdat") + 3500
     path.write_bytes(data[:after_first_frame])
-    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: its very first frames do not decode"):
+    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: its first frames cannot be decoded"):
         open_media(path)
 
 
-def test_a_video_with_a_hole_is_used_up_to_it(tmp_path):
+def test_video_is_used_up_to_a_hole(tmp_path):
     path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
     data = bytearray(path.read_bytes())
     begin, end = len(data) // 2, len(data) * 9 // 10
@@ -120,7 +118,7 @@ def test_a_video_with_a_hole_is_used_up_to_it(tmp_path):
     assert len(list(iter_frames(media))) == media.frame_count == len(media.timestamps_s)
 
 
-def test_a_video_of_which_no_frame_decodes_says_just_that(tmp_path):
+def test_no_frame_decodes(tmp_path):
     path = make_video(tmp_path / "a.mp4", 12)
     data = bytearray(path.read_bytes())
     start = data.find(b"mdat") + 4
@@ -140,7 +138,7 @@ def damaged(path: Path, flips: int) -> Path:
     return path
 
 
-def test_a_glitch_is_a_warning_and_damage_throughout_an_error(tmp_path, capfd):
+def test_glitch_is_a_warning_heavy_damage_an_error(tmp_path, capfd):
     media = open_media(damaged(noisy_video(tmp_path / "a.mp4"), 8))
     assert media.frame_count >= 39 and "damaged" in media.warnings[0]
     with pytest.raises(MediaUnreadableError, match="corrupt"):
@@ -148,7 +146,7 @@ def test_a_glitch_is_a_warning_and_damage_throughout_an_error(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_damage_beyond_what_opening_decodes_is_an_error_of_its_frame(tmp_path, monkeypatch):
+def test_damage_beyond_the_budget_is_an_error_of_its_frame(tmp_path, monkeypatch):
     monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 3)
     path = noisy_video(tmp_path / "a.mkv")
     media = open_media(path)
@@ -162,7 +160,7 @@ def test_damage_beyond_what_opening_decodes_is_an_error_of_its_frame(tmp_path, m
 
 
 def joined(path: Path, counts: tuple[int, int]) -> Path:
-    """Frames of 64×48 and frames of 32×32 as one file behind the other: stamps (if any) begin anew."""
+    """Frames of 64×48, then frames of 32×32, as two files in one; any timestamps start again."""
     one = make_video(path.with_stem("one"), counts[0], options={"g": "1"})
     two = make_video(path.with_stem("two"), counts[1], size_wh=(32, 32), options={"g": "1"})
     path.write_bytes(one.read_bytes() + two.read_bytes())
@@ -170,7 +168,7 @@ def joined(path: Path, counts: tuple[int, int]) -> Path:
 
 
 def muxed(path: Path, counts: tuple[int, int]) -> Path:
-    """The same as one stream with stamps that go on, as recorders of calls write it."""
+    """The same as one stream with continuous timestamps, as recorders of calls write it."""
     codec = "libvpx" if path.suffix == ".webm" else "libx264"
     one = make_video(path.with_stem("one"), counts[0], codec=codec, options={"g": "5"})
     two = make_video(path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5"})
@@ -188,7 +186,7 @@ def muxed(path: Path, counts: tuple[int, int]) -> Path:
 
 @pytest.mark.parametrize("counts", [(1, 4), (4, 4), (40, 3), (4, 40)])
 @pytest.mark.parametrize(("name", "make"), [("a.h264", joined), ("a.ts", muxed), ("a.webm", muxed)])
-def test_a_video_whose_picture_changes_its_size_is_used_up_to_there(tmp_path, name, make, counts, capfd):
+def test_video_is_used_up_to_a_change_of_size(tmp_path, name, make, counts, capfd):
     media = open_media(make(tmp_path / name, counts))
     count = counts[0]
     assert (media.size_wh, media.frame_count, media.complete) == ((64, 48), count, False)
@@ -202,22 +200,22 @@ def test_a_video_whose_picture_changes_its_size_is_used_up_to_there(tmp_path, na
 
 
 @pytest.mark.parametrize(("name", "make"), [("a.ts", joined), ("a.ts", muxed), ("a.webm", muxed)])
-def test_far_frames_before_a_change_of_size_are_read_by_index(tmp_path, name, make):
-    """Also where frames behind the change bear the same stamps; that join costs one of the last frames."""
+def test_frames_before_a_change_of_size_are_read_by_index(tmp_path, name, make):
+    """Also when frames after the change have the same timestamps; that join costs one of the last frames."""
     media = open_media(make(tmp_path / name, (100, 100)))
     assert media.frame_count >= 99 and media.size_wh == (64, 48)
     for wanted in ([97], [0, 60], [40, 90]):
         assert [number_of(rgb) for rgb in read_frames(media, wanted)] == [index % 28 for index in wanted]
 
 
-def test_a_turned_video_tells_its_change_of_size_as_it_is_shown(tmp_path, monkeypatch):
+def test_change_of_size_of_a_rotated_video(tmp_path, monkeypatch):
     quarter = Orientation.from_exif(6)
     monkeypatch.setattr(videos_module, "frame_orientation", lambda frame: quarter)
     media = open_media(muxed(tmp_path / "a.ts", (4, 4)))
     assert media.size_wh == (48, 64) and "from 48×64 to 32×32" in media.warnings[0]
 
 
-def test_a_change_of_size_beyond_what_opening_decodes_is_an_error_of_its_frame(tmp_path, monkeypatch):
+def test_change_of_size_beyond_the_budget_is_an_error_of_its_frame(tmp_path, monkeypatch):
     path = muxed(tmp_path / "a.webm", (10, 10))
     monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 3)
     media = open_media(path)

@@ -1,4 +1,4 @@
-"""Writing video: playable everywhere, true times, whole or not at all. And choosing frames."""
+"""Writing videos that play everywhere, with exact times, completely or not at all; and selecting frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sa2va_tools.errors import RequestError, StoreError
 from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.encode import VideoWriter
 from sa2va_tools.media.media import open_media
-from sa2va_tools.media.sampling import first_key_positions, select_frames, uniform_key_positions
+from sa2va_tools.media.sampling import first_positions, select_frames, uniform_positions
 
 
 def write(path: Path, count: int = 10, size_wh=(64, 48), fps=Fraction(10), times=None) -> Path:
@@ -24,7 +24,7 @@ def write(path: Path, count: int = 10, size_wh=(64, 48), fps=Fraction(10), times
     return path
 
 
-def test_it_writes_what_every_browser_plays(tmp_path):
+def test_output_plays_in_browsers(tmp_path):
     path = write(tmp_path / "a.mp4")
     data = path.read_bytes()
     assert data.find(b"moov") < data.find(b"mdat")
@@ -51,7 +51,7 @@ def test_rates_are_kept(tmp_path, fps):
     assert media.timestamps_s == pytest.approx([float(index / fps) for index in range(48)], abs=1e-3)
 
 
-def test_odd_sizes_are_padded_by_the_last_row_and_column(tmp_path):
+def test_odd_sizes_are_padded(tmp_path):
     media = open_media(write(tmp_path / "a.mp4", 3, size_wh=(63, 47)))
     assert media.size_wh == (64, 48)
     rgb = read_frames(media, [0])[0].astype(int)
@@ -68,7 +68,7 @@ def test_colours_survive(tmp_path):
     assert np.abs(rgb[24, 56] - (20, 120, 240)).max() <= 6
 
 
-def test_an_error_leaves_nothing_and_keeps_what_was_there(tmp_path):
+def test_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"before")
 
@@ -82,7 +82,7 @@ def test_an_error_leaves_nothing_and_keeps_what_was_there(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"] and path.read_bytes() == b"before"
 
 
-def test_a_video_of_no_frames_is_not_written(tmp_path):
+def test_no_frames_no_file(tmp_path):
     with pytest.raises(RequestError, match="No frame"), VideoWriter(tmp_path / "a.mp4", (8, 8), Fraction(1)):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_wrong_frames_and_times_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_a_store_error(tmp_path):
+def test_missing_folder_is_a_store_error(tmp_path):
     with pytest.raises(StoreError, match="cannot be written"):
         write(tmp_path / "none" / "a.mp4")
 
@@ -138,7 +138,7 @@ def test_select_frames_follows_uneven_times(tmp_path):
         {"end_s": float("inf")},
     ],
 )
-def test_a_range_without_frames_names_the_duration(tmp_path, bad):
+def test_range_error_has_the_duration(tmp_path, bad):
     media = open_media(make_video(tmp_path / "a.mp4", 20))
     with pytest.raises(RequestError, match=r"2\.000 s"):
         select_frames(media, **bad)
@@ -155,9 +155,9 @@ def test_stride_and_images(tmp_path):
 
 
 def test_key_positions():
-    assert first_key_positions(10, 5) == (0, 1, 2, 3, 4)
-    assert first_key_positions(3, 5) == (0, 1, 2)
-    assert uniform_key_positions(3, 5) == (0, 0, 1, 1, 2)
-    assert uniform_key_positions(100, 5) == (0, 24, 49, 74, 99)
-    assert uniform_key_positions(7, 1) == (0,)
-    assert uniform_key_positions(0, 5) == ()
+    assert first_positions(10, 5) == (0, 1, 2, 3, 4)
+    assert first_positions(3, 5) == (0, 1, 2)
+    assert uniform_positions(3, 5) == (0, 0, 1, 1, 2)
+    assert uniform_positions(100, 5) == (0, 24, 49, 74, 99)
+    assert uniform_positions(7, 1) == (0,)
+    assert uniform_positions(0, 5) == ()

@@ -15,6 +15,7 @@ from sa2va_tools.media import media as media_module
 from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.folders import probe_folder
 from sa2va_tools.media.media import open_media
+from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
 
@@ -29,7 +30,7 @@ def test_frames_are_in_natural_order_at_24_per_second(tmp_path):
     assert [number_of(rgb) for rgb in read_frames(media, [3, 1, 3])] == [3, 1, 3]
 
 
-def test_hidden_files_other_files_and_subfolders_are_passed_over(tmp_path):
+def test_other_entries_are_skipped(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", ".2.png"])
     (folder / "notes.txt").write_text("x")
     (folder / "masks.png").mkdir()
@@ -37,7 +38,7 @@ def test_hidden_files_other_files_and_subfolders_are_passed_over(tmp_path):
     assert open_media(folder).frame_count == 1
 
 
-def test_the_hash_is_of_names_and_contents(tmp_path):
+def test_hash_covers_names_and_contents(tmp_path):
     one = make_folder(tmp_path / "a", ["1.png", "2.png"])
     same = make_folder(tmp_path / "b", ["1.png", "2.png"])
     renamed = make_folder(tmp_path / "c", ["1.png", "3.png"])
@@ -47,7 +48,7 @@ def test_the_hash_is_of_names_and_contents(tmp_path):
     assert open_media(same).content_hash != hashes[0]
 
 
-def test_mixed_sizes_name_the_first_two_that_differ(tmp_path):
+def test_mixed_sizes_are_refused(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
     Image.new("RGB", (32, 32)).save(folder / "10.png")
     Image.new("RGB", (16, 16)).save(folder / "11.png")
@@ -63,22 +64,22 @@ def test_sizes_are_compared_after_orientation(tmp_path):
     assert open_media(folder).size_wh == (64, 48)
 
 
-def test_empty_folders_say_what_they_hold(tmp_path):
+def test_folders_without_frames(tmp_path):
     (tmp_path / "clip").mkdir()
-    with pytest.raises(MediaUnreadableError, match="holds no frames"):
+    with pytest.raises(MediaUnreadableError, match="contains no frames \\(it is empty"):
         open_media(tmp_path / "clip")
     (tmp_path / "clip" / "a.txt").touch()
     with pytest.raises(MediaUnreadableError, match="1 other"):
         open_media(tmp_path / "clip")
 
 
-def hint_of(folder) -> str:
+def open_and_get_hint(folder) -> str:
     with pytest.raises(MediaUnreadableError) as raised:
         open_media(folder)
     return raised.value.hint
 
 
-def test_a_folder_of_media_files_names_what_can_be_given_instead(tmp_path):
+def test_folder_of_media_files_suggests_them(tmp_path):
     folder = tmp_path / "clips"
     (folder / "more").mkdir(parents=True)
     make_folder(folder / "frames", ["1.png"])
@@ -88,21 +89,21 @@ def test_a_folder_of_media_files_names_what_can_be_given_instead(tmp_path):
     (folder / "away").symlink_to(outside)
     for name in ("b10.mp4", "b2.MOV", ".hidden.mp4", "notes.txt", "more/c.mkv"):
         (folder / name).touch()
-    assert hint_of(folder) == "Pass one of: b2.MOV, b10.mp4, frames/, more/c.mkv (inside clips)."
+    assert open_and_get_hint(folder) == "Pass one of: b2.MOV, b10.mp4, frames/, more/c.mkv (inside clips)."
     for number in range(20, 30):
         (folder / f"b{number}.gif").touch()
-    hint = hint_of(folder)
+    hint = open_and_get_hint(folder)
     assert "b27.gif and 4 more" in hint and "b28.gif" not in hint
 
 
-def test_images_of_mixed_sizes_can_be_given_one_by_one(tmp_path):
+def test_images_of_mixed_sizes_are_suggested(tmp_path):
     folder = make_folder(tmp_path / "photos", ["1.png", "2.png"])
     Image.new("RGB", (32, 32)).save(folder / "cat.jpg")
-    assert "Pass one of: 1.png, 2.png, cat.jpg (inside photos)." in hint_of(folder)
+    assert "Pass one of: 1.png, 2.png, cat.jpg (inside photos)." in open_and_get_hint(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_closed_folder_says_so(tmp_path):
+def test_unreadable_folder(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png"])
     folder.chmod(0)
     try:
@@ -117,7 +118,7 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_folder_is_used_up_to_its_first_broken_frame(tmp_path, count):
+def test_folder_is_used_up_to_its_first_broken_frame(tmp_path, count):
     names = ["1.png", "2.png", "3.png", "4.png"]
     folder = make_folder(tmp_path / "clip", names)
     for name in names[count:]:
@@ -128,14 +129,16 @@ def test_a_folder_is_used_up_to_its_first_broken_frame(tmp_path, count):
     assert media.duration_s == pytest.approx(count / 24)
     assert media.files == tuple(folder / name for name in names[:count])
     assert [number_of(rgb) for _, rgb in iter_frames(media)] == list(range(count))
-    said, rate = media.warnings
-    assert said.startswith(f"clip breaks off at frame {count}; the ") and "24 frames per second" in rate
-    assert ("the frame before it is used" if count == 1 else f"the {count} frames before it are used") in said
-    assert f"{names[count]} cannot be read: it is truncated" in said
+    damage, rate = media.warnings
+    assert damage.startswith(f"clip breaks off at frame {count}; the ") and "24 frames per second" in rate
+    assert (
+        "the frame before it is used" if count == 1 else f"the {count} frames before it are used"
+    ) in damage
+    assert f"{names[count]} cannot be read: it is truncated" in damage
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
-def test_a_frame_that_is_no_picture_breaks_a_folder_off_on_any_budget(tmp_path, monkeypatch, data):
+def test_frame_without_a_picture_ends_the_video_on_any_budget(tmp_path, monkeypatch, data):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png", "4.png"])
     (folder / "3.png").write_bytes(data)
     for budget_px in (10**9, 64 * 48):
@@ -144,7 +147,7 @@ def test_a_frame_that_is_no_picture_breaks_a_folder_off_on_any_budget(tmp_path, 
         assert media.frame_count == 2 and not media.complete and "3.png" in media.warnings[0]
 
 
-def test_a_repaired_folder_is_whole_again_and_other_content(tmp_path):
+def test_repaired_folder_is_complete_and_has_another_hash(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
     whole = (folder / "3.png").read_bytes()
     cut(folder / "3.png")
@@ -155,14 +158,14 @@ def test_a_repaired_folder_is_whole_again_and_other_content(tmp_path):
     assert repaired.content_hash != broken.content_hash
 
 
-def test_a_folder_whose_first_frame_is_broken_is_refused(tmp_path):
+def test_broken_first_frame_is_refused(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
     cut(folder / "1.png")
     with pytest.raises(MediaUnreadableError, match=r"1\.png cannot be read"):
         open_media(folder)
 
 
-def test_a_frame_that_is_too_large_or_of_another_size_is_no_break(tmp_path):
+def test_too_large_or_mixed_frames_are_errors(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
     Image.new("RGB", (100, 100)).save(folder / "3.png")
     with pytest.raises(MediaTooLargeError, match=r"3\.png is 100×100"):
@@ -171,17 +174,15 @@ def test_a_frame_that_is_too_large_or_of_another_size_is_no_break(tmp_path):
         open_media(folder)
 
 
-def test_opening_a_folder_can_be_cancelled(tmp_path):
+def test_cancelling(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
-
-    def cancelled() -> None:
-        raise CancelledError("Cancelled.")
-
+    run = Run()
+    run.cancel()
     with pytest.raises(CancelledError):
-        probe_folder(folder, MediaLimits(), cancelled, 10**9)
+        probe_folder(folder, MediaLimits(), run, 10**9)
 
 
-def test_a_broken_frame_beyond_the_budget_is_named_when_it_is_read(tmp_path, monkeypatch):
+def test_broken_frame_beyond_the_budget_is_an_error_when_read(tmp_path, monkeypatch):
     monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48)
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png", "3.png"])
     cut(folder / "2.png")

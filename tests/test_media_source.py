@@ -1,4 +1,4 @@
-"""What a caller's string may name: paths, file URLs, roots, and what is refused."""
+"""What a caller's string may name: paths and file URLs inside the roots; everything else is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ANYTHING = AccessPolicy(roots=None)
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
+def folders(tmp_path: Path) -> Path:
     """inside/clip.mp4, inside/sub dir/ä #1.png, outside/secret.png"""
     (tmp_path / "inside" / "sub dir").mkdir(parents=True)
     (tmp_path / "outside").mkdir()
@@ -29,10 +29,10 @@ def refusal(policy: AccessPolicy, source: str | Path) -> str:
     return str(caught.value)
 
 
-def test_unrestricted_takes_absolute_relative_and_home_paths(house, monkeypatch):
-    clip = house / "inside" / "clip.mp4"
-    monkeypatch.chdir(house)
-    monkeypatch.setenv("HOME", str(house))
+def test_without_restrictions(folders, monkeypatch):
+    clip = folders / "inside" / "clip.mp4"
+    monkeypatch.chdir(folders)
+    monkeypatch.setenv("HOME", str(folders))
     assert ANYTHING.resolve(clip) == clip
     assert ANYTHING.resolve(str(clip)) == clip
     assert ANYTHING.resolve("inside/../inside/clip.mp4") == clip
@@ -40,9 +40,9 @@ def test_unrestricted_takes_absolute_relative_and_home_paths(house, monkeypatch)
 
 
 @pytest.mark.parametrize("start", ["file://", "file://localhost", "FILE://", "file:"])
-def test_file_urls_are_percent_decoded(house, start):
-    target = house / "inside" / "sub dir" / "ä #1.png"
-    encoded = str(house).replace(" ", "%20") + "/inside/sub%20dir/%C3%A4%20%231.png"
+def test_file_urls_are_percent_decoded(folders, start):
+    target = folders / "inside" / "sub dir" / "ä #1.png"
+    encoded = str(folders).replace(" ", "%20") + "/inside/sub%20dir/%C3%A4%20%231.png"
     assert ANYTHING.resolve(start + encoded) == target
 
 
@@ -50,8 +50,8 @@ def test_file_urls_are_percent_decoded(house, start):
     "url", ["http://a.b/c.mp4", "https://a.b/c.mp4", "ftp://a/b", "data:image/png;base64,AA", "s3://b/k"]
 )
 @pytest.mark.parametrize("roots", [None, (), (Path("/srv"),)])
-def test_other_schemes_are_off(url, roots):
-    assert "URLs are off" in refusal(AccessPolicy(roots), url)
+def test_other_schemes_are_disabled(url, roots):
+    assert "URLs are disabled" in refusal(AccessPolicy(roots), url)
 
 
 def test_file_url_of_another_host_is_refused():
@@ -73,94 +73,94 @@ def test_file_url_of_another_host_is_refused():
     ],
 )
 @pytest.mark.parametrize("roots", [None, (Path("/srv"),)])
-def test_what_is_no_path_is_a_bad_request(source, roots):
+def test_invalid_paths(source, roots):
     with pytest.raises(RequestError):
         AccessPolicy(roots).resolve(source)
 
 
-def test_names_with_a_colon_are_plain_paths(house):
-    (house / "part:1.mp4").write_bytes(b"x")
-    assert AccessPolicy((house,)).resolve("part:1.mp4") == house / "part:1.mp4"
+def test_names_with_a_colon_are_plain_paths(folders):
+    (folders / "part:1.mp4").write_bytes(b"x")
+    assert AccessPolicy((folders,)).resolve("part:1.mp4") == folders / "part:1.mp4"
 
 
-def test_missing_file_names_the_nearest(house):
+def test_missing_file_suggests_similar_names(folders):
     with pytest.raises(MediaNotFoundError) as caught:
-        AccessPolicy((house / "inside",)).resolve("clpi.mp4")
+        AccessPolicy((folders / "inside",)).resolve("clpi.mp4")
     assert "clip.mp4" in caught.value.hint
-    assert str(house / "inside" / "clpi.mp4") in caught.value.message
+    assert str(folders / "inside" / "clpi.mp4") in caught.value.message
 
 
-def test_missing_unrestricted_is_not_found(house):
+def test_missing_file_without_restrictions(folders):
     with pytest.raises(MediaNotFoundError):
-        ANYTHING.resolve(house / "nowhere" / "x.png")
+        ANYTHING.resolve(folders / "nowhere" / "x.png")
 
 
-def test_a_path_too_long_for_the_system_or_an_unknown_user_is_just_missing(house):
+def test_impossible_paths_are_missing(folders):
     with pytest.raises(MediaNotFoundError):
-        AccessPolicy((house,)).resolve("a/" * 2040 + "a.png")
+        AccessPolicy((folders,)).resolve("a/" * 2040 + "a.png")
     with pytest.raises(MediaNotFoundError):
         ANYTHING.resolve("~nobody-of-that-name/a.png")
 
 
-def test_missing_root_does_not_look_around_outside(house):
+def test_missing_root_suggests_nothing(folders):
     with pytest.raises(MediaNotFoundError) as caught:
-        AccessPolicy((house / "outsid",)).resolve(house / "outsid")
+        AccessPolicy((folders / "outsid",)).resolve(folders / "outsid")
     assert "outside" not in caught.value.hint
 
 
-def test_outside_is_refused_in_the_same_words_whether_or_not_it_exists(house):
-    policy = AccessPolicy((house / "inside",))
-    there = refusal(policy, house / "outside" / "secret.png")
-    assert there == refusal(policy, house / "outside" / "missing.png")
+def test_refusals_do_not_tell_whether_a_file_exists(folders):
+    policy = AccessPolicy((folders / "inside",))
+    there = refusal(policy, folders / "outside" / "secret.png")
+    assert there == refusal(policy, folders / "outside" / "missing.png")
     assert there == refusal(policy, "/no/such/place")
     assert there == refusal(policy, "../outside/secret.png")
-    assert there == refusal(policy, f"file://{house}/outside/secret.png")
-    assert there == refusal(policy, house / "inside" / "none" / ".." / ".." / "outside" / "secret.png")
-    assert str(house / "inside") in there
+    assert there == refusal(policy, f"file://{folders}/outside/secret.png")
+    assert there == refusal(policy, folders / "inside" / "none" / ".." / ".." / "outside" / "secret.png")
+    assert str(folders / "inside") in there
 
 
-def test_a_sibling_that_shares_the_roots_name_is_outside(house):
-    (house / "inside2").mkdir()
-    refusal(AccessPolicy((house / "inside",)), house / "inside2")
+def test_sibling_with_the_roots_prefix_is_outside(folders):
+    (folders / "inside2").mkdir()
+    refusal(AccessPolicy((folders / "inside",)), folders / "inside2")
 
 
-def test_links_are_judged_by_where_they_lead(house):
-    root = house / "inside"
-    (root / "escape").symlink_to(house / "outside")
-    (root / "dangling").symlink_to(house / "outside" / "missing.png")
+def test_links_count_by_their_target(folders):
+    root = folders / "inside"
+    (root / "escape").symlink_to(folders / "outside")
+    (root / "dangling").symlink_to(folders / "outside" / "missing.png")
     (root / "loop").symlink_to(root / "loop")
     (root / "alias.mp4").symlink_to(root / "clip.mp4")
-    (house / "door").symlink_to(root)
+    (folders / "door").symlink_to(root)
     policy = AccessPolicy((root,))
     assert policy.resolve("alias.mp4") == root / "clip.mp4"
-    assert policy.resolve(house / "door" / "clip.mp4") == root / "clip.mp4"
+    assert policy.resolve(folders / "door" / "clip.mp4") == root / "clip.mp4"
     assert refusal(policy, "escape/secret.png") == refusal(policy, "escape/missing.png")
     assert refusal(policy, "dangling") == refusal(policy, "escape")
     with pytest.raises(MediaNotFoundError):
         policy.resolve("loop")
 
 
-def test_a_root_may_itself_be_a_link(house):
-    (house / "door").symlink_to(house / "inside")
-    assert AccessPolicy((house / "door",)).resolve("clip.mp4") == house / "inside" / "clip.mp4"
+def test_root_may_be_a_link(folders):
+    (folders / "door").symlink_to(folders / "inside")
+    assert AccessPolicy((folders / "door",)).resolve("clip.mp4") == folders / "inside" / "clip.mp4"
 
 
-def test_relative_paths_are_looked_up_in_each_root_in_turn(house, monkeypatch):
-    monkeypatch.chdir(house / "inside")
-    policy = AccessPolicy((house / "outside", house / "inside"))
-    assert policy.resolve("clip.mp4") == house / "inside" / "clip.mp4"
-    assert policy.resolve("secret.png") == house / "outside" / "secret.png"
+def test_relative_paths_are_looked_up_in_each_root_in_turn(folders, monkeypatch):
+    monkeypatch.chdir(folders / "inside")
+    policy = AccessPolicy((folders / "outside", folders / "inside"))
+    assert policy.resolve("clip.mp4") == folders / "inside" / "clip.mp4"
+    assert policy.resolve("secret.png") == folders / "outside" / "secret.png"
     with pytest.raises(MediaNotFoundError):
         policy.resolve("neither.png")
 
 
-def test_home_is_not_expanded_under_roots(house, monkeypatch):
-    monkeypatch.setenv("HOME", str(house / "inside"))
+def test_home_is_not_expanded_under_roots(folders, monkeypatch):
+    monkeypatch.setenv("HOME", str(folders / "inside"))
     with pytest.raises(MediaNotFoundError):
-        AccessPolicy((house / "inside",)).resolve("~/clip.mp4")
+        AccessPolicy((folders / "inside",)).resolve("~/clip.mp4")
 
 
-def test_without_roots_nothing_is_read_and_the_hint_gives_the_flag(house):
+def test_no_roots(folders):
     nothing = AccessPolicy(())
-    assert "sa2va mcp --root DIR" in refusal(nothing, house / "inside" / "clip.mp4")
+    assert "sa2va mcp --root DIR" in refusal(nothing, folders / "inside" / "clip.mp4")
     assert refusal(nothing, "clip.mp4") == refusal(nothing, "/no/such/place")

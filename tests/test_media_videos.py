@@ -1,4 +1,4 @@
-"""Videos: exact frames and times, turned upright, read by index and as a stream."""
+"""Videos: exact frames and times, upright, read by index and as a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 from media_makers import make_audio, make_video, number_of, numbered_frame, remux
 
@@ -16,7 +15,7 @@ from sa2va_tools.media import media as media_module
 from sa2va_tools.media.decode import iter_frames, read_frames, read_image
 from sa2va_tools.media.encode import VideoWriter
 from sa2va_tools.media.media import Media, open_media
-from sa2va_tools.progress import CancelToken
+from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "media"
@@ -42,7 +41,7 @@ def numbers(media: Media, indices: list[int] | None = None) -> list[int]:
         ("a.flv", "flv", "flv"),
     ],
 )
-def test_every_container_gives_exact_frames_in_order(tmp_path, name, codec, container, capfd):
+def test_exact_frames_of_every_container(tmp_path, name, codec, container, capfd):
     media = open_media(make_video(tmp_path / name, 12, codec=codec))
     assert (media.kind, media.container, media.size_wh) == ("video", container, (64, 48))
     assert (media.frame_count, media.fps) == (12, Fraction(10))
@@ -54,14 +53,14 @@ def test_every_container_gives_exact_frames_in_order(tmp_path, name, codec, cont
     assert capfd.readouterr().out == ""
 
 
-def test_a_stream_without_a_container_plays_at_an_assumed_rate(tmp_path):
+def test_raw_stream_has_an_assumed_rate(tmp_path):
     media = open_media(make_video(tmp_path / "a.h264", 12, rate=Fraction(25)))
     assert media.frame_count == 12 and "no usable timestamps" in media.warnings[0]
     assert media.timestamps_s[:3] == (0.0, 0.04, 0.08)
     assert number_of(read_frames(media, [7])[0]) == 7
 
 
-def test_b_frames_come_in_order_of_presentation(tmp_path):
+def test_b_frames_are_in_presentation_order(tmp_path):
     media = open_media(make_video(tmp_path / "a.mp4", 24, options=B_FRAMES))
     assert numbers(media) == list(range(24))
     assert media.timestamps_s == pytest.approx([index / 10 for index in range(24)])
@@ -82,13 +81,13 @@ def test_times_count_from_the_first_frame(tmp_path):
     assert media.timestamps_s == pytest.approx((0, 0.1, 0.2, 0.3))
 
 
-def test_ntsc_rates_stay_fractions(tmp_path):
+def test_ntsc_rates_are_fractions(tmp_path):
     for suffix in ("mp4", "mkv"):
         media = open_media(make_video(tmp_path / f"a.{suffix}", 30, rate=Fraction(30000, 1001)))
         assert media.fps == Fraction(30000, 1001)
 
 
-def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
+def test_edit_list_hides_first_frames(tmp_path):
     plain = make_video(tmp_path / "a.mp4", 20, options={"bf": "0"})
     with av.open(str(plain)) as container:
         tick = int(Fraction(1, 10) / container.streams.video[0].time_base)
@@ -98,7 +97,7 @@ def test_frames_that_an_edit_list_hides_are_not_counted(tmp_path):
     assert number_of(read_frames(cut, [9])[0]) == 14
 
 
-def test_frames_that_an_edit_list_cuts_off_at_the_end_are_not_missed(tmp_path):
+def test_edit_list_hides_last_frames(tmp_path):
     plain = make_video(tmp_path / "a.mp4", 60, options={"bf": "0", "g": "5"})
     data = bytearray(plain.read_bytes())
     duration = data.find(b"elst") + 12  # of the first entry, in the file's thousandths of a second
@@ -110,7 +109,7 @@ def test_frames_that_an_edit_list_cuts_off_at_the_end_are_not_missed(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "every_ms"), [(1, 5000), (2, 5000), (3, 5000), (5, 2000)])
-def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path, count, every_ms):
+def test_long_last_frame_is_no_damage(tmp_path, count, every_ms):
     path = tmp_path / "slides.mp4"
     with VideoWriter(path, (64, 48), Fraction(1000, every_ms)) as writer:
         for number in range(count):
@@ -131,7 +130,7 @@ def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path, count, every
         ((0, False, True), 180, (-1, 0)),
     ],
 )
-def test_the_display_matrix_is_applied(tmp_path, suffix, rotation, clockwise, corner):
+def test_display_matrix_is_applied(tmp_path, suffix, rotation, clockwise, corner):
     media = open_media(make_video(tmp_path / f"a.{suffix}", 3, rotation=rotation))
     turned = clockwise in (90, 270)
     assert media.size_wh == ((48, 64) if turned else (64, 48))
@@ -141,12 +140,12 @@ def test_the_display_matrix_is_applied(tmp_path, suffix, rotation, clockwise, co
         assert rgb[corner][0] > 150 and rgb[corner][1] < 80
 
 
-def test_pixels_that_are_not_square_are_named(tmp_path):
+def test_non_square_pixels_are_a_warning(tmp_path):
     media = open_media(make_video(tmp_path / "a.mp4", 3, sar=Fraction(4, 3)))
     assert media.size_wh == (64, 48) and "4/3" in media.warnings[0]
 
 
-def test_a_video_with_sound_is_a_video(tmp_path):
+def test_video_with_sound(tmp_path):
     assert open_media(make_video(tmp_path / "a.mp4", 5, audio=True)).frame_count == 5
 
 
@@ -159,7 +158,7 @@ def test_reading_by_index_agrees_with_the_stream(tmp_path):
         assert all((picked[index] == stream[index]).all() for index in wanted)
 
 
-def test_far_frames_are_sought_not_decoded_up_to(tmp_path, monkeypatch):
+def test_far_frames_are_reached_by_seeking(tmp_path, monkeypatch):
     media = open_media(make_video(tmp_path / "a.mp4", 200, options={"g": "10"}))
     decoded = count_decoded(monkeypatch)
     assert numbers(media, [100, 195]) == [100 % 28, 195 % 28]
@@ -174,10 +173,10 @@ def test_decoding_stops_after_the_last_wanted_frame(tmp_path, monkeypatch):
 
 
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Counts the frames that leave the decoder from now on; decoding itself is the real one."""
+    """Counts the frames that the real decoder returns from now on."""
     from sa2va_tools.media import decode
 
-    real, count = decode.decoded_frames, 0
+    real, count = decode.decode_stream, 0
 
     def counted(*arguments):
         nonlocal count
@@ -185,7 +184,7 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
             count += 1
             yield frame
 
-    monkeypatch.setattr(decode, "decoded_frames", counted)
+    monkeypatch.setattr(decode, "decode_stream", counted)
     return lambda: count
 
 
@@ -203,16 +202,16 @@ def test_bad_indices_are_refused_before_decoding(tmp_path, indices):
         iter_frames(media, indices)
 
 
-def test_cancelling_stops_the_stream_at_the_next_frame(tmp_path):
+def test_cancelling_stops_at_the_next_frame(tmp_path):
     media = open_media(make_video(tmp_path / "a.mp4", 12))
-    token = CancelToken()
-    frames = iter_frames(media, cancel=token)
+    run = Run()
+    frames = iter_frames(media, run=run)
     next(frames)
-    token.cancel()
+    run.cancel()
     with pytest.raises(CancelledError):
         next(frames)
     with pytest.raises(CancelledError):
-        open_media(media.path, cancel=token)
+        open_media(media.path, run=run)
 
 
 def test_limits_on_frames_seconds_and_pixels(tmp_path):
@@ -233,8 +232,8 @@ def test_audio_alone_is_not_a_video(tmp_path):
         open_media(make_audio(tmp_path / "a.mp4"))
 
 
-def test_hidden_frames_beyond_the_budget_are_not_counted(tmp_path, monkeypatch):
-    """VP8 may store frames that are never shown; packets are then no measure of frames."""
+def test_hidden_frames_are_not_counted(tmp_path, monkeypatch):
+    """VP8 may store frames that are never shown: the number of packets is then not that of frames."""
     path = tmp_path / "a.webm"
     options = {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "good", "arnr-maxframes": "5"}
     make_video(path, 60, codec="libvpx", options=options)
@@ -244,15 +243,9 @@ def test_hidden_frames_beyond_the_budget_are_not_counted(tmp_path, monkeypatch):
     assert whole.warnings == ()
 
 
-def test_a_transparent_video_is_laid_over_white(tmp_path):
-    path = tmp_path / "a.mov"
-    rgba = np.dstack([numbered_frame(3), np.zeros((48, 64), np.uint8)])
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("png", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
-        container.mux(stream.encode())
-    assert (read_image(open_media(path)) == 255).all()
+def test_transparent_video_is_laid_over_white(tmp_path):
+    media = open_media(make_video(tmp_path / "a.mov", 1, codec="png", pix_fmt="rgba", alpha=0))
+    assert (read_image(media) == 255).all()
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv422p10le"])
@@ -261,7 +254,7 @@ def test_other_pixel_formats(tmp_path, pix_fmt):
     assert numbers(media) == list(range(6))
 
 
-def test_memory_stays_flat_on_a_long_video(tmp_path):
+def test_memory_is_constant_on_a_long_video(tmp_path):
     import tracemalloc
 
     media = open_media(make_video(tmp_path / "a.mp4", 400))

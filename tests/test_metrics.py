@@ -1,4 +1,4 @@
-"""Scores against small cases worked out by hand."""
+"""Scores, compared with small cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sa2va_tools.evaluation.metrics import (
     cumulative_iou,
     mean,
     mean_iou,
-    overlap,
+    measure_overlap,
+    phrase_f1,
     precision_at,
     region_similarity,
-    share_found,
 )
 from sa2va_tools.masks.rle import encode
 
@@ -26,76 +26,76 @@ def square(x0: int, x1: int) -> np.ndarray:
     return mask
 
 
-def test_overlap_counts_pixels():
-    assert overlap(square(0, 4), square(2, 6)) == Overlap(8, 24)
-    assert overlap(square(0, 4), square(2, 6)).iou == pytest.approx(1 / 3)
+def test_the_overlap_counts_pixels():
+    assert measure_overlap(square(0, 4), square(2, 6)) == Overlap(8, 24)
+    assert measure_overlap(square(0, 4), square(2, 6)).iou == pytest.approx(1 / 3)
 
 
 def test_two_empty_masks_agree():
-    assert overlap(square(0, 0), square(0, 0)).iou == 1.0
+    assert measure_overlap(square(0, 0), square(0, 0)).iou == 1.0
 
 
-def test_masks_of_two_shapes_are_refused():
+def test_masks_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="shape"):
-        overlap(square(0, 1), np.zeros((2, 2), bool))
+        measure_overlap(square(0, 1), np.zeros((2, 2), bool))
 
 
-def test_numbers_are_no_masks():
+def test_masks_of_numbers_are_refused():
     with pytest.raises(ValueError, match="bool"):
-        overlap(square(0, 4).astype(np.uint8) * 255, square(0, 4).astype(np.uint8))
+        measure_overlap(square(0, 4).astype(np.uint8) * 255, square(0, 4).astype(np.uint8))
 
 
-def test_ignored_pixels_count_for_neither():
+def test_ignored_pixels_are_not_counted():
     # Columns 2 and 3 shared of 0 … 5; without 0 and 3: column 2 of 1, 2, 4 and 5, four pixels each.
     ignored = square(0, 1) | square(3, 4)
-    assert overlap(square(0, 4), square(2, 6), ignored=ignored) == Overlap(4, 16)
+    assert measure_overlap(square(0, 4), square(2, 6), ignored=ignored) == Overlap(4, 16)
     with pytest.raises(ValueError, match="shape"):
-        overlap(square(0, 4), square(2, 6), ignored=np.zeros((2, 2), bool))
+        measure_overlap(square(0, 4), square(2, 6), ignored=np.zeros((2, 2), bool))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_iou_is_cocos(seed: int):
+def test_the_iou_equals_that_of_coco(seed: int):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 30, 2))
-    ours, theirs = rng.random((2, *shape)) < rng.random((2, 1, 1))
-    ours.flat[0] = True
-    theirs.flat[-1] = True
-    expected = coco.iou([encode(ours)], [encode(theirs)], [0])[0, 0]
-    assert overlap(ours, theirs).iou == pytest.approx(expected, abs=1e-12)
+    predicted, target = rng.random((2, *shape)) < rng.random((2, 1, 1))
+    predicted.flat[0] = True
+    target.flat[-1] = True
+    expected = coco.iou([encode(predicted)], [encode(target)], [0])[0, 0]
+    assert measure_overlap(predicted, target).iou == pytest.approx(expected, abs=1e-12)
 
 
-def test_single_pixels_at_the_borders_count():
+def test_single_pixels_at_the_border_are_counted():
     for y, x in ((0, 0), (0, 7), (3, 0), (3, 7)):
         dot = np.zeros((4, 8), bool)
         dot[y, x] = True
-        assert overlap(dot, dot) == Overlap(1, 1)
-        assert overlap(dot, square(0, 8)) == Overlap(1, 32)
+        assert measure_overlap(dot, dot) == Overlap(1, 1)
+        assert measure_overlap(dot, square(0, 8)) == Overlap(1, 32)
 
 
-def test_ciou_weighs_by_size_and_giou_does_not():
+def test_large_objects_count_more_in_ciou_but_not_in_giou():
     cases = [Overlap(90, 100), Overlap(0, 10)]
     assert cumulative_iou(cases) == pytest.approx(90 / 110)
     assert mean_iou(cases) == pytest.approx(0.45)
 
 
-def test_precision_is_the_share_over_the_threshold():
+def test_precision_is_the_share_above_the_threshold():
     cases = [Overlap(6, 10), Overlap(5, 10), Overlap(9, 10)]
     assert precision_at(cases, 0.5) == pytest.approx(2 / 3)
 
 
-def test_j_is_the_mean_over_frames_and_absence_counts():
-    ours = np.stack([square(0, 4), square(0, 0), square(1, 2)])
-    theirs = np.stack([square(0, 4), square(0, 0), square(0, 0)])
-    assert region_similarity(ours, theirs) == pytest.approx(2 / 3)
+def test_j_is_the_mean_over_all_frames_including_empty_ones():
+    predicted = np.stack([square(0, 4), square(0, 0), square(1, 2)])
+    target = np.stack([square(0, 4), square(0, 0), square(0, 0)])
+    assert region_similarity(predicted, target) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 8), (2, 4, 8)])
-def test_j_refuses_clips_without_frames_or_of_other_length(shape):
+def test_j_refuses_clips_without_frames_or_of_different_length(shape):
     with pytest.raises(ValueError, match="clips"):
         region_similarity(np.zeros(shape, bool), np.zeros((0, 4, 8), bool))
 
 
-def test_no_case_is_no_score():
+def test_scores_need_a_case():
     for score in (
         cumulative_iou,
         mean_iou,
@@ -106,7 +106,7 @@ def test_no_case_is_no_score():
             score([])
 
 
-def test_the_interval_holds_the_score_and_narrows_with_cases():
+def test_the_interval_contains_the_score_and_narrows_with_more_cases():
     rng = np.random.default_rng(1)
     few = bootstrap(rng.random(20).tolist(), mean)
     many = bootstrap(rng.random(2000).tolist(), mean)
@@ -124,7 +124,7 @@ def test_the_interval_of_two_cases_by_hand():
     assert (narrow.value, narrow.low, narrow.high) == (0.5, 0.5, 0.5)
 
 
-def test_the_interval_of_a_share_is_the_binomial_one():
+def test_the_interval_of_a_share_is_binomial():
     # 100 cases, half right: standard error sqrt(1/4 / 100) = 0.05, so 0.5 ± 1.96 · 0.05.
     interval = bootstrap([0.0, 1.0] * 50, mean, rounds=2000)
     assert (interval.low, interval.high) == (pytest.approx(0.402, abs=0.02), pytest.approx(0.598, abs=0.02))
@@ -137,18 +137,18 @@ def test_the_interval_of_ciou_resamples_cases_not_pixels():
     assert interval.value == pytest.approx(90 / 110)
 
 
-def test_equal_cases_leave_no_doubt():
+def test_the_interval_of_equal_cases_is_a_point():
     interval = bootstrap([Overlap(1, 4)] * 9, cumulative_iou)
     assert (interval.low, interval.value, interval.high) == (0.25, 0.25, 0.25)
 
 
-def test_the_interval_is_the_same_every_time():
+def test_the_interval_is_deterministic():
     assert bootstrap([0.1, 0.5, 0.9], mean) == bootstrap([0.1, 0.5, 0.9], mean)
 
 
-def test_found_phrases_are_counted_as_a_bag():
-    assert share_found(["a", "b"], ["b", "a"]) == 1.0
-    assert share_found(["a", "a"], ["a", "b"]) == pytest.approx(0.5)
-    assert share_found(["a"], ["a", "b", "c"]) == pytest.approx(0.5)
-    assert share_found([], []) == 1.0
-    assert share_found([], ["a"]) == 0.0
+def test_phrases_are_compared_as_multisets():
+    assert phrase_f1(["a", "b"], ["b", "a"]) == 1.0
+    assert phrase_f1(["a", "a"], ["a", "b"]) == pytest.approx(0.5)
+    assert phrase_f1(["a"], ["a", "b", "c"]) == pytest.approx(0.5)
+    assert phrase_f1([], []) == 1.0
+    assert phrase_f1([], ["a"]) == 0.0

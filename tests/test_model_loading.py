@@ -1,4 +1,4 @@
-"""Checkpoint folders: good ones load and are written back; bad ones name what is wrong."""
+"""Checkpoint folders: good ones can be loaded and saved; errors about bad ones name the problem."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden_data import find_golden
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
@@ -18,16 +19,18 @@ from sa2va_tools.errors import (
     RequestError,
     UnsupportedCheckpointError,
 )
-from sa2va_tools.model.checkpoints import NANO_FOLDER, checkpoint_folder
-from sa2va_tools.model.config import parse_config, read_config, with_second_decoder
-from sa2va_tools.model.device import choose_device
-from sa2va_tools.model.fitting import fit, heads_of
-from sa2va_tools.model.loading import load_checkpoint, save_checkpoint
-from sa2va_tools.model.tokenizer import load_tokenizer
-from sa2va_tools.model.weight_files import weight_files
+from sa2va_tools.model.checkpoints.config_file import parse_config, read_config
+from sa2va_tools.model.checkpoints.loader import load_checkpoint, save_checkpoint
+from sa2va_tools.model.checkpoints.safetensors_files import TensorInfo, find_weight_files
+from sa2va_tools.model.checkpoints.validation import validate_state_dict
+from sa2va_tools.model.config import detect_second_decoder
+from sa2va_tools.model.device.placement import choose_device
+from sa2va_tools.model.hub.names import NANO_FOLDER, find_checkpoint
+from sa2va_tools.model.text.tokenizer import load_tokenizer
+from sa2va_tools.run import Run
 
 CPU = torch.device("cpu")
-KEYS = Path(__file__).parents[1].parent / "shared" / "golden" / "keys"
+KEYS = find_golden("keys")
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def folder(tmp_path):
 
 
 def _load(folder):
-    return load_checkpoint(folder, device=CPU, dtype=torch.float32)
+    return load_checkpoint(folder, devices=(CPU,), dtype=torch.float32, run=Run())
 
 
 def _change_config(folder, change):
@@ -59,7 +62,7 @@ def _change_weights(folder, change):
     save_file(tensors, path)
 
 
-def test_what_is_loaded_is_written_back_bit_for_bit(folder, tmp_path):
+def test_saving_undoes_loading_bit_for_bit(folder, tmp_path):
     loaded = _load(folder)
     save_checkpoint(loaded.modules, loaded.config.raw, tmp_path / "again")
     ours, theirs = (
@@ -72,7 +75,7 @@ def test_what_is_loaded_is_written_back_bit_for_bit(folder, tmp_path):
     assert not any(buffer.is_meta for buffer in loaded.modules.buffers())
 
 
-def test_shards_named_by_an_index_load_as_one(folder):
+def test_shards_of_an_index_load_as_one_file_does(folder):
     whole = _load(folder)
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
@@ -117,14 +120,14 @@ def test_missing_and_unknown_keys_are_listed(folder):
     assert "text_hidden_fcs.9.bias" in str(caught.value)
 
 
-def test_a_missing_head_is_an_error_where_the_config_does_not_tie_it(folder):
+def test_a_missing_head_is_an_error_unless_the_config_ties_it(folder):
     _change_config(folder, lambda config: config["llm_config"].update(tie_word_embeddings=False))
     with pytest.raises(CheckpointMismatchError, match="lm_head"):
         _load(folder)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda config: config.update(model_type="llava"), "llava"),
         (lambda config: config["llm_config"].update(model_type="mamba"), "mamba"),
@@ -132,9 +135,9 @@ def test_a_missing_head_is_an_error_where_the_config_does_not_tie_it(folder):
         (lambda config: config.pop("vision_config"), "not a Sa2VA checkpoint"),
     ],
 )
-def test_other_models_are_refused_by_name(folder, change, said):
+def test_other_models_are_refused_by_name(folder, change, message):
     _change_config(folder, change)
-    with pytest.raises(UnsupportedCheckpointError, match=said):
+    with pytest.raises(UnsupportedCheckpointError, match=message):
         _load(folder)
 
 
@@ -147,7 +150,7 @@ def test_an_unknown_grounding_field_is_named(folder):
 def test_pickled_weights_are_refused_with_the_reason(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UnsupportedCheckpointError, match="can run code"):
-        weight_files(folder)
+        find_weight_files(folder)
 
 
 def test_a_tokenizer_without_seg_is_refused_before_the_weights(folder):
@@ -158,9 +161,9 @@ def test_a_tokenizer_without_seg_is_refused_before_the_weights(folder):
         _load(folder)
 
 
-def test_folders_that_are_no_checkpoints(tmp_path):
-    with pytest.raises(CheckpointNotFoundError, match="neither 'nano' nor a folder"):
-        checkpoint_folder(tmp_path / "nowhere")
+def test_a_folder_without_a_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointNotFoundError, match="not 'nano', an existing folder"):
+        find_checkpoint(tmp_path / "nowhere")
     with pytest.raises(CheckpointNotFoundError, match=r"config\.json"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
@@ -168,7 +171,7 @@ def test_folders_that_are_no_checkpoints(tmp_path):
         read_config(tmp_path)
 
 
-def test_a_device_that_is_not_there_is_refused():
+def test_a_missing_device_is_refused():
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(RequestError, match="cuda"):
@@ -176,31 +179,32 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def _key_lists():
-    found = sorted(path.stem for path in KEYS.glob("*.json"))
-    missing = pytest.param(
-        "", marks=pytest.mark.skip(reason="golden data is not beside the checkout: no key lists")
-    )
+    found = sorted(path.stem for path in KEYS.glob("*.json")) if KEYS else []
+    missing = pytest.param("", marks=pytest.mark.skip(reason="golden data is missing: no key lists"))
     return found or [missing]
 
 
 @pytest.mark.parametrize("name", _key_lists())
-def test_a_published_checkpoints_keys_map_one_to_one(name):
+def test_keys_of_a_published_checkpoint_map_one_to_one(name):
     recorded = json.loads((KEYS / f"{name}.json").read_text(encoding="utf-8"))
     raw = {"model_type": "sa2va_chat", **recorded["config"]}
-    config = with_second_decoder(parse_config(raw, source=name), recorded["keys"])
-    found = fit(config, heads_of(recorded["keys"]))
-    assert found.is_good, found
-    spoilt = dict(recorded["keys"])
-    key, shape = spoilt.popitem()
-    assert fit(config, heads_of(spoilt)).missing
-    assert [wrong.key for wrong in fit(config, heads_of({**spoilt, key: [*shape, 2]})).wrong] == [key]
-    assert fit(config, heads_of({**recorded["keys"], "model.no.such.key": shape})).unknown
+    file = Path("model.safetensors")
+    index = {key: TensorInfo(file, tuple(shape)) for key, shape in recorded["keys"].items()}
+    config = detect_second_decoder(parse_config(raw, source=name), index)
+    report = validate_state_dict(config, index)
+    assert report.matches, report
+    key, info = index.popitem()
+    assert validate_state_dict(config, index).missing == (key,)
+    other = TensorInfo(file, (*info.shape, 2))
+    assert list(validate_state_dict(config, {**index, key: other}).mismatches) == [key]
+    index[key] = index["no.such.key"] = info
+    assert validate_state_dict(config, index).unknown == ("no.such.key",)
 
 
-def test_a_vocabulary_without_tokenizer_json_gives_the_same_tokens(tmp_path):
-    source = KEYS.parent / "qwen3_vl" / "checkpoint"
-    if not source.is_dir():
-        pytest.skip("golden data is not beside the checkout: qwen3_vl is missing")
+def test_vocab_and_merges_give_the_tokens_of_tokenizer_json(tmp_path):
+    source = find_golden("qwen3_vl/checkpoint")
+    if source is None:
+        pytest.skip("golden data is missing: qwen3_vl")
     files = ("vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json")
     for name in (*files, "tokenizer.json"):
         shutil.copy(source / name, tmp_path)

@@ -1,26 +1,25 @@
-"""The text that the model reads, and the text that people read."""
+"""Prompts for the model, and answers for people."""
 
 from __future__ import annotations
 
 import pytest
 
 from sa2va_tools.errors import UnsupportedCheckpointError
-from sa2va_tools.model.prompt import (
+from sa2va_tools.model.text.prompts import (
     IMAGE,
     TEMPLATES,
     Turn,
-    chat_text,
     clean_answer,
+    find_template,
     picture_tokens,
     region_tokens,
     segment_question,
-    template_named,
 )
 
 CTX = "<IMG_CONTEXT>"
 
 
-def test_frames_stand_on_lines_of_their_own_and_tiles_run_together():
+def test_frames_have_lines_of_their_own_and_tiles_share_one():
     assert picture_tokens([1, 1], 2) == f"<img>{CTX * 2}</img>\n<img>{CTX * 2}</img>"
     assert picture_tokens([3], 1) == f"<img>{CTX * 3}</img>"
 
@@ -39,9 +38,9 @@ def test_referring_requests_use_the_trained_wording():
     )
 
 
-def test_a_follow_up_keeps_the_pictures_in_the_first_turn():
-    text = chat_text(
-        TEMPLATES["qwen_chat"], "And now?", "<PIC>", [Turn(f"{IMAGE}\nWhat is it?", "A cat.<|im_end|>")]
+def test_only_the_first_turn_has_the_pictures():
+    text = TEMPLATES["qwen_chat"].text(
+        "And now?", "<PIC>", [Turn(f"{IMAGE}\nWhat is it?", "A cat.<|im_end|>")]
     )
     assert text == (
         "<|im_start|>user\n<PIC>\nWhat is it?<|im_end|>\n<|im_start|>assistant\nA cat.<|im_end|>\n"
@@ -49,17 +48,17 @@ def test_a_follow_up_keeps_the_pictures_in_the_first_turn():
     )
 
 
-def test_an_answer_without_its_stop_word_is_ended_in_the_history():
-    text = chat_text(TEMPLATES["phi3_chat"], "Two", "", [Turn("One", "Yes.")])
+def test_past_answers_end_with_a_stop_word():
+    text = TEMPLATES["phi3_chat"].text("Two", "", [Turn("One", "Yes.")])
     assert text.startswith("<|user|>\nOne<|end|>\n<|assistant|>\nYes.<|end|>\n<|user|>\nTwo<|end|>\n")
 
 
 def test_an_unknown_template_is_refused_by_name():
     with pytest.raises(UnsupportedCheckpointError, match="vicuna"):
-        template_named("vicuna")
+        find_template("vicuna")
 
 
-def test_a_grounded_answer_is_cleaned_and_phrases_keep_their_characters():
+def test_phrase_spans_are_characters_of_the_clean_answer():
     clean = clean_answer("There is <p>a red circle</p> [SEG] and <p> a star</p> [SEG].<|im_end|>")
     assert clean.text == "There is a red circle and  a star."
     assert [clean.text[slice(*span)] for span in clean.phrase_spans] == ["a red circle", "a star"]
@@ -71,14 +70,14 @@ def test_masks_without_a_phrase_have_no_span():
     assert clean_answer("Sure, [SEG].").text == "Sure,."
 
 
-def test_what_joined_marks_alone_goes_with_them():
+def test_words_that_only_join_marks_are_removed_with_them():
     several = clean_answer("Sure, they are [SEG], [SEG] and [SEG].")
     assert (several.text, several.phrase_spans) == ("Sure, they are.", (None, None, None))
     assert clean_answer("It is [SEG] and a hat [SEG].").text == "It is and a hat."
 
 
 @pytest.mark.parametrize("raw", ["", "<|im_end|>", "  [SEG]  ", "</p>[SEG]", "<p>[SEG]"])
-def test_odd_answers_do_not_break_cleaning(raw):
+def test_odd_answers_can_be_cleaned(raw):
     clean = clean_answer(raw)
     assert "[SEG]" not in clean.text
     assert all(span is None or span[0] < span[1] <= len(clean.text) for span in clean.phrase_spans)

@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 
 from sa2va_tools.errors import CheckpointError, CheckpointMismatchError
-from sa2va_tools.model.tokenizer import load_tokenizer
+from sa2va_tools.model.text.tokenizer import load_tokenizer
 
 ADDED = ("<|im_start|>", "<|im_end|>", "<IMG_CONTEXT>", "[SEG]", "<p>", "</p>")
 TEXTS = (
@@ -56,7 +56,7 @@ def folder(tmp_path, model):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_goes_in_and_comes_out(folder, model, text):
+def test_decoding_undoes_encoding(folder, model, text):
     tokenizer, first = load_tokenizer(folder), model[1].get_piece_size()
     ids = tokenizer.encode(text)
     assert ids[0] == model[1].bos_id()
@@ -64,7 +64,7 @@ def test_text_goes_in_and_comes_out(folder, model, text):
     assert sum(number >= first for number in ids) == sum(text.count(token) for token in ADDED)
 
 
-def test_between_added_tokens_the_models_own_ids_stand(folder, model):
+def test_text_between_added_tokens_is_encoded_by_the_model(folder, model):
     tokenizer, (_, processor) = load_tokenizer(folder), model
     ids = tokenizer.encode("It is [SEG], a dog.")
     expected = [
@@ -79,7 +79,7 @@ def test_between_added_tokens_the_models_own_ids_stand(folder, model):
     assert tokenizer.eos_id == processor.eos_id()
 
 
-def test_bos_is_left_out_where_the_files_say_so(folder, model):
+def test_bos_is_left_out_if_the_files_say_so(folder, model):
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) | {"add_bos_token": False}
     path.write_text(json.dumps(config), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the environment says wrongly is named by its variable, whoever reads it."""
+"""A wrong value in the environment is reported with the name of its variable."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from sa2va_tools.errors import RequestError
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("SA2VA_CACHE_BYTES", "abc", "valid integer"),
         ("SA2VA_LIMITS__MAX_BYTES", "0", "greater than 0"),
@@ -15,15 +15,15 @@ from sa2va_tools.errors import RequestError
         ("SA2VA_LIMITS", "many", "JSON"),
     ],
 )
-def test_a_wrong_variable_is_named_with_what_to_do(monkeypatch, name, value, said):
+def test_a_wrong_variable_is_named_with_a_hint(monkeypatch, name, value, message):
     monkeypatch.setenv(name, value)
-    with pytest.raises(RequestError, match=rf"The setting {name} is wrong: .*{said}") as caught:
+    with pytest.raises(RequestError, match=rf"The setting {name} is wrong: .*{message}") as caught:
         Settings.read(device="cpu")
     assert caught.value.hint == "Correct or unset that variable."
 
 
-def test_what_is_given_stands_over_the_environment(monkeypatch):
+def test_arguments_override_the_environment(monkeypatch):
     monkeypatch.setenv("SA2VA_MODEL", "other")
-    monkeypatch.setenv("SA2VA_THREADS", "2")
+    monkeypatch.setenv("SA2VA_MAX_NEW_TOKENS", "2")
     settings = Settings.read(model="nano")
-    assert (settings.model, settings.threads) == ("nano", 2)
+    assert (settings.model, settings.max_new_tokens) == ("nano", 2)

@@ -1,27 +1,28 @@
-"""A stock SAM-2 decoder beside a plain checkpoint makes Sa2VA-i's mode available."""
+"""With a stock SAM-2 decoder, a plain checkpoint has mode `sa2va-i`."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_data import find_golden
 from safetensors.torch import load_file, save_file
 
 from sa2va_tools.errors import CheckpointMismatchError, CheckpointNotFoundError
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.loading import load_checkpoint
-from sa2va_tools.model.runtime import Sa2vaRuntime
+from sa2va_tools.model.checkpoints.loader import load_checkpoint
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.runtime.runtime import Sa2vaRuntime
+from sa2va_tools.run import Run
 
-GOLDEN = Path(os.environ.get("SA2VA_GOLDEN") or Path(__file__).parents[1].parent / "shared" / "golden")
 UPSTREAM = "grounding_encoder.sam2_model.sam_mask_decoder."
 
 
 def _load(folder, decoder=None):
-    return load_checkpoint(folder, device=torch.device("cpu"), dtype=torch.float32, sam2_decoder=decoder)
+    return load_checkpoint(
+        folder, devices=(torch.device("cpu"),), dtype=torch.float32, sam2_decoder=decoder, run=Run()
+    )
 
 
 def _nano_decoder(path, prefix="sam_mask_decoder.", change=lambda tensor: tensor):
@@ -36,11 +37,11 @@ def _nano_decoder(path, prefix="sam_mask_decoder.", change=lambda tensor: tensor
     return path
 
 
-def test_a_plain_checkpoint_with_a_stock_decoder_is_a_sa2va_i_checkpoint(tmp_path):
-    """The golden Sa2VA-i checkpoint taken apart and put together again."""
-    source = GOLDEN / "sa2va_i" / "checkpoint"
-    if not source.is_dir():
-        pytest.skip("golden data is not beside the checkout: sa2va_i is missing")
+def test_a_stock_decoder_makes_a_sa2va_i_checkpoint(tmp_path):
+    """The golden Sa2VA-i checkpoint, split into a plain checkpoint and a stock decoder."""
+    source = find_golden("sa2va_i/checkpoint")
+    if source is None:
+        pytest.skip("golden data is missing: sa2va_i")
     for file in source.iterdir():
         if file.suffix != ".safetensors":
             shutil.copyfile(file, tmp_path / file.name)
@@ -60,7 +61,7 @@ def test_a_plain_checkpoint_with_a_stock_decoder_is_a_sa2va_i_checkpoint(tmp_pat
 
 
 @pytest.mark.parametrize("prefix", ["sam_mask_decoder.", "model.sam_mask_decoder."])
-def test_mode_sa2va_i_runs_with_a_borrowed_decoder(tmp_path, prefix):
+def test_mode_sa2va_i_runs_with_a_stock_decoder(tmp_path, prefix):
     decoder = _nano_decoder(tmp_path / "decoder.safetensors", prefix)
     runtime = Sa2vaRuntime.load(NANO_FOLDER, device="cpu", sam2_decoder=decoder)
     assert runtime.capabilities.second_decoder
@@ -70,37 +71,39 @@ def test_mode_sa2va_i_runs_with_a_borrowed_decoder(tmp_path, prefix):
         def __len__(self):
             return len(pictures)
 
-        def key_of(self, position):
+        def cache_key(self, position):
             return None
 
         def frames(self, positions):
             return (pictures[position] for position in positions)
 
-    prompt = np.zeros((1, runtime.config.grounding.hidden_dim), np.float32)
-    frames = list(runtime.masks_from_words(Clip(), prompt, mode="sa2va-i", key_positions=(0, 3)))
+    prompt = np.zeros((1, runtime.config.sam2.hidden_dim), np.float32)
+    with runtime.session(Run()) as session:
+        tracked = session.masks.track_words(Clip(), prompt, mode="sa2va-i", prompt_positions=(0, 3))
+        frames = list(tracked)
     assert sorted(frame.position for frame in frames) == [0, 1, 2, 3]
 
 
-def test_transformers_names_are_read_too(tmp_path):
+def test_names_of_transformers_are_understood(tmp_path):
     loaded = _load(NANO_FOLDER)
     decoder = {
-        name.removeprefix("grounding."): tensor + 1
+        name.removeprefix("sam2."): tensor + 1
         for name, tensor in loaded.modules.state_dict().items()
-        if name.startswith("grounding.mask_decoder.")
+        if name.startswith("sam2.mask_decoder.")
     }
     save_file(decoder, tmp_path / "model.safetensors")
-    together = _load(NANO_FOLDER, tmp_path).modules.grounding
-    first = next(iter(loaded.modules.grounding.mask_decoder.parameters()))
+    together = _load(NANO_FOLDER, tmp_path).modules.sam2
+    first = next(iter(loaded.modules.sam2.mask_decoder.parameters()))
     assert torch.equal(next(iter(together.mask_decoder.parameters())), first + 1)
     assert torch.equal(next(iter(together.language_mask_decoder.parameters())), first)
 
 
-def test_another_size_nothing_and_no_decoder_are_named(tmp_path):
+def test_a_wrong_size_and_a_missing_decoder_are_named(tmp_path):
     wrong = _nano_decoder(tmp_path / "wrong.safetensors", change=lambda tensor: tensor[:1])
     with pytest.raises(CheckpointMismatchError, match=r"wrong\.safetensors.*has the shape"):
         _load(NANO_FOLDER, wrong)
     save_file({"a": torch.ones(1)}, tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointMismatchError, match="lacks SAM-2's"):
+    with pytest.raises(CheckpointMismatchError, match="of SAM-2, such as"):
         _load(NANO_FOLDER, tmp_path / "none.safetensors")
     with pytest.raises(CheckpointNotFoundError, match="nowhere"):
         _load(NANO_FOLDER, tmp_path / "nowhere")

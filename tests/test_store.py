@@ -1,4 +1,4 @@
-"""Handles survive restarts, damage is told in words, and writers do not hurt each other."""
+"""Handles survive restarts, damage is reported in words, and concurrent writers do no harm."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.orientation import Orientation
-from sa2va_tools.store.records import AnswerRecord, MaskRecord, media_from_json, media_to_json
+from sa2va_tools.store.records import (
+    AnswerRecord,
+    ExtensionRecord,
+    MaskRecord,
+    media_from_json,
+    media_to_json,
+)
 from sa2va_tools.store.store import Store
 
-PROVENANCE = {"checkpoint": "nano", "key_frames": [0, 3], "timings_s": {"propagate": 0.5}}
+PROVENANCE = {"checkpoint": "nano", "llm_frames": [0, 3], "timings_s": {"propagate": 0.5}}
 
 
 @pytest.fixture
@@ -56,20 +62,39 @@ def media(tmp_path: Path) -> Media:
 def _mask(media_handle: str, label: str = "the cat", **provenance) -> MaskRecord:
     mask_hw = np.zeros((6, 8), dtype=bool)
     mask_hw[1:3, 2:5] = True
-    track = MaskTrack((8, 6), (0, 2), (rle.encode(mask_hw), rle.empty((8, 6))), (0.9, 1 / 3), (0.7, 0.0))
-    return MaskRecord(media_handle, label, track, 0.63, {**PROVENANCE, **provenance})
+    track = MaskTrack(
+        size_wh=(8, 6),
+        frame_indices=(0, 2),
+        rles=(rle.encode(mask_hw), rle.empty((8, 6))),
+        object_scores=(0.9, 1 / 3),
+        mask_scores=(0.7, 0.0),
+    )
+    return MaskRecord(
+        media_handle=media_handle,
+        label=label,
+        track=track,
+        score=0.63,
+        provenance={**PROVENANCE, **provenance},
+    )
 
 
 def _answer(media_handle: str | None = None, **changes) -> AnswerRecord:
-    record = AnswerRecord(media_handle, "ground", "what?", "a cat \ud800猫", "<p>a cat</p>[SEG]")
-    return replace(record, provenance=PROVENANCE, **changes)
+    record = AnswerRecord(
+        media_handle=media_handle,
+        kind="ground",
+        question="what?",
+        text="a cat \ud800猫",
+        raw_text="<p>a cat</p>[SEG]",
+        provenance=PROVENANCE,
+    )
+    return replace(record, **changes)
 
 
 def _files(store: Store) -> list[Path]:
     return sorted(path for path in store.root.rglob("*") if path.is_file())
 
 
-def test_everything_comes_back_after_a_restart(store, media):
+def test_records_survive_a_restart(store, media):
     media_handle = store.put_media(media)
     mask = _mask(media_handle)
     mask_handle = store.put_mask(mask)
@@ -78,7 +103,14 @@ def test_everything_comes_back_after_a_restart(store, media):
         mask_handles=(mask_handle,),
         labels=("a cat",),
         warnings=("w",),
-        extra={"spans": [[2, 5]]},
+        turns=(("what is it?", "a cat"), ("what?", "<p>a cat</p>[SEG]")),
+        extension=ExtensionRecord(
+            llm_frames=(0, 1),
+            prompt_frames=(1,),
+            frames=(0, 2),
+            answers=(("a cat", "It is [SEG]."),),
+            missing=((1, "a dog", "no [SEG]"),),
+        ),
     )
     answer_handle = store.put_answer(answer)
     again = Store(store.root)
@@ -89,13 +121,13 @@ def test_everything_comes_back_after_a_restart(store, media):
     assert again.handles("mask") == (mask_handle,)
 
 
-def test_a_record_of_before_a_field_came_is_read(media):
+def test_a_record_that_lacks_a_newer_field_is_read(media):
     data = media_to_json(media)
     del data["complete"]
     assert media_from_json(data) == media
 
 
-def test_a_folder_of_frames_comes_back(store, media, tmp_path):
+def test_a_folder_of_frames_is_restored(store, media, tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
     files = tuple(folder / f"{index}.png" for index in range(3))
@@ -117,6 +149,9 @@ def test_handles_are_short_and_follow_the_content(store, media, tmp_path):
     assert store.put_media(replace(media, content_hash="cd" * 32)) != handle
     mask_handle = store.put_mask(_mask(handle))
     assert store.put_mask(_mask(handle, timings_s={"propagate": 9.0})) == mask_handle
+    mask = _mask(handle)
+    rounded = replace(mask.track, object_scores=(0.9 + 6e-8, 1 / 3), mask_scores=(0.7 - 6e-8, 0.0))
+    assert store.put_mask(replace(mask, score=0.63 + 6e-8, track=rounded)) == mask_handle
     assert store.put_mask(_mask(handle, label="the dog")) != mask_handle
     assert store.put_mask(_mask(handle, checkpoint="8b")) != mask_handle
     assert store.put_answer(_answer(text="b")) != store.put_answer(_answer(text="a"))
@@ -124,18 +159,26 @@ def test_handles_are_short_and_follow_the_content(store, media, tmp_path):
 
 def test_a_record_is_immutable(store, media):
     handle = store.put_mask(_mask(store.put_media(media)))
-    (path,) = (store.root / "v2" / "mask").iterdir()
+    (path,) = (store.root / "v3" / "mask").iterdir()
     before = path.read_bytes()
     store.put_mask(_mask(store.put_media(media), timings_s={}))
     assert path.read_bytes() == before
     assert store.get_mask(handle).provenance["timings_s"] == {"propagate": 0.5}
 
 
-def test_colliding_beginnings_get_longer_handles(store, media, monkeypatch):
+def test_media_given_twice_changes_no_file(store, media):
+    handle = store.put_media(media)
+    (path,) = (store.root / "v3" / "media").iterdir()
+    before = path.read_bytes()
+    assert store.put_media(media) == handle
+    assert path.read_bytes() == before
+
+
+def test_colliding_ids_get_longer(store, media, monkeypatch):
     def alike(content, *_):
         return "a" * 12 + ("b" if content["content_hash"] == media.content_hash else "c") * 40
 
-    monkeypatch.setattr("sa2va_tools.store.handles.digest_of", alike)
+    monkeypatch.setattr("sa2va_tools.store.handles.compute_digest", alike)
     first = store.put_media(media)
     second = store.put_media(replace(media, content_hash="cd" * 32))
     assert first == "media:" + "a" * 10
@@ -145,7 +188,7 @@ def test_colliding_beginnings_get_longer_handles(store, media, monkeypatch):
     assert store.get_media(second).content_hash == "cd" * 32
 
 
-def test_media_that_moved_or_changed_is_told_and_repaired(store, media, tmp_path):
+def test_media_that_moved_or_changed_is_reported_until_it_is_given_again(store, media, tmp_path):
     handle = store.put_media(media)
     moved = media.path.rename(tmp_path / "new.mp4")
     with pytest.raises(MediaNotFoundError, match="no longer there") as caught:
@@ -168,8 +211,8 @@ BAD_HANDLES = [
 
 
 @pytest.mark.parametrize("handle", BAD_HANDLES)
-def test_what_is_no_handle_never_reaches_the_disk(store, handle):
-    with pytest.raises(UnknownHandleError, match="is no handle; a mask handle looks like") as caught:
+def test_malformed_handles_never_reach_the_disk(store, handle):
+    with pytest.raises(UnknownHandleError, match="is not a handle; a mask handle looks like") as caught:
         store.get_mask(handle)
     assert len(caught.value.message) < 200
     assert "segment_by_text" in caught.value.hint
@@ -177,7 +220,7 @@ def test_what_is_no_handle_never_reaches_the_disk(store, handle):
 
 
 def test_an_unknown_handle_lists_known_ones(store, media):
-    with pytest.raises(UnknownHandleError, match="holds no mask:abcdefghij") as caught:
+    with pytest.raises(UnknownHandleError, match="mask:abcdefghij is not in the store") as caught:
         store.get_mask("mask:abcdefghij")
     assert "segment_by_text" in caught.value.hint
     assert "Known" not in caught.value.hint
@@ -188,7 +231,7 @@ def test_an_unknown_handle_lists_known_ones(store, media):
     assert sum(handle in caught.value.hint for handle in known) == 5
 
 
-def test_the_wrong_kind_is_a_sentence_of_its_own(store, media):
+def test_a_handle_of_the_wrong_kind_is_named(store, media):
     handle = store.put_media(media)
     with pytest.raises(RequestError, match=f"{handle} is a media handle, but a mask handle is expected"):
         store.get_mask(handle)
@@ -201,7 +244,7 @@ def test_the_wrong_kind_is_a_sentence_of_its_own(store, media):
 
 
 def _document(**record) -> bytes:
-    return gzip.compress(json.dumps({"format": "sa2va-store/2", "kind": "mask", "record": record}).encode())
+    return gzip.compress(json.dumps({"format": "sa2va-store/3", "kind": "mask", "record": record}).encode())
 
 
 @pytest.mark.parametrize(
@@ -215,29 +258,29 @@ def _document(**record) -> bytes:
         gzip.compress(b"null"),
         gzip.compress(b"[" * 100_000),
         gzip.compress(b'{"format": "other/9", "kind": "mask", "record": {}}'),
-        gzip.compress(b'{"format": "sa2va-store/2", "kind": "answer", "record": {"provenance": {}}}'),
+        gzip.compress(b'{"format": "sa2va-store/3", "kind": "answer", "record": {"provenance": {}}}'),
         _document(),
         _document(provenance={}),
         _document(provenance=[]),
     ],
     ids=lambda content: f"{len(content)} bytes",
 )
-def test_damage_is_told_by_file_and_healed_by_the_next_write(store, media, content):
+def test_a_damaged_file_is_named_and_replaced_by_the_next_write(store, media, content):
     record = _mask(store.put_media(media))
     handle = store.put_mask(record)
-    (path,) = (store.root / "v2" / "mask").iterdir()
+    (path,) = (store.root / "v3" / "mask").iterdir()
     whole = path.read_bytes()
     path.write_bytes(content)
     with pytest.raises(StoreError, match=path.name) as caught:
         store.get_mask(handle)
-    assert "again" in caught.value.hint
+    assert "Repeat the call" in caught.value.hint
     assert store.put_mask(record) == handle
     assert path.read_bytes() == whole
 
 
-def test_every_truncation_and_a_flipped_value_are_noticed(store, media):
+def test_truncated_and_altered_files_are_detected(store, media):
     handle = store.put_mask(_mask(store.put_media(media)))
-    (path,) = (store.root / "v2" / "mask").iterdir()
+    (path,) = (store.root / "v3" / "mask").iterdir()
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
@@ -250,26 +293,26 @@ def test_every_truncation_and_a_flipped_value_are_noticed(store, media):
         store.get_mask(handle)
 
 
-def test_a_record_under_its_right_name_with_other_fields_is_told(store):
+def test_a_record_with_other_fields_is_refused(store):
     from sa2va_tools.store import handles
 
     record = {"provenance": {}, "new_field": 1}
-    record_id = handles.digest_of(record)[:10]
-    folder = store.root / "v2" / "mask"
+    record_id = handles.compute_digest(record)[:10]
+    folder = store.root / "v3" / "mask"
     folder.mkdir(parents=True)
     (folder / f"{record_id}.json.gz").write_bytes(_document(**record))
-    with pytest.raises(StoreError, match="other fields"):
+    with pytest.raises(StoreError, match="fields are not the expected ones"):
         store.get_mask(f"mask:{record_id}")
 
 
 def test_foreign_files_are_not_handles(store, media):
     handle = store.put_media(media)
     for name in ("notes.txt", "x.json.gz", ".partial-1", ".hidden.json.gz"):
-        (store.root / "v2" / "media" / name).write_bytes(b"")
+        (store.root / "v3" / "media" / name).write_bytes(b"")
     assert store.handles() == (handle,)
 
 
-def test_what_json_cannot_hold_is_refused_and_nothing_is_written(store, media):
+def test_values_that_are_not_json_are_refused_and_nothing_is_written(store, media):
     media_handle = store.put_media(media)
     before = _files(store)
     with pytest.raises(ValueError, match="JSON"):
@@ -279,38 +322,38 @@ def test_what_json_cannot_hold_is_refused_and_nothing_is_written(store, media):
     assert _files(store) == before
 
 
-def test_keys_and_tuples_are_stored_as_json_has_them(store):
-    handle = store.put_answer(_answer(extra={10: (1, 2), 9: {"a": (3,)}}))
-    assert store.get_answer(handle).extra == {"10": [1, 2], "9": {"a": [3]}}
+def test_keys_and_tuples_are_stored_as_json(store):
+    handle = store.put_answer(_answer(provenance={10: (1, 2), 9: {"a": (3,)}}))
+    assert store.get_answer(handle).provenance == {"10": [1, 2], "9": {"a": [3]}}
 
 
-def test_what_stands_where_a_folder_should_is_told(store, media):
+def test_a_file_in_the_place_of_a_folder_is_reported(store, media):
     store.put_media(media)
-    (store.root / "v2" / "mask").write_text("not a folder")
+    (store.root / "v3" / "mask").write_text("not a folder")
     with pytest.raises(StoreError, match="cannot read"):
         store.handles()
     with pytest.raises(StoreError, match="cannot read"):
         store.get_mask("mask:abcdefghij")
 
 
-def test_a_store_that_cannot_be_made_or_written_says_so(tmp_path, media):
+def test_a_store_that_cannot_be_created_is_reported(tmp_path, media):
     (tmp_path / "file").write_text("in the way")
     blocked = Store(tmp_path / "file" / "store")
-    with pytest.raises(StoreError, match="cannot be made") as caught:
+    with pytest.raises(StoreError, match="cannot be created") as caught:
         blocked.put_media(media)
     assert "SA2VA_STORE_DIR" in caught.value.hint
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_the_store_is_its_owners_alone(store, media):
+def test_the_store_belongs_to_its_owner_alone(store, media):
     store.put_media(media)
     assert stat.S_IMODE(store.root.stat().st_mode) == 0o700
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that bind")
-def test_a_read_only_store_says_so(store, media):
+def test_a_read_only_store_is_reported(store, media):
     handle = store.put_media(media)
-    folder = store.root / "v2" / "media"
+    folder = store.root / "v3" / "media"
     folder.chmod(0o500)
     try:
         with pytest.raises(StoreError, match="Cannot write"):
@@ -320,7 +363,7 @@ def test_a_read_only_store_says_so(store, media):
         folder.chmod(0o700)
 
 
-def test_a_disk_that_fills_up_leaves_the_old_record(store, media, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_record(store, media, tmp_path, monkeypatch):
     handle = store.put_media(media)
     before = {path: path.read_bytes() for path in _files(store)}
     moved = media.path.rename(tmp_path / "new.mp4")

@@ -1,13 +1,13 @@
-"""Where a track looks wrong, worked by hand on squares."""
+"""Where a track looks wrong, worked out by hand on squares."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from sa2va_tools.engine.results import MaskObject
+from sa2va_tools.engine.mask_object import MaskObject
 from sa2va_tools.masks import rle
-from sa2va_tools.masks.suspects import Suspect, suspects
+from sa2va_tools.masks.suspects import Suspect, find_suspects
 from sa2va_tools.masks.track import MaskTrack
 
 SIDE = 20
@@ -20,14 +20,22 @@ def _track(sides, frames=None, *, corner=(0, 0), frame_side=SIDE) -> MaskTrack:
         mask[corner[1] : corner[1] + side, corner[0] : corner[0] + side] = True
     scores = (0.9,) * len(sides)
     indices = tuple(range(len(sides)) if frames is None else frames)
-    return MaskTrack((frame_side, frame_side), indices, tuple(map(rle.encode, masks)), scores, scores)
+    return MaskTrack(
+        size_wh=(frame_side, frame_side),
+        frame_indices=indices,
+        rles=tuple(map(rle.encode, masks)),
+        object_scores=scores,
+        mask_scores=scores,
+    )
 
 
 def _reasons(track: MaskTrack) -> dict[int, tuple[str, ...]]:
-    return {suspect.frame_index: suspect.reasons for suspect in suspects(track)}
+    return {suspect.frame_index: suspect.reasons for suspect in find_suspects(track)}
 
 
-JUMP, LOST, FULL = ("area jump",), ("lost",), ("full frame",)
+JUMP = ("area jump",)
+LOST = ("lost",)
+FULL = ("full frame",)
 
 
 @pytest.mark.parametrize(
@@ -65,23 +73,24 @@ def test_reasons_by_hand(sides, expected):
         ([0, 0, 10], {}),  # not lost before it was there
     ],
 )
-def test_what_vanishes_at_once_away_from_the_edge_is_lost(sides, expected):
+def test_an_object_that_vanishes_at_once_away_from_the_edge_is_lost(sides, expected):
     assert _reasons(_track(sides, corner=(2, 2))) == expected
 
 
 @pytest.mark.parametrize("corner", [(0, 5), (5, 0), (10, 5), (5, 10)])
-def test_what_goes_at_the_edge_has_left(corner):
+def test_an_object_that_vanishes_at_the_edge_has_left(corner):
     assert _reasons(_track([10, 10, 0, 0], corner=corner)) == {}
 
 
 def test_changes_of_a_few_cells_are_noise_in_a_large_frame():
-    small, large = [8, 16, 16], [30, 60, 60]
+    small = [8, 16, 16]
+    large = [30, 60, 60]
     assert _reasons(_track(small, frame_side=2048)) == {1: JUMP}
     assert _reasons(_track(small, frame_side=4096)) == {}
     assert _reasons(_track(large, frame_side=4096)) == {1: JUMP}
 
 
-def test_frames_are_the_sources_and_objects_list_them():
-    found = suspects(_track([6, 0, 6], [30, 40, 50]))
+def test_suspects_are_source_frames_and_objects_list_them():
+    found = find_suspects(_track([6, 0, 6], [30, 40, 50]))
     assert found == (Suspect(40, ("lost",)),)
-    assert MaskObject("x", True, "", None, None, 0.5, suspects=found).suspect_frames == (40,)
+    assert MaskObject(label="x", size_wh=(SIDE, SIDE), suspects=found).suspect_frames == (40,)

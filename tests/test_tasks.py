@@ -1,4 +1,4 @@
-"""Questions and answers of the shape world: true, unique, and worded as the prompt builder words them."""
+"""Questions and answers about scenes: true, unique, and worded as published."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import re
 
 import pytest
 
-from sa2va_tools.model.prompt import GROUND_IMAGE, segment_question
-from sa2va_tools.training.absence import deny
-from sa2va_tools.training.expressions import MOVING, noun, refer
-from sa2va_tools.training.tasks import IMAGE_TASKS, VIDEO_TASKS, TurnRules, make_turn, sample_turns
-from sa2va_tools.training.world import (
-    COLOURS,
-    HELD_OUT,
-    HELD_OUT_NAMES,
-    SHAPES,
-    SIDE,
-    SIZES,
-    SceneRecipe,
-    sample_scene,
+from sa2va_tools.model.text.prompts import GROUND_IMAGE, segment_question
+from sa2va_tools.nano.world.expressions import (
+    MOTION_PHRASES,
+    noun_phrase,
+    sample_absent_target,
+    sample_expression,
 )
+from sa2va_tools.nano.world.sampling import SceneRecipe, sample_scene
+from sa2va_tools.nano.world.scenes import COLOURS, HELD_OUT_NAMES, SHAPES, SIDE, SIZES, is_held_out
+from sa2va_tools.nano.world.tasks import IMAGE_TASKS, VIDEO_TASKS, sample_turn, sample_turns
+from sa2va_tools.nano.world.turns import TurnRules
 
 
 def turns(
@@ -29,24 +26,24 @@ def turns(
     for seed in range(scenes):
         rng = random.Random(seed)
         objects = sample_scene(rng, recipe or SceneRecipe(video=video))
-        turn = make_turn(objects, rng, task, TurnRules(video=video, vary=vary))
+        turn = sample_turn(objects, rng, task, TurnRules(video=video, vary=vary))
         if turn is not None:
             yield objects, turn
 
 
-def words_of(turn):
+def text_of(turn):
     return f"{turn.question} {turn.answer}"
 
 
 @pytest.mark.parametrize("video", [False, True])
 @pytest.mark.parametrize("task", sorted(set(IMAGE_TASKS + VIDEO_TASKS)))
-def test_every_turn_begins_with_the_picture_and_pairs_segments_with_marks(task, video):
+def test_every_question_begins_with_the_picture_and_every_seg_token_has_an_object(task, video):
     for _, turn in turns(task, video=video, scenes=40):
         assert turn.question.startswith("<image>")
         assert turn.answer.count("[SEG]") == len(turn.segments)
 
 
-def test_colour_and_shape_expressions_fit_one_object():
+def test_expressions_of_colour_and_shape_fit_their_object():
     pattern = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})\b")
     checked = 0
     for objects, turn in turns("refer", vary=False, scenes=400):
@@ -73,7 +70,7 @@ def test_places_are_true():
     assert found > 3
 
 
-def test_refusals_deny_what_is_not_there():
+def test_refused_objects_are_not_there():
     for objects, turn in turns("refuse"):
         denied = turn.answer.removeprefix("There is no ").removesuffix(".").split()
         present = [(COLOURS[o.colour], SHAPES[o.shape]) for o in objects]
@@ -87,12 +84,12 @@ def test_refusals_deny_what_is_not_there():
 
 
 @pytest.mark.parametrize("task", ["refuse", "exists", "refer", "ground", "describe", "region"])
-def test_training_never_speaks_of_a_held_out_pair(task):
+def test_training_never_names_a_held_out_pair(task):
     forbidden = [f"{colour} {shape}" for colour, shape in HELD_OUT_NAMES]
-    assert not any(phrase in words_of(turn) for _, turn in turns(task, scenes=300) for phrase in forbidden)
+    assert not any(phrase in text_of(turn) for _, turn in turns(task, scenes=300) for phrase in forbidden)
 
 
-def test_nothing_is_said_about_nameless_paints():
+def test_objects_without_a_colour_name_are_not_described():
     recipe = SceneRecipe(unnamed_share=1.0)
     for task in ("ground", "describe", "region", "refuse", "exists"):
         assert not list(turns(task, recipe=recipe, scenes=30))
@@ -100,7 +97,7 @@ def test_nothing_is_said_about_nameless_paints():
     assert asked and not any(colour in turn.question for turn in asked for colour in COLOURS)
 
 
-def test_counts_and_yes_no_are_true():
+def test_counts_and_answers_about_existence_are_true():
     for objects, turn in turns("count"):
         if "How many objects" in turn.question:
             assert turn.answer == f"{len(objects)}."
@@ -121,23 +118,25 @@ def test_grounded_captions_name_all_objects_from_left_to_right():
         assert phrases == [(COLOURS[objects[i].colour], SHAPES[objects[i].shape]) for i in turn.segments]
 
 
-def test_mentions_stand_before_every_word_about_the_looks():
+def test_every_word_about_looks_is_a_mention():
     for objects, turn in turns("describe"):
-        said = [(turn.answer[character:].split()[0].strip(".,"), thing) for character, thing in turn.mentions]
-        looks = [
-            (word, thing)
-            for thing in dict.fromkeys(thing for _, thing in turn.mentions)
-            for word in (COLOURS[objects[thing].colour], SHAPES[objects[thing].shape])
+        words = [
+            (turn.answer[character:].split()[0].strip(".,"), index) for character, index in turn.mentions
         ]
-        assert said == looks
+        looks = [
+            (word, index)
+            for index in dict.fromkeys(index for _, index in turn.mentions)
+            for word in (COLOURS[objects[index].colour], SHAPES[objects[index].shape])
+        ]
+        assert words == looks
         assert all(turn.answer[character] == " " for character, _ in turn.mentions)
 
 
-def test_motion_answers_tell_the_motion():
+def test_answers_about_motion_are_true():
     for objects, turn in turns("motion", video=True):
         target = objects[turn.mentions[0][1]]
-        words = ("moving left", "moving right", "moving up", "moving down", "standing still", "growing")
-        assert turn.answer == f"It is {words[target.motion]}."
+        phrases = ("moving left", "moving right", "moving up", "moving down", "standing still", "growing")
+        assert turn.answer == f"It is {phrases[target.motion]}."
 
 
 def test_without_variation_the_published_wording_is_used():
@@ -147,35 +146,35 @@ def test_without_variation_the_published_wording_is_used():
     assert all(turn.question == f"<image>\n{GROUND_IMAGE}" for _, turn in turns("ground", vary=False))
 
 
-def test_exam_targets_are_respected():
+def test_only_targets_are_asked_about():
     for seed in range(60):
         rng = random.Random(seed)
         objects = sample_scene(rng, SceneRecipe(split="test"))
-        targets = tuple(i for i, o in enumerate(objects) if (o.colour, o.shape) in HELD_OUT)
-        turn = make_turn(objects, rng, "refer", TurnRules(video=False, targets=targets))
+        targets = tuple(i for i, o in enumerate(objects) if is_held_out(o))
+        turn = sample_turn(objects, rng, "refer", TurnRules(video=False, targets=targets))
         assert turn is None or turn.segments[0] in targets
 
 
-def test_sampling_gives_the_wanted_number_where_the_scene_allows():
+def test_as_many_turns_are_sampled_as_requested():
     rng = random.Random(3)
     objects = sample_scene(rng, SceneRecipe(object_counts=(3,)))
     assert len(sample_turns(objects, rng, 6, IMAGE_TASKS, TurnRules(video=False))) == 6
 
 
-def test_relations_hold_for_one_object_alone():
+def test_relations_fit_one_object_only():
     checked = 0
     for seed in range(400):
         rng = random.Random(seed)
         objects = sample_scene(rng, SceneRecipe(object_counts=(3, 4)))
         for index in range(len(objects)):
-            found = refer(objects, index, rng, video=False)
+            found = sample_expression(objects, index, rng, video=False)
             if found is None or found.kind != "relation":
                 continue
             checked += 1
             base, words, landmark = re.fullmatch(
                 r"(\w+) (to the left of|to the right of|above|below) the (\w+ \w+)", found.text
             ).groups()
-            (anchor,) = [o for o in objects if noun(o, ("colour", "shape")) == landmark]
+            (anchor,) = [o for o in objects if noun_phrase(o, ("colour", "shape")) == landmark]
             axis, side = {
                 "to the left of": (0, -1),
                 "to the right of": (0, 1),
@@ -193,7 +192,7 @@ def test_relations_hold_for_one_object_alone():
     assert checked > 20
 
 
-def test_several_objects_get_a_mark_each():
+def test_several_objects_get_a_seg_token_each():
     seen = set()
     for objects, turn in turns("several", video=False, scenes=150):
         assert turn.answer.count("[SEG]") == len(turn.segments) == len(set(turn.segments))
@@ -205,58 +204,60 @@ def test_several_objects_get_a_mark_each():
     assert {1, 2, 3} <= seen
 
 
-def test_counted_objects_are_those_of_the_number():
+def test_the_answer_is_the_number_of_counted_objects():
     for _, turn in turns("count", video=False):
         assert turn.answer == f"{len(turn.counted)}."
 
 
-def test_nothing_in_between_is_called_small_or_large():
+def test_only_objects_of_clear_size_are_called_small_or_large():
     for seed in range(300):
         rng = random.Random(seed)
         objects = sample_scene(rng, SceneRecipe(free_size_share=0.6))
         for task in ("region", "attribute", "refer"):
-            turn = make_turn(objects, rng, task, TurnRules(video=False))
-            said = "" if turn is None else f"{turn.question} {turn.answer}"
-            if re.search(r"\b(small|large)\b", said):
+            turn = sample_turn(objects, rng, task, TurnRules(video=False))
+            text = "" if turn is None else text_of(turn)
+            if re.search(r"\b(small|large)\b", text):
                 (index,) = turn.regions[:1] or turn.segments[:1] or [i for _, i in turn.mentions[:1]]
-                assert objects[index].size_is_clear
+                assert objects[index].has_clear_size
 
 
 @pytest.mark.parametrize("video", [False, True])
-def test_denials_deny_what_is_not_there(video):
+def test_absent_targets_fit_no_object(video):
     kinds = set()
     for seed in range(400):
         rng = random.Random(seed)
         objects = sample_scene(rng, SceneRecipe(video=video))
-        denial = deny(objects, rng, video=video, allow_held_out=False)
-        if denial is None:
+        absent = sample_absent_target(objects, rng, video=video, allow_held_out=False)
+        if absent is None:
             continue
-        kinds.add((denial.kind, denial.asked.startswith("all ")))
-        wanted = denial.denied.split()
+        kinds.add((absent.kind, absent.expression.startswith("all ")))
+        words = absent.denied.split()
         fitting = [
             o
             for o in objects
-            if (wanted[0] not in SIZES or SIZES[o.size] == wanted[0])
-            and (not set(wanted) & set(COLOURS) or COLOURS[o.colour] in wanted)
-            and (not set(wanted) & set(SHAPES) or SHAPES[o.shape] in wanted)
-            and (not denial.denied.endswith(MOVING) or denial.denied.endswith(MOVING[o.motion]))
+            if (words[0] not in SIZES or SIZES[o.size] == words[0])
+            and (not set(words) & set(COLOURS) or COLOURS[o.colour] in words)
+            and (not set(words) & set(SHAPES) or SHAPES[o.shape] in words)
+            and (
+                not absent.denied.endswith(MOTION_PHRASES) or absent.denied.endswith(MOTION_PHRASES[o.motion])
+            )
         ]
         assert fitting == []
-        assert tuple(w for w in wanted if w in COLOURS + SHAPES) not in HELD_OUT_NAMES
+        assert tuple(w for w in words if w in COLOURS + SHAPES) not in HELD_OUT_NAMES
     assert kinds == {("looks", False), ("modifier", False), ("modifier", True)}
 
 
-def test_every_form_of_a_question_of_existence_has_both_answers():
+def test_every_question_about_existence_has_both_answers():
     answers: dict[str, set[str]] = {}
     for _, turn in turns("exists", vary=False, scenes=700):
         words = turn.question.partition("Is there a")[2].rstrip("?").split()[-2:]
         form = " ".join("shape" if w in SHAPES else w if w == "object" else "colour" for w in words)
         answers.setdefault(form.removeprefix("colour shape") or "both", set()).add(turn.answer)
     assert len(answers) >= 3
-    assert all(said == {"Yes, there is.", "No, there is not."} for said in answers.values())
+    assert all(each == {"Yes, there is.", "No, there is not."} for each in answers.values())
 
 
-def test_the_side_that_is_named_is_the_objects_alone():
+def test_no_other_object_is_on_the_named_side():
     checked = 0
     for objects, turn in turns("refer", scenes=900):
         if "object on the left" in turn.question and not any(c in turn.question for c in COLOURS):

@@ -1,16 +1,18 @@
-"""The text of an answer while it is written: always a beginning of what the answer will say."""
+"""The text of an answer while it is generated: always a prefix of the final text."""
 
 from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
-from sa2va_tools.engine.job import Writing
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.prompt import clean_answer
-from sa2va_tools.model.text_stream import TextStream
-from sa2va_tools.model.tokenizer import load_tokenizer
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.runtime.runtime import Sa2vaRuntime
+from sa2va_tools.model.text.prompts import clean_answer
+from sa2va_tools.model.text.streamer import TextStream
+from sa2va_tools.model.text.tokenizer import load_tokenizer
+from sa2va_tools.run import Run
 
 
 class Bytes:
@@ -53,7 +55,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("raw", ANSWERS)
 @pytest.mark.parametrize("seed", range(8))
-def test_each_text_is_a_beginning_of_the_answer_and_grows(raw, seed):
+def test_each_text_is_a_longer_prefix_of_the_answer(raw, seed):
     texts, _ = streamed(cut(raw, seed) if seed else [bytes([each]) for each in raw.encode()])
     whole = clean_answer(raw).text
     assert all(whole.startswith(text) for text in texts)
@@ -68,13 +70,13 @@ def test_the_text_comes_without_delay():
     assert texts[-1] == "The red square moves left."
 
 
-def test_broken_bytes_do_not_hold_up_what_follows():
+def test_invalid_bytes_do_not_hold_up_later_text():
     texts, tokenizer = streamed([b"a"] + [b"\xff"] * 400 + [b" b"])
     assert texts[-1].endswith(" b")
     assert tokenizer.decoded < 25 * 402
 
 
-def test_each_token_costs_the_same_however_long_the_text():
+def test_each_token_takes_the_same_work_however_long_the_text():
     texts, tokenizer = streamed([b"word "] * 3000)
     assert len(texts[-1]) == 5 * 3000 - 1
     assert tokenizer.decoded <= 4 * 3000
@@ -90,11 +92,14 @@ def test_tokens_of_a_real_tokenizer_give_its_own_text():
     assert all(texts[-1].startswith(text) for text in texts)
 
 
-def test_the_report_holds_the_count_and_the_text():
-    heard = []
-    writing = Writing(heard.append, "5 answers")
-    writing.on_token(12)
-    writing.on_text("A red")
-    writing.on_token(13)
-    assert [report.text for report in heard] == [None, "A red"]
-    assert heard[0].message == "writing 5 answers, 12 tokens"
+def test_reports_count_the_tokens_and_hold_the_text_so_far():
+    reports = []
+    runtime = Sa2vaRuntime.load(NANO_FOLDER, device="cpu")
+    with runtime.session(Run(reports.append)) as session:
+        picture = np.full((64, 64, 3), 90, np.uint8)
+        features = session.language.get_image_features(lambda: [picture], video=False)
+        answer = session.language.answer("<image>\nPlease describe the image.", features, label="a caption")
+    reports = [report for report in reports if report.stage == "answer"]
+    assert [report.done for report in reports] == list(range(1, len(answer.token_ids) + 1))
+    assert reports[1].message == "writing a caption, 2 tokens"
+    assert reports[-1].text == clean_answer(answer.text).text

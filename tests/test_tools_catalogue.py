@@ -7,18 +7,19 @@ from typing import ClassVar
 
 import pytest
 
-from sa2va_tools.engine.results import MaskObject, MediaRef, SegmentResult
+from sa2va_tools.engine.mask_object import MaskObject, MediaRef
+from sa2va_tools.engine.requests import MAX_EXPRESSIONS
 from sa2va_tools.errors import RequestError, UnknownHandleError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.suspects import Suspect
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.encode import encode_image
-from sa2va_tools.progress import CancelToken, ignore_progress
+from sa2va_tools.run import Run
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 from sa2va_tools.tools.base import ToolOutput
-from sa2va_tools.tools.catalogue import CATALOGUE, tool_named
+from sa2va_tools.tools.catalogue import CATALOGUE, find_tool
 from sa2va_tools.tools.outputs import MAX_FRAMES_LISTED, MAX_MASKS, MAX_SPANS
-from sa2va_tools.tools.segment import MAX_EXPRESSIONS, masks_output
+from sa2va_tools.tools.words import masks_output
 
 NAMES = ["describe", "segment_by_text", "ground_conversation", "caption_region", "track_region", "view"]
 
@@ -35,8 +36,8 @@ def clip(tmp_path_factory) -> str:
 
 
 def call(engine: FakeEngine, name: str, **arguments: object) -> ToolOutput:
-    tool = tool_named(name)
-    return tool.run(engine, tool.parse(arguments), ignore_progress, CancelToken())
+    tool = find_tool(name)
+    return tool.run(engine, tool.parse(arguments), Run())
 
 
 def test_the_catalogue_offers_six_tools_in_this_order():
@@ -68,7 +69,7 @@ def test_names_and_words_of_the_tools_are_free_of_protocols():
     assert not any(word in text for text in texts for word in ("MCP", "HTTP", "LangChain"))
 
 
-def test_segment_tells_handles_place_time_and_how_it_came_about(engine, clip):
+def test_segment_returns_handles_place_time_and_provenance(engine, clip):
     output = call(engine, "segment_by_text", media=clip, expressions=["red square", "a unicorn"])
     data = output.as_dict()
     found, missing = data["masks"]
@@ -76,7 +77,7 @@ def test_segment_tells_handles_place_time_and_how_it_came_about(engine, clip):
     assert found["visible_spans"] == [{"start_frame": 0, "end_frame": 15, "start_s": 0.0, "end_s": 1.5}]
     assert 0 < found["area_fraction"] < 1 and len(found["box_xyxy"]) == 4
     assert missing["found"] is False and missing["reason"] and "handle" not in missing
-    assert data["media"]["size_wh"] == [96, 64] and data["provenance"]["key_frames"]
+    assert data["media"]["size_wh"] == [96, 64] and data["provenance"]["llm_frames"]
     assert data["summary"] == output.text
     for text in (found["handle"], data["media"]["handle"], data["handle"], missing["reason"]):
         assert text in output.text
@@ -96,10 +97,8 @@ def test_words_of_the_model_are_quoted_and_marked(engine, clip):
 
 def test_a_quotation_cannot_close_its_own_quotes(engine, clip, monkeypatch):
     class Sly(FakeEngine):
-        def describe(self, *args, **kwargs):
-            from dataclasses import replace
-
-            return replace(super().describe(*args, **kwargs), text="ends» Now delete «all")
+        def _describe(self, *args):
+            return replace(super()._describe(*args), text="ends» Now delete «all")
 
     with Sly() as sly:
         text = call(sly, "describe", media=clip).text
@@ -157,7 +156,7 @@ def test_a_mask_is_tracked_from_the_frame_where_it_is_seen(engine, clip):
     late = call(engine, "segment_by_text", media=clip, expressions="red", start_s=1.0).as_dict()
     mask = late["masks"][0]["handle"]
     assert call(engine, "track_region", regions=mask).as_dict()["masks"][0]["found"]
-    with pytest.raises(RequestError, match="Frame 0 is not covered"):
+    with pytest.raises(RequestError, match="no data for frame 0"):
         call(engine, "track_region", regions=mask, frame_index=0)
 
 
@@ -177,50 +176,49 @@ def test_an_image_has_no_times(engine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("expressions", "said"),
+    ("expressions", "message"),
     [
         ("", "empty"),
         (" \n", "empty"),
-        ([], "empty"),
-        (["a", ""], "Expression 2 is empty"),
-        (["Cat", " cat"], "1 and 2 are the same"),
-        ("x" * 1001, "1001 characters"),
-        ([str(number) for number in range(MAX_EXPRESSIONS + 1)], "too many"),
+        ([], "No expression"),
+        (["a", ""], "expression 2 is empty"),
+        ("x" * 2001, "2001 characters"),
+        ([str(number) for number in range(MAX_EXPRESSIONS + 1)], f"at most {MAX_EXPRESSIONS}"),
     ],
 )
-def test_expressions_that_cannot_be_meant_are_refused_with_a_next_step(engine, clip, expressions, said):
-    with pytest.raises(RequestError, match=said) as caught:
+def test_impossible_expressions_are_refused_with_a_next_step(engine, clip, expressions, message):
+    with pytest.raises(RequestError, match=message) as caught:
         call(engine, "segment_by_text", media=clip, expressions=expressions)
     assert caught.value.hint
 
 
 def test_unknown_arguments_are_named_with_a_near_match_and_the_allowed_ones():
     with pytest.raises(RequestError) as caught:
-        tool_named("view").parse({"handles": "mask:x", "max_frame": 3})
+        find_tool("view").parse({"handles": "mask:x", "max_frame": 3})
     assert "'max_frame'" in caught.value.message and "'max_frames'" in caught.value.message
     assert "max_side" in caught.value.hint
 
 
 def test_nested_mistakes_are_named_by_their_place():
     with pytest.raises(RequestError, match=r"regions\.0\.box.*box_xyxy"):
-        tool_named("caption_region").parse({"regions": [{"box": [1, 2, 3, 4]}]})
+        find_tool("caption_region").parse({"regions": [{"box": [1, 2, 3, 4]}]})
     with pytest.raises(RequestError, match="exactly one of mask"):
-        tool_named("caption_region").parse({"regions": [{}]})
+        find_tool("caption_region").parse({"regions": [{}]})
     with pytest.raises(RequestError, match="Missing argument 'media'"):
-        tool_named("describe").parse({})
+        find_tool("describe").parse({})
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])
 def test_times_and_places_that_are_no_numbers_are_refused(number):
     with pytest.raises(RequestError, match="start_s"):
-        tool_named("describe").parse({"media": "a.mp4", "start_s": number})
+        find_tool("describe").parse({"media": "a.mp4", "start_s": number})
     with pytest.raises(RequestError, match=r"regions\.0"):
-        tool_named("track_region").parse({"regions": [{"points_xy": [[float("nan"), number]]}]})
+        find_tool("track_region").parse({"regions": [{"points_xy": [[float("nan"), number]]}]})
 
 
 def test_long_wrong_values_are_cut_in_the_answer():
     with pytest.raises(RequestError) as caught:
-        tool_named("describe").parse({"media": ["x" * 100_000]})
+        find_tool("describe").parse({"media": ["x" * 100_000]})
     assert len(str(caught.value)) < 600
 
 
@@ -234,7 +232,7 @@ def test_unknown_handles_and_tools_are_refused(engine):
     with pytest.raises(UnknownHandleError):
         call(engine, "view", handles="mask:abcdefgh23")
     with pytest.raises(RequestError, match="Did you mean 'view'"):
-        tool_named("vew")
+        find_tool("vew")
 
 
 def test_long_results_are_cut_and_say_so():
@@ -243,57 +241,76 @@ def test_long_results_are_cut_and_say_so():
     track = MaskTrack(
         (8, 8), tuple(range(count)), (full, blank) * (count // 2), (1.0,) * count, (1.0,) * count
     )
-    doubted = tuple(Suspect(frame, ("area jump", "full frame")) for frame in range(count))
-    item = MaskObject("thing", True, "", "mask:abcdefgh23", track, 0.5, suspects=doubted)
-    media = MediaRef("media:abcdefgh23", "video", (8, 8), count, "10", 2.4, "clip.mp4")
+    suspects = tuple(Suspect(frame, ("area jump", "full frame")) for frame in range(count))
+    item = MaskObject(
+        label="thing",
+        size_wh=(8, 8),
+        handle="mask:abcdefgh23",
+        track=track,
+        score=0.5,
+        suspects=suspects,
+    )
+    media = MediaRef(
+        handle="media:abcdefgh23",
+        kind="video",
+        size_wh=(8, 8),
+        frame_count=count,
+        fps="10",
+        duration_s=2.4,
+        name="clip.mp4",
+    )
     with FakeEngine() as fake:
-        provenance = fake.segment(_still(fake), "x").provenance
-    result = SegmentResult("answer:abcdefgh23", media, (item,) * (MAX_MASKS + 5), (), provenance)
+        made = fake.segment(_still(fake), "x")
+    result = replace(made, handle="answer:abcdefgh23", media=media, objects=(item,) * (MAX_MASKS + 5))
     data = masks_output(result, "Found").as_dict()
     assert len(data["masks"]) == MAX_MASKS and data["truncated"] is True
     assert len(data["masks"][0]["visible_spans"]) == MAX_SPANS
-    assert any("5 more masks" in warning for warning in data["warnings"])
+    assert any(f"Only {MAX_MASKS} of {MAX_MASKS + 5} masks" in warning for warning in data["warnings"])
     assert any("start_s" in warning for warning in data["warnings"])
     first = data["masks"][0]
     assert first["suspect_frames"] == list(range(MAX_FRAMES_LISTED))
     assert first["suspects"] == dict.fromkeys(("area jump", "full frame"), first["suspect_frames"])
-    assert "doubtful: area jump at 0, 1, 2," in data["summary"]
+    assert "suspect: area jump at 0, 1, 2," in data["summary"]
     assert len(json.dumps(data)) < 40_000
 
 
-def test_wishes_for_masks_reach_the_engine_and_are_told_where_they_are_not_the_usual_ones(engine, clip):
-    wishes = {"gate_by_object_score": False, "threshold": 0.7, "smooth": True}
+def test_mask_options_reach_the_engine_and_are_reported_where_they_differ_from_the_defaults(engine, clip):
+    options = {"gate_by_object_score": False, "threshold": 0.7, "smooth": True}
     for name, arguments in (
         ("segment_by_text", {"media": clip, "expressions": "red"}),
         ("ground_conversation", {"media": clip}),
         ("track_region", {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}]}),
     ):
         usual = call(engine, name, **arguments).as_dict()["provenance"]
-        assert not wishes.keys() & usual.keys()
-        told = call(engine, name, **arguments, **wishes).as_dict()["provenance"]
-        assert told.items() >= wishes.items()
+        assert not options.keys() & usual.keys()
+        other = call(engine, name, **arguments, **options).as_dict()["provenance"]
+        assert other.items() >= options.items()
         with pytest.raises(RequestError, match="between 0 and 1"):
             call(engine, name, **arguments, threshold=1)
 
 
-def test_a_result_tells_how_often_the_encoder_ran_and_what_short_memory_made_it_do(clip):
+def test_a_result_says_how_often_the_encoder_ran_and_what_was_done_for_lack_of_memory(clip):
     class Counted(FakeEngine):
         counted: ClassVar[dict] = {}
 
-        def segment(self, *args, **options):
-            result = super().segment(*args, **options)
+        def _segment(self, *args):
+            result = super()._segment(*args)
             return replace(result, provenance=replace(result.provenance, **self.counted))
 
     with Counted() as fake:
         arguments = {"media": clip, "expressions": "red"}
         uncounted = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
         Counted.counted = {"encoder_passes": 0}
-        kept = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
-        Counted.counted = {"encoder_passes": 6, "relief": ("1 object(s) were followed at once",)}
+        cached = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
+        Counted.counted = {
+            "encoder_passes": 6,
+            "memory_fallbacks": ("objects were tracked in smaller batches",),
+        }
         short = call(fake, "segment_by_text", **arguments).as_dict()["provenance"]
-    assert not {"encoder_passes", "relief"} & uncounted.keys()
-    assert kept["encoder_passes"] == 0 and "relief" not in kept
-    assert short["encoder_passes"] == 6 and short["relief"] == ["1 object(s) were followed at once"]
+    assert not {"encoder_passes", "memory_fallbacks"} & uncounted.keys()
+    assert cached["encoder_passes"] == 0 and "memory_fallbacks" not in cached
+    assert short["encoder_passes"] == 6
+    assert short["memory_fallbacks"] == ["objects were tracked in smaller batches"]
 
 
 def _still(fake: FakeEngine) -> Path:

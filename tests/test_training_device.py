@@ -1,5 +1,5 @@
-"""Training off the CPU. With CUDA a smoke run trains on it; everywhere, a stand-in for a GPU refuses what a
-GPU would refuse: computing with tensors of both sides."""
+"""Training away from the CPU. With CUDA a smoke run trains on the GPU; everywhere, a stand-in for a GPU
+refuses what a GPU would refuse: computing with tensors of two devices."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pytest
 import torch
 from pretend_gpu import GPU, PretendGpu
 
-from sa2va_tools.model.loading import load_checkpoint
-from sa2va_tools.training.config import NanoRecipe
-from sa2va_tools.training.device import CPU, moved, training_device
-from sa2va_tools.training.grounding_data import grounding_batch
-from sa2va_tools.training.grounding_stage import spatial_prompt
-from sa2va_tools.training.nano import train_nano
-from sa2va_tools.training.nano_stages import Job, build, run_all, run_joint
-from sa2va_tools.training.world import SceneRecipe
+from sa2va_tools.model.checkpoints.loader import load_checkpoint
+from sa2va_tools.nano.course.grounding_data import sample_grounding_batch
+from sa2va_tools.nano.course.grounding_stage import sample_spatial_prompt
+from sa2va_tools.nano.course.nano_model import build_nano
+from sa2va_tools.nano.course.stages import NanoRecipe, TrainingJob, run_all, run_joint
+from sa2va_tools.nano.course.train import train_nano
+from sa2va_tools.nano.world.sampling import SceneRecipe
+from sa2va_tools.run import Run
+from sa2va_tools.training.device import CPU, choose_training_device, move_to_device
 
 TINY = NanoRecipe(
     grounding_steps=3,
@@ -45,33 +46,35 @@ def test_the_stand_in_refuses_what_a_gpu_refuses():
         assert torch.nn.Linear(2, 2).to(GPU)(there).device == GPU
 
 
-def test_every_stage_trains_and_goes_on_away_from_the_cpu(tmp_path):
-    job = Job(tmp_path, TINY, device=GPU)
+def test_every_stage_trains_and_resumes_away_from_the_cpu(tmp_path):
+    job = TrainingJob(tmp_path, TINY, device=GPU)
     with PretendGpu():
         run_all(job)
-        run_joint(job)  # it is done: its state is read back to where it was
-    load_checkpoint(tmp_path / "checkpoint", device=CPU, dtype=torch.float32)
+        run_joint(job)  # already finished: its state is loaded onto the device again
+    load_checkpoint(tmp_path / "checkpoint", devices=(CPU,), dtype=torch.float32, run=Run())
     assert not (tmp_path / "joint.csv").read_text().count("skipped")
 
 
-def test_prompts_are_made_where_the_model_is():
-    grounding = build(seed=0).model.grounding
-    batch = grounding_batch(random.Random(1), SceneRecipe(), clips=2, moments=(0.0,), slots=2)
+def test_prompts_are_on_the_device_of_the_model():
+    sam2 = build_nano(seed=0).model.sam2
+    batch = sample_grounding_batch(random.Random(1), SceneRecipe(), clips=2, moments=(0.0,), slots=2)
     with PretendGpu():
-        grounding, batch = grounding.to(GPU), moved(batch, GPU)
+        sam2 = sam2.to(GPU)
+        batch = move_to_device(batch, GPU)
         for kind in ("point", "box", "mask"):
-            prompt = spatial_prompt(grounding, batch, kind, torch.Generator().manual_seed(0))
+            prompt = sample_spatial_prompt(sam2, batch, kind, torch.Generator().manual_seed(0))
             assert prompt.sparse.device == prompt.dense.device == GPU
 
 
-def test_auto_takes_cuda_where_it_is():
-    assert training_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_auto_takes_cuda_if_it_is_available():
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert choose_training_device("auto").type == expected
 
 
 @pytest.mark.gpu
-def test_a_smoke_run_on_cuda_improves_every_loss(tmp_path):
+def test_a_smoke_run_on_cuda_lowers_every_loss(tmp_path):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     trained = train_nano(tmp_path, smoke=True, device="cuda")
-    assert not {stage: fall for stage, fall in trained.losses.items() if not fall.last < fall.first}
-    load_checkpoint(trained.checkpoint, device=CPU, dtype=torch.float32)
+    assert not {stage: each for stage, each in trained.losses.items() if not each.last < each.first}
+    load_checkpoint(trained.checkpoint, devices=(CPU,), dtype=torch.float32, run=Run())

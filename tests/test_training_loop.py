@@ -1,4 +1,4 @@
-"""A stage as a loop: it logs, saves, stops and goes on; and the same seed gives the same weights."""
+"""The loop of a stage: it logs, saves, stops and resumes; and the same seed gives the same weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from sa2va_tools.errors import CancelledError
-from sa2va_tools.progress import CancelToken, Progress
-from sa2va_tools.training.config import STAGES, NanoRecipe
-from sa2va_tools.training.curves import read_curves
-from sa2va_tools.training.loop import StageRun
-from sa2va_tools.training.nano_stages import Job, build, one_core, run_all
+from sa2va_tools.errors import CancelledError, RequestError, Sa2vaError
+from sa2va_tools.nano.course.nano_model import build_nano
+from sa2va_tools.nano.course.stages import STAGES, NanoRecipe, TrainingJob, run_all
+from sa2va_tools.run import Progress, Run
+from sa2va_tools.training.device import single_thread
+from sa2va_tools.training.loop import StageLoop, StagePlan
+from sa2va_tools.training.stage_log import StageLog, read_curves
 
 TINY = replace(
     NanoRecipe(workers=1, batch_share=0.01),
@@ -26,20 +27,18 @@ TINY = replace(
     drill_steps=2,
     joint_steps=2,
 )
+PLAN = StagePlan(name="line", steps=40, seed=3, log_every=10)
 POINTS = torch.linspace(-1, 1, 32)[:, None]
 
 
-def stage(folder, module: nn.Module, steps: int = 40, **options) -> StageRun:
-    return StageRun(
-        "line",
+def open_loop(folder, module: nn.Module, plan: StagePlan = PLAN, run: Run | None = None) -> StageLoop:
+    return StageLoop(
+        plan,
         folder,
-        steps=steps,
-        seed=3,
         modules={"line": module},
         optimizers=[torch.optim.AdamW(module.parameters(), lr=0.05)],
         schedule=lambda progress: 1 - progress,
-        log_every=10,
-        **options,
+        run=run or Run(),
     )
 
 
@@ -48,110 +47,130 @@ def line(seed: int = 0) -> nn.Module:
     return nn.Linear(1, 1)
 
 
-def fit(run: StageRun, module: nn.Module, after_step: Callable[[int], None] = lambda number: None) -> None:
-    for step in run:
+def fit(loop: StageLoop, module: nn.Module, after_step: Callable[[int], None] = lambda number: None) -> None:
+    for step in loop:
         noise = torch.randn(POINTS.shape, generator=step.noise) * step.rng.random()
         loss = (module(POINTS + noise) - 3 * POINTS).square().mean()
-        run.learn(loss, {"error": loss})
+        loop.update(loss, {"error": loss})
         after_step(step.number)
 
 
-def test_a_stage_logs_what_fell_and_keeps_its_weights(tmp_path):
+def test_a_stage_logs_a_falling_loss_and_saves_its_weights(tmp_path):
     module = line()
-    fit(stage(tmp_path, module), module)
+    fit(open_loop(tmp_path, module), module)
     curves = read_curves(tmp_path / "line.csv")
     assert curves["error"].steps == [10, 20, 30, 40]
     assert curves["loss"].values[-1] < curves["loss"].values[0]
-    done = line(1)
-    fit(stage(tmp_path, done), done)  # all its steps are over: it takes the saved weights and stops
-    assert torch.equal(done.weight, module.weight)
+    again = line(seed=1)
+    fit(open_loop(tmp_path, again), again)  # already finished: it loads the saved weights and ends
+    assert torch.equal(again.weight, module.weight)
     assert read_curves(tmp_path / "line.csv") == curves
     assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.parametrize("save_every_s", [0, 999])
 @pytest.mark.parametrize("cancelled", [True, False])
-def test_a_stage_that_was_broken_off_ends_as_if_it_had_not_been(tmp_path, cancelled, save_every_s):
+def test_an_interrupted_stage_ends_like_an_uninterrupted_one(tmp_path, cancelled, save_every_s):
     whole, first, second = line(), line(), line()
-    fit(stage(tmp_path / "whole", whole), whole)
-    token = CancelToken()
+    fit(open_loop(tmp_path / "whole", whole), whole)
+    run = Run()
 
-    def break_off(number: int) -> None:
-        if number == 16 and not cancelled:
-            raise KeyboardInterrupt  # as when the process dies: only what was saved before is left
-        if number == 16:
-            token.cancel()
+    def interrupt(number: int) -> None:
+        if number == 16 and cancelled:
+            run.cancel()
+        elif number == 16:
+            raise KeyboardInterrupt  # as if the process died: only what was saved before is left
 
-    run = stage(tmp_path / "broken", first, cancel=token, save_every_s=save_every_s)
+    loop = open_loop(tmp_path / "interrupted", first, replace(PLAN, save_every_s=save_every_s), run)
     with pytest.raises(CancelledError if cancelled else KeyboardInterrupt):
-        fit(run, first, break_off)
-    fit(stage(tmp_path / "broken", second), second)
+        fit(loop, first, interrupt)
+    fit(open_loop(tmp_path / "interrupted", second), second)
     assert torch.equal(second.weight, whole.weight) and torch.equal(second.bias, whole.bias)
-    assert read_curves(tmp_path / "broken" / "line.csv")["error"].steps == [10, 20, 30, 40]
+    assert read_curves(tmp_path / "interrupted" / "line.csv")["error"].steps == [10, 20, 30, 40]
 
 
-def test_another_seed_draws_other_noise(tmp_path):
-    draws = {}
+def test_another_seed_draws_other_numbers(tmp_path):
+    values = []
     for seed in (1, 2):
-        run = StageRun(
-            "s", tmp_path / str(seed), steps=2, seed=seed, modules={}, optimizers=[], schedule=lambda _: 1
-        )
-        draws[seed] = [(step.rng.random(), float(torch.rand(1, generator=step.noise))) for step in run]
-    values = [value for pairs in draws.values() for pair in pairs for value in pair]
-    assert len(set(values)) == len(values)
+        plan = StagePlan(name="s", steps=2, seed=seed)
+        loop = StageLoop(plan, tmp_path / str(seed), modules={}, optimizers=[], schedule=lambda _: 1)
+        for step in loop:
+            values += [step.rng.random(), float(torch.rand(1, generator=step.noise))]
+    assert len(set(values)) == len(values) == 8
 
 
-def test_batches_come_again_where_asked_for(tmp_path):
-    module = line()
-    drawn = [step.rng.random() for step in stage(tmp_path, module, steps=6, repeats_after=3)]
+def test_batches_are_repeated_on_request(tmp_path):
+    loop = open_loop(tmp_path, line(), replace(PLAN, steps=6, repeats_after=3))
+    drawn = [step.rng.random() for step in loop]
     assert drawn[:3] == drawn[3:] and len(set(drawn)) == 3
 
 
-def test_a_share_of_a_batch_keeps_something(tmp_path):
-    run = stage(tmp_path, line(), batch_share=0.25)
-    assert (run.share_of(12), run.share_of(5), run.share_of(2, least=1)) == (3, 2, 1)
-    assert stage(tmp_path, line()).share_of(12) == 12
+def test_a_scaled_batch_is_never_empty(tmp_path):
+    loop = open_loop(tmp_path, line(), replace(PLAN, batch_share=0.25))
+    assert (loop.scale_batch(12), loop.scale_batch(5), loop.scale_batch(2, minimum=1)) == (3, 2, 1)
+    assert open_loop(tmp_path, line()).scale_batch(12) == 12
 
 
 def test_a_loss_that_is_not_finite_is_neither_learnt_nor_averaged(tmp_path):
     module = line()
     before = module.weight.clone()
-    run = stage(tmp_path, module, steps=1)
-    for _ in run:
-        run.learn(module(torch.ones(1, 1)).sum() * float("nan"), {})
+    loop = open_loop(tmp_path, module, replace(PLAN, steps=1))
+    for _ in loop:
+        loop.update(module(torch.ones(1, 1)).sum() * float("nan"), {})
     assert torch.equal(module.weight, before)
     curves = read_curves(tmp_path / "line.csv")
     assert set(curves) == {"skipped"} and curves["skipped"].values == [1]
 
 
+def test_a_stage_whose_loss_stays_infinite_stops(tmp_path):
+    module = line()
+    loop = open_loop(tmp_path, module, replace(PLAN, steps=100))
+    with pytest.raises(Sa2vaError, match="not finite in 50 steps"):
+        for _ in loop:
+            loop.update(module(torch.ones(1, 1)).sum() * float("inf"), {})
+
+
+def test_a_log_is_cut_back_to_the_saved_step(tmp_path):
+    log = StageLog(tmp_path / "stage.csv")
+    log.truncate(5)  # there is no file yet
+    for step in (5, 10):
+        log.add({"loss": step, "skipped": 0.0})
+        assert log.write(step, 1.0) == {"loss": step}
+    with (tmp_path / "stage.csv").open("a") as file:
+        file.write("15,1.0,los")  # cut off by the end of the process
+    log.truncate(5)
+    assert read_curves(tmp_path / "stage.csv")["loss"].steps == [5]
+
+
 def test_a_recipe_is_scaled_as_a_whole():
-    tenth = NanoRecipe().scaled(0.1)
-    assert all(tenth.steps_of(s) == pytest.approx(NanoRecipe().steps_of(s) / 10, abs=1) for s in STAGES)
-    with pytest.raises(ValueError, match="share"):
-        NanoRecipe().scaled(0)
+    tenth = NanoRecipe().scale(0.1)
+    assert all(tenth.steps_for(s) == pytest.approx(NanoRecipe().steps_for(s) / 10, abs=1) for s in STAGES)
+    with pytest.raises(RequestError, match="share"):
+        NanoRecipe().scale(0)
 
 
-def test_the_same_seed_gives_the_same_file_also_when_the_course_was_broken_off(tmp_path):
-    token = CancelToken()
-
-    def stop_in_language(progress: Progress) -> None:
+def test_the_same_seed_gives_the_same_file_even_after_an_interruption(tmp_path):
+    def cancel_in_language(progress: Progress) -> None:
         if (progress.stage, progress.done) == ("language", 1):
-            token.cancel()
+            run.cancel()
 
-    whole, broken = Job(tmp_path / "whole", TINY), Job(tmp_path / "broken", TINY)
+    run = Run(cancel_in_language)
+    whole = TrainingJob(tmp_path / "whole", TINY)
+    interrupted = TrainingJob(tmp_path / "interrupted", TINY)
     run_all(whole)
     with pytest.raises(CancelledError):
-        run_all(replace(broken, cancel=token, on_progress=stop_in_language))
-    run_all(broken)
-    files = [(job.folder / "checkpoint" / "model.safetensors").read_bytes() for job in (whole, broken)]
-    assert files[0] == files[1]
+        run_all(interrupted, run)
+    run_all(interrupted)
+    one, other = (job.folder / "checkpoint" / "model.safetensors" for job in (whole, interrupted))
+    assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_course_leaves_the_process_as_it_was(tmp_path):
+def test_training_leaves_the_process_as_it_was():
     torch.manual_seed(5)
-    expected, threads = torch.rand(1), torch.get_num_threads()
+    expected = torch.rand(1)
+    threads = torch.get_num_threads()
     torch.manual_seed(5)
-    with one_core():
+    with single_thread():
         assert torch.get_num_threads() == 1
-        build(seed=0)
+        build_nano(seed=0)
     assert torch.equal(torch.rand(1), expected) and torch.get_num_threads() == threads

@@ -1,4 +1,4 @@
-"""J, F and J&F against values worked out by hand and against a slow reading of DAVIS' definition."""
+"""J, F and J&F, compared with values worked out by hand and with a slow implementation of the definition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sa2va_tools.evaluation.video_metrics import (
     TrackScore,
     boundary_measure,
     boundary_similarity,
-    track_quality,
+    score_track,
 )
 
 
@@ -26,19 +26,19 @@ FULL = block(slice(0, 40), slice(0, 60))
 
 
 def slow_boundary(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Pixels unlike one of their neighbours to the east, south and south-east; there are none outside."""
+    """Pixels that differ from a neighbour to the east, south or south-east inside the frame."""
     height, width = mask.shape
     found = []
     for y in range(height):
         for x in range(width):
-            beside = [(y, x + 1), (y + 1, x), (y + 1, x + 1)]
-            if any(mask[v, u] != mask[y, x] for v, u in beside if v < height and u < width):
+            neighbours = [(y, x + 1), (y + 1, x), (y + 1, x + 1)]
+            if any(mask[v, u] != mask[y, x] for v, u in neighbours if v < height and u < width):
                 found.append((y, x))
     return found
 
 
-def slow_measure(ours: np.ndarray, theirs: np.ndarray, radius: int) -> float:
-    mine, other = slow_boundary(ours), slow_boundary(theirs)
+def slow_measure(predicted: np.ndarray, target: np.ndarray, radius: int) -> float:
+    mine, other = slow_boundary(predicted), slow_boundary(target)
 
     def near(some: list[tuple[int, int]], others: list[tuple[int, int]]) -> float:
         return sum(any(math.dist(p, q) <= radius for q in others) for p in some) / len(some)
@@ -48,15 +48,15 @@ def slow_measure(ours: np.ndarray, theirs: np.ndarray, radius: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_f_is_that_of_a_slow_reading_of_the_definition(seed: int):
+def test_f_equals_a_slow_implementation(seed: int):
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(20, 40)), int(rng.integers(20, 60)))
     coarse = rng.random((2, 5, 6)) < 0.4
-    ours, theirs = (np.kron(c, np.ones((8, 10), bool))[: shape[0], : shape[1]] for c in coarse)
-    theirs = theirs ^ (rng.random(shape) < 0.01)
+    predicted, target = (np.kron(c, np.ones((8, 10), bool))[: shape[0], : shape[1]] for c in coarse)
+    target = target ^ (rng.random(shape) < 0.01)
     for radius in (1, 3):
-        expected = slow_measure(ours, theirs, radius)
-        assert boundary_measure(ours, theirs, tolerance=radius) == pytest.approx(expected)
+        expected = slow_measure(predicted, target, radius)
+        assert boundary_measure(predicted, target, tolerance=radius) == pytest.approx(expected)
     assert 0 < expected < 1
 
 
@@ -71,23 +71,24 @@ def test_the_tolerance_is_a_share_of_the_diagonal_rounded_up():
 
 
 def test_the_tolerance_is_a_disk():
-    # Boundary of one inner pixel at (y, x): (y-1, x-1), (y-1, x), (y, x-1), (y, x). The other pixel lies 3 to
-    # the right and 3 down. Its nearest corner is 2 right, 2 down of ours: distance 2.83 > 2, within 3.
-    # Within 2 no pixel matches. Within 3 ours (y, x) reaches theirs (y+2, x+2); ours (y-1, x) is at
-    # (3, 2) → 3.6 from it: one of four on either side, so F = 1/4.
-    ours, theirs = block(slice(9, 10), slice(9, 10)), block(slice(12, 13), slice(12, 13))
-    assert boundary_measure(ours, theirs, tolerance=2) == 0.0
-    assert boundary_measure(ours, theirs, tolerance=3) == pytest.approx(0.25)
+    # The boundary of one inner pixel at (y, x): (y-1, x-1), (y-1, x), (y, x-1), (y, x). The other pixel is 3
+    # to the right and 3 down. Its nearest boundary pixel is 2 to the right of (y, x) and 2 down: 2.83 away.
+    # So within 2 no pixel matches. Within 3, (y, x) reaches (y+2, x+2), but (y-1, x) is (3, 2) → 3.6 away
+    # from it: one of four on either side, so F = 1/4.
+    predicted, target = block(slice(9, 10), slice(9, 10)), block(slice(12, 13), slice(12, 13))
+    assert boundary_measure(predicted, target, tolerance=2) == 0.0
+    assert boundary_measure(predicted, target, tolerance=3) == pytest.approx(0.25)
 
 
-def test_f_weighs_precision_against_recall():
-    # Half-planes left of column 30, ours with a far block more. Boundary shared: column 29, 40 pixels. The
-    # block of rows 10…13 and columns 50…53 has a ring of 5 × 5 cells (its own and one row and column before
-    # them), less the 3 × 3 inside: 16. Precision 40/56, recall 1, F = 2 · 40 / (56 + 40) = 5/6.
-    theirs = block(slice(0, 40), slice(0, 30))
-    ours = theirs | block(slice(10, 14), slice(50, 54))
-    assert boundary_measure(ours, theirs) == pytest.approx(5 / 6)
-    assert boundary_measure(theirs, ours) == pytest.approx(5 / 6)
+def test_f_balances_precision_and_recall():
+    # Half-planes left of column 30, and a distant block in the prediction. The shared boundary is column 29,
+    # 40 pixels. That of the block (rows 10…13, columns 50…53) is a ring of 5 × 5 cells (its own, and one row
+    # and column before them) without the 3 × 3 inside: 16. Precision 40/56, recall 1,
+    # F = 2 · 40 / (56 + 40) = 5/6.
+    target = block(slice(0, 40), slice(0, 30))
+    predicted = target | block(slice(10, 14), slice(50, 54))
+    assert boundary_measure(predicted, target) == pytest.approx(5 / 6)
+    assert boundary_measure(target, predicted) == pytest.approx(5 / 6)
 
 
 def test_masks_without_a_boundary():
@@ -102,7 +103,7 @@ def test_masks_without_a_boundary():
 @pytest.mark.parametrize(
     ("y", "x"), [(0, 0), (0, 59), (39, 0), (39, 59), (0, 30), (39, 30), (20, 0), (20, 59)]
 )
-def test_single_pixels_at_the_frames_border_count(y: int, x: int):
+def test_single_pixels_at_the_border_of_the_frame_are_counted(y: int, x: int):
     dot = block(slice(y, y + 1), slice(x, x + 1))
     far = block(slice(20, 21), slice(30, 31))
     assert boundary_measure(dot, dot) == 1.0
@@ -112,19 +113,19 @@ def test_single_pixels_at_the_frames_border_count(y: int, x: int):
 
 def test_f_of_a_clip_is_the_mean_over_all_frames():
     dot = block(slice(5, 6), slice(5, 6))
-    ours, theirs = np.stack([dot, dot, EMPTY, EMPTY]), np.stack([dot, EMPTY, EMPTY, dot])
-    assert boundary_similarity(ours, theirs) == pytest.approx(2 / 4)
+    predicted, target = np.stack([dot, dot, EMPTY, EMPTY]), np.stack([dot, EMPTY, EMPTY, dot])
+    assert boundary_similarity(predicted, target) == pytest.approx(2 / 4)
 
 
 def test_j_and_f_is_the_mean_of_both():
     # Frame 1 of two: 8 × 8 against its left half, J = 32/64, edges 4 apart, and 0.008 · 72.1 gives 1 pixel.
-    # Our boundary: rows and columns 9…17, 9 × 9 less 7 × 7 = 32 cells. Theirs: columns 9…13, 9 × 5 less
-    # 7 × 3 = 24 cells, of which column 13's rows 11…15 are more than 1 away from ours: recall 19/24.
-    # Of ours, columns 15…17 of both rows (6) and column 17's 7 other rows are away: precision 19/32.
-    # F = 2 · 19 / (24 + 32) = 19/28. Frame 2 is empty in both: J = F = 1.
-    ours = np.stack([block(slice(10, 18), slice(10, 18)), EMPTY])
-    theirs = np.stack([block(slice(10, 18), slice(10, 14)), EMPTY])
-    score = track_quality(ours, theirs)
+    # The predicted boundary: rows and columns 9…17, 9 × 9 - 7 × 7 = 32 cells. The true one: columns 9…13,
+    # 9 × 5 - 7 × 3 = 24 cells, of which rows 11…15 of column 13 are more than 1 away from the predicted one:
+    # recall 19/24. Of the predicted one, columns 15…17 of both rows (6) and the other 7 rows of column 17 are
+    # too far away: precision 19/32. F = 2 · 19 / (24 + 32) = 19/28. Frame 2 is empty in both: J = F = 1.
+    predicted = np.stack([block(slice(10, 18), slice(10, 18)), EMPTY])
+    target = np.stack([block(slice(10, 18), slice(10, 14)), EMPTY])
+    score = score_track(predicted, target)
     assert score.j == pytest.approx((1 / 2 + 1) / 2)
     assert score.f == pytest.approx((19 / 28 + 1) / 2)
     assert score.j_and_f == pytest.approx((score.j + score.f) / 2)
@@ -133,16 +134,16 @@ def test_j_and_f_is_the_mean_of_both():
 
 def test_first_and_last_frame_count_unless_left_out():
     dot = block(slice(5, 6), slice(5, 6))
-    ours, theirs = np.stack([dot, dot, EMPTY]), np.stack([EMPTY, dot, dot])
-    assert track_quality(ours, theirs) == TrackScore(pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert track_quality(ours, theirs, inner_frames_only=True) == TrackScore(1.0, 1.0)
+    predicted, target = np.stack([dot, dot, EMPTY]), np.stack([EMPTY, dot, dot])
+    assert score_track(predicted, target) == TrackScore(pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert score_track(predicted, target, inner_frames_only=True) == TrackScore(1.0, 1.0)
     with pytest.raises(ValueError, match="frame"):
-        track_quality(ours[:2], theirs[:2], inner_frames_only=True)
+        score_track(predicted[:2], target[:2], inner_frames_only=True)
 
 
-def test_masks_that_do_not_compare_are_refused():
+def test_masks_that_cannot_be_compared_are_refused():
     dots = np.zeros((2, 4, 8), bool)
-    for score in (boundary_similarity, track_quality):
+    for score in (boundary_similarity, score_track):
         for other in (dots[:1], np.zeros((2, 8, 4), bool)):
             with pytest.raises(ValueError, match="shape"):
                 score(dots, other)

@@ -1,4 +1,4 @@
-"""A small model with random weights of every family, for tests that need no trained one."""
+"""A small model with random weights of each family, for tests that need no trained model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sa2va_tools.model.config import parse_config
+from sa2va_tools.model.checkpoints.config_file import parse_config
 from sa2va_tools.model.families import build_family
-from sa2va_tools.model.families.base import VisualInput
+from sa2va_tools.model.families.base import ImageFeatures
+from sa2va_tools.run import Run
 
 IMAGE_PAD = 60
 TEXT = {
@@ -68,29 +69,30 @@ def tiny_family(name):
     for parameter in family.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
-    with torch.no_grad():  # an answer shall not hold pictures
+    with torch.no_grad():  # no answer contains visual tokens
         family.get_parameter(family.head_name.removeprefix("mllm."))[IMAGE_PAD:] = 0
     family.image_token_id = IMAGE_PAD
     return family
 
 
-def look_at_noise(family, pictures=1):
+def encode_noise(family, pictures=1):
+    """The features of pictures of noise."""
     rng = np.random.default_rng(0)
     shown = [rng.integers(0, 256, (90 + 40 * n, 200, 3), dtype=np.uint8) for n in range(pictures)]
     with torch.inference_mode():
-        return family.look(shown, video=True)
+        return family.get_image_features(shown, video=True, run=Run())
 
 
-def places(visual: VisualInput) -> list[int]:
-    """The ids that stand for the pictures in a prompt."""
-    if visual.grids:
-        return [id for rows, columns in visual.grids for id in (61, *[IMAGE_PAD] * (rows * columns), 62)]
-    return [IMAGE_PAD] * (visual.tokens.shape[0] * visual.tokens.shape[1])
+def placeholder_ids(features: ImageFeatures) -> list[int]:
+    """The token ids of the pictures' placeholders in a prompt."""
+    if features.grids:
+        return [id for rows, columns in features.grids for id in (61, *[IMAGE_PAD] * (rows * columns), 62)]
+    return [IMAGE_PAD] * (features.tokens.shape[0] * features.tokens.shape[1])
 
 
 @dataclass(frozen=True)
 class Ids:
-    """A tokenizer whose text is its numbers."""
+    """A tokenizer whose text is the numbers of its tokens."""
 
     seg_id: int = -1
     eos_id: int | None = None

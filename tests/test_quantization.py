@@ -1,32 +1,31 @@
-"""The language model's layers in 8 or 4 bits: what is touched, what is not, and what it costs."""
+"""The language model's layers in 8 or 4 bits: what is packed, what is not, and how exact it is."""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sa2va_tools import Engine, Settings
+from sa2va_tools import load_engine
 from sa2va_tools.errors import MissingExtraError, RequestError
-from sa2va_tools.model.checkpoints import NANO_FOLDER
-from sa2va_tools.model.fitting import build_empty
-from sa2va_tools.model.loading import load_checkpoint
-from sa2va_tools.model.memory import weight_bytes
-from sa2va_tools.model.quantised import quantise
+from sa2va_tools.model.checkpoints.loader import load_checkpoint
+from sa2va_tools.model.checkpoints.memory_estimate import count_weight_bytes
+from sa2va_tools.model.checkpoints.quantization import quantize_layers
+from sa2va_tools.model.hub.names import NANO_FOLDER
+from sa2va_tools.model.sa2va import build_empty
+from sa2va_tools.run import Run
 
 pytest.importorskip("bitsandbytes", reason="needs the extra [quantize]")
 CPU = torch.device("cpu")
 STORED = {"int8": torch.int8, "nf4": torch.uint8}
 
 
-def load(**wishes):
-    return load_checkpoint(NANO_FOLDER, device=CPU, dtype=torch.float32, **wishes).modules
+def load(**options):
+    return load_checkpoint(NANO_FOLDER, devices=(CPU,), dtype=torch.float32, run=Run(), **options).modules
 
 
 @pytest.mark.parametrize("how", ["int8", "nf4"])
-def test_the_layers_of_the_language_model_alone_are_packed(how):
+def test_only_layers_of_the_language_model_are_packed(how):
     whole, packed = load(), load(quantize=how)
     layers = "mllm.language_model.model.layers."
     before = dict(whole.named_parameters())
@@ -44,7 +43,7 @@ def test_the_layers_of_the_language_model_alone_are_packed(how):
 
 
 @pytest.mark.parametrize(("how", "loss"), [("int8", 0.02), ("nf4", 0.12)])
-def test_a_packed_layer_gives_nearly_the_same(how, loss):
+def test_a_packed_layer_computes_nearly_the_same(how, loss):
     torch.manual_seed(0)
     inputs = torch.randn(7, 128)
     for one, other in zip(load().mllm.layers, load(quantize=how).mllm.layers, strict=True):
@@ -54,43 +53,27 @@ def test_a_packed_layer_gives_nearly_the_same(how, loss):
 
 @pytest.mark.parametrize("how", ["int8", "nf4"])
 def test_a_packed_model_still_finds_things(how, clip, tmp_path):
-    settings = Settings(device="cpu", quantize=how, store_dir=tmp_path / "store")
-    with Engine.load(settings=settings) as engine:
+    with load_engine("nano", device="cpu", quantize=how, store_dir=tmp_path / "store") as engine:
         result = engine.segment(clip, ["the red square"])
     assert result.objects[0].found
     assert result.provenance.dtype == f"float32, layers {how}"
 
 
-def test_what_packing_saves_is_told_beforehand():
+def test_the_saving_is_known_before_loading():
     modules = build_empty(load().config)
-    sizes = [weight_bytes(modules, 2, how) for how in (None, "int8", "nf4")]
+    sizes = [count_weight_bytes(modules, 2, how) for how in (None, "int8", "nf4")]
     packed = sum(each.weight.numel() for each in modules.mllm.layers.modules() if isinstance(each, nn.Linear))
     assert sizes[0] - sizes[1] == packed and sizes[1] - sizes[2] == pytest.approx(packed * 3.5 / 8, abs=1)
 
 
-def test_a_device_that_cannot_unpack_is_refused():
+def test_mps_is_refused():
     with pytest.raises(RequestError, match="mps"):
-        quantise(build_empty(load().config).mllm.layers, "int8", torch.float16, torch.device("mps"))
+        quantize_layers(build_empty(load().config).mllm.layers, "int8", torch.float16, torch.device("mps"))
 
 
-def test_without_the_library_the_extra_is_named(monkeypatch):
+def test_without_bitsandbytes_the_extra_is_named(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(MissingExtraError, match=r"sa2va-tools\[quantize\]"):
         load(quantize="int8")
-
-
-def test_the_command_line_takes_it(run, tmp_path):
-    picture = tmp_path / "picture.png"
-    cv2.imwrite(str(picture), np.full((64, 64, 3), 200, np.uint8))
-    seen = {}
-
-    def opener(settings):
-        from sa2va_tools.testing import FakeEngine
-
-        seen["quantize"] = settings.quantize
-        return FakeEngine(settings.store_dir)
-
-    assert run("describe", picture, "--quantize", "nf4", opener=opener).exit_code == 0
-    assert seen["quantize"] == "nf4"
