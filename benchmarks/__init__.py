@@ -1,1 +1,1 @@
-"""How fast the engine is, as ratios in one run: beside the published procedure, and beside its own parts."""
+"""How fast the engine is, as ratios in one run: compared to the published procedure, and to its own parts."""

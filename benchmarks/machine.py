@@ -1,4 +1,4 @@
-"""Where and of what a measurement was made: machine, versions, commit, and what the chip could do at most."""
+"""Where a measurement was made: machine, versions, commit, and the most that the chip could do."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ _DENSE_BF16_TFLOPS = {
 }
 """Published peaks by words of the device's name, without sparsity; H100 and H200 with SXM sockets."""
 _OTHER_SOCKETS = re.compile(r"\b(PCIe|NVL)\b")
-_OURS = ("benchmarks/RESULTS.md", "benchmarks/*.png", "benchmarks/results")
+_RESULTS = ("benchmarks/RESULTS.md", "benchmarks/*.png", "benchmarks/results")
 
 
-def about(device: torch.device, threads: int) -> dict[str, str]:
+def describe_machine(device: torch.device, threads: int) -> dict[str, str]:
     """Lines for people: device, processor, versions, day and commit."""
     gpu = {"device": device_name(device)} if device.type == "cuda" else {}
     return gpu | {
         "processor": f"{_processor()}, {os.cpu_count()} cores, {threads} torch threads",
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, {platform.system()}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
+        "commit": find_commit(),
     }
 
 
 def device_name(device: torch.device) -> str:
+    """The GPU's own name, or the kind of device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
-def chip_tflops(name: str) -> float | None:
+def find_chip_tflops(name: str) -> float | None:
     """The chip's dense bfloat16 peak; None for a chip that is not in the table."""
     if _OTHER_SOCKETS.search(name):
         return None
@@ -49,11 +50,12 @@ def chip_tflops(name: str) -> float | None:
     return next(known, None)
 
 
-def commit(root: Path = ROOT) -> str:
-    """Short hash of HEAD, and a word where the tree differs from it in more than these results."""
+def find_commit(root: Path = ROOT) -> str:
+    """The short hash of HEAD; "with changes" if the tree differs in more than these results. "unknown"
+    outside a repository."""
     try:
         head = _git(root, "rev-parse", "--short", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--", ".", *(f":!{path}" for path in _OURS))
+        changed = _git(root, "status", "--porcelain", "--", ".", *(f":!{path}" for path in _RESULTS))
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} with changes" if changed else head

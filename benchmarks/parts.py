@@ -1,73 +1,77 @@
-"""What a propagation costs beside the sum of its own steps."""
+"""What tracking costs compared to the sum of its own steps."""
 
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 
 import torch
 
-from benchmarks.measuring import fair_seconds, repeated_seconds, timed
-from benchmarks.models import Frames, embeddings_of
-from benchmarks.reference import KEY_FRAMES
-from benchmarks.walks import Ours
-from sa2va_tools.model.device import Pace
-from sa2va_tools.model.grounding import FrameFeatures, Memory, Sam2Grounding
-from sa2va_tools.model.preprocess import grounding_pixels
+from benchmarks.attention import make_memory
+from benchmarks.engine_tracking import EngineTracking
+from benchmarks.measuring import measure_fairly, measure_repeated, measure_seconds
+from benchmarks.models import MemoryClip, draw_embeddings
+from benchmarks.reference import PROMPT_FRAMES
+from sa2va_tools.model.device.memory_policy import BatchSizes
+from sa2va_tools.model.preprocessing.tiles import sam2_pixels
+from sa2va_tools.model.sam2.modules import Sam2
 
 
 @torch.inference_mode()
-def parts(
-    grounding: Sam2Grounding, frames: Frames, objects: int, *, pace: Pace, wall_s: float | None = None
+def compare_with_parts(
+    sam2: Sam2, clip: MemoryClip, objects: int, *, sizes: BatchSizes, wall_s: float | None = None
 ) -> dict[str, float]:
-    """The wall time of a propagation (measured here, or just before) over the sum of its steps, each kind
-    timed alone, at the engine's own batch of frames and groups of objects."""
-    parameter = grounding.no_object_pointer
-    device, config = parameter.device, grounding.config
+    """The wall time of tracking (measured here, unless it is given) over the sum of its steps, each of which
+    is timed alone with the engine's own batches of frames and groups of objects."""
+    device = sam2.no_object_pointer.device
     if wall_s is None:
-        ours, embeddings = Ours(grounding, pace), embeddings_of(grounding, objects)
-        wall_s = fair_seconds(lambda: ours.masks(frames, embeddings), device)
-    pixels = torch.from_numpy(grounding_pixels(frames.pictures[: pace.batch], config.image_size))
-    pixels = pixels.to(device, parameter.dtype)
-    batches = len(frames) / len(pixels)
-    encode_s = repeated_seconds(lambda: grounding.encode(pixels), max(1, int(batches)), device)
-    encode_s *= batches / max(1, int(batches))
-    features = grounding.encode(pixels[:1])
-    groups = Counter(min(pace.group, objects - start) for start in range(0, objects, pace.group))
-    followed_s = sum(
-        times * _followed_seconds(grounding, features, together, len(frames), device)
-        for together, times in groups.items()
-    )
+        tracking = EngineTracking(sam2, sizes)
+        embeddings = draw_embeddings(sam2, objects)
+        wall_s = measure_fairly(lambda: tracking.track(clip, embeddings), device)
+    encode_s = _measure_encoding(sam2, clip, sizes.frames)
+    groups = Counter(min(sizes.objects, objects - start) for start in range(0, objects, sizes.objects))
+    track_s = sum(times * _measure_steps(sam2, group, len(clip)) for group, times in groups.items())
     return {
-        "frames": len(frames),
+        "frames": len(clip),
         "objects": objects,
         "wall_s": round(wall_s, 3),
-        "parts_s": round(encode_s + followed_s, 3),
-        "overhead": round(wall_s / (encode_s + followed_s), 3),
-        "encode_s": round(encode_s / len(frames), 4),
+        "parts_s": round(encode_s + track_s, 3),
+        "overhead": round(wall_s / (encode_s + track_s), 3),
+        "encode_s": round(encode_s / len(clip), 4),
     }
 
 
-def _followed_seconds(
-    grounding: Sam2Grounding, features: FrameFeatures, objects: int, frames: int, device: torch.device
-) -> float:
-    """Of following some objects together through the clip: memory attention and decoder on each frame behind
-    the key frames, with as many memories as there are by then, and the memory encoder on every frame."""
-    config, prompt = grounding.config, grounding.language_prompt(embeddings_of(grounding, objects))
-    decoded = grounding.decode(features, grounding.without_memory(features), prompt, language=True)
-    chosen = grounding.choose(decoded, gate=False)
-    remember = partial(grounding.encode_memory, features, chosen, torch.bfloat16)
-    memory: Memory = remember()
+def _measure_encoding(sam2: Sam2, clip: MemoryClip, batch: int) -> float:
+    """Seconds of the image encoder for the whole clip."""
+    like = sam2.no_object_pointer
+    pixels = torch.from_numpy(sam2_pixels(clip.pictures[:batch], sam2.config.image_size))
+    pixels = pixels.to(like.device, like.dtype)
+    batches = len(clip) / len(pixels)
+    whole_batches = max(1, int(batches))
+    seconds = measure_repeated(lambda: sam2.encode(pixels), whole_batches, like.device)
+    return seconds * batches / whole_batches
 
-    def follow(step: int) -> None:
+
+def _measure_steps(sam2: Sam2, objects: int, frames: int) -> float:
+    """Seconds of tracking some objects together through a clip: memory attention and decoder on each frame
+    after the prompt frames, with as many memories as there are by then, and the memory encoder on every
+    frame."""
+    config = sam2.config
+    device = sam2.no_object_pointer.device
+    features, prediction, memory = make_memory(sam2, objects)
+
+    def track(step: int) -> None:
         recent = min(step, config.num_maskmem - 1)
-        memories = [(0, memory.features)] * KEY_FRAMES + [(k + 1, memory.features) for k in range(recent)]
-        pointers = [memory.pointer] * min(config.max_object_pointers, KEY_FRAMES + step)
-        attended = grounding.attend(features, memories, pointers)
-        grounding.choose(grounding.decode(features, attended, grounding.empty_prompt(objects)), gate=False)
+        slots = [0] * PROMPT_FRAMES + [slot + 1 for slot in range(recent)]
+        pointers = [memory.pointer] * min(config.max_object_pointers, PROMPT_FRAMES + step)
+        embedded = sam2.attend(features, [(slot, memory.features) for slot in slots], pointers)
+        sam2.select_best_mask(sam2.decode(features, embedded, sam2.empty_prompt(objects)), gate=False)
 
-    steps = range(frames - KEY_FRAMES)
-    follow(0)  # what is only made once
-    return timed(lambda: [follow(step) for step in steps], device) + repeated_seconds(
-        remember, frames, device
-    )
+    def track_all() -> None:
+        for step in range(frames - PROMPT_FRAMES):
+            track(step)
+
+    def remember() -> None:
+        sam2.encode_memory(features, prediction, torch.bfloat16)
+
+    track(0)  # what is computed only once
+    return measure_seconds(track_all, device) + measure_repeated(remember, frames, device)

@@ -1,122 +1,115 @@
-"""The engine's propagation beside the published procedure, and beside the sum of its own parts."""
+"""The engine's tracking compared to the published procedure, and to the sum of its own parts."""
 
 from __future__ import annotations
 
 import argparse
 import copy
-import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from benchmarks.engine_tracking import EngineTracking
 from benchmarks.machine import device_name
-from benchmarks.measuring import as_the_engine, fair_seconds
-from benchmarks.models import Frames, Size, embeddings_of, grounding_of, in_format
-from benchmarks.one_way import both_ways
-from benchmarks.parts import parts
-from benchmarks.reference import KEY_FRAMES, Reference, passes
-from benchmarks.walks import Ours
-from sa2va_tools.model.device import (
-    Pace,
-    choose_attention_dtype,
-    choose_dtype,
-    choose_encoder_dtype,
-    choose_pace,
-)
-from sa2va_tools.model.grounding import Sam2Grounding
-from sa2va_tools.model.memory_product import multiply_memories_in
+from benchmarks.measuring import default_device, engine_conditions, measure_fairly, print_json
+from benchmarks.models import MemoryClip, Size, apply_precision, build_sam2, draw_embeddings, dtype_name
+from benchmarks.parts import compare_with_parts
+from benchmarks.peak_memory import compare_peak_memory
+from benchmarks.reference import PROMPT_FRAMES, PublishedTracking, count_passes
+from sa2va_tools.model.device.memory_policy import BatchSizes
+from sa2va_tools.model.device.placement import Precision, choose_batch_sizes, choose_precision
+from sa2va_tools.model.sam2.modules import Sam2
+
+_LEAST_EQUAL_PIXELS = 0.999
+"""Both ways give the same masks if they use the same number formats; logits next to zero may round either
+way."""
 
 
 class Published:
-    """The published way through clips; a way that was gone is not gone again."""
+    """The published way through clips. Each is measured once."""
 
-    def __init__(self, grounding: Sam2Grounding) -> None:
-        self.grounding = grounding
-        self._gone: dict[tuple[int, int], tuple[float, torch.Tensor]] = {}
+    def __init__(self, sam2: Sam2) -> None:
+        self.sam2 = sam2
+        self._measured: dict[tuple[int, int], tuple[float, Tensor]] = {}
 
-    def seconds_and_logits(self, frames: Frames, objects: int) -> tuple[float, torch.Tensor]:
-        """(objects, frames, 4s, 4s) logits, of the first of all embeddings."""
-        if (len(frames), objects) not in self._gone:
-            reference, embeddings = Reference(self.grounding), embeddings_of(self.grounding, objects)
-            device = embeddings.device
-            seconds = fair_seconds(lambda: reference.masks(frames.pictures, embeddings), device)
-            assert reference.passes_of_last == passes(len(frames), objects)
-            self._gone[len(frames), objects] = seconds, torch.stack(reference.logits)
-        return self._gone[len(frames), objects]
-
-
-def compare(
-    published: Published,
-    frames: Frames,
-    objects: int,
-    *,
-    pace: Pace,
-    whole: bool = True,
-    grounding: Sam2Grounding | None = None,
-) -> dict[str, float]:
-    """Ratio of the reference's time to ours. Unless `whole`, of several objects one goes the published way
-    and its time is multiplied, for there each goes by itself. `grounding` is for ours, where it is not the
-    same (another number format)."""
-    grounding = grounding or published.grounding
-    embeddings, ours = embeddings_of(grounding, objects), Ours(grounding, pace)
-    device = embeddings.device
-    measured = objects if whole or len(frames) == 1 else 1
-    theirs_s, other = published.seconds_and_logits(frames, measured)
-    ours_s = fair_seconds(lambda: ours.masks(frames, embeddings), device)
-    assert ours.passes_of_last == len(frames)
-    one = ours.logits()[:measured]
-    same = float(((one > 0) == (other > 0)).float().mean())
-    assert same > 0.999 or grounding is not published.grounding, "the masks differ at equal precision"
-    return {
-        "frames": len(frames),
-        "objects": objects,
-        "reference_s": round(theirs_s * objects / measured, 3),
-        "reference_measured": measured,
-        "ours_s": round(ours_s, 3),
-        "ratio": round(theirs_s * objects / measured / ours_s, 3),
-        "reference_passes": passes(len(frames), objects),
-        "our_passes": ours.passes_of_last,
-        "equal_pixels": round(same, 6),
-        "logit_difference": round(float((one - other).abs().max()), 6),
-    }
+    def measure(self, clip: MemoryClip, objects: int) -> tuple[float, Tensor]:
+        """Seconds, and (objects, frames, 4s, 4s) logits."""
+        key = (len(clip), objects)
+        if key not in self._measured:
+            tracking = PublishedTracking(self.sam2)
+            embeddings = draw_embeddings(self.sam2, objects)
+            seconds = measure_fairly(lambda: tracking.track(clip.pictures, embeddings), embeddings.device)
+            assert tracking.encoder_passes == count_passes(len(clip), objects)
+            self._measured[key] = seconds, tracking.logits
+        return self._measured[key]
 
 
-def at_default_precision(
-    size: Size, published: Published, frames: Sequence[int], *, pace: Pace, whole: bool
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How clips go both ways."""
+
+    published: Published
+    sizes: BatchSizes
+    measures_all_objects: bool = True
+    """Otherwise one of several objects goes the published way and its time is multiplied: there, objects go
+    one after another."""
+
+    def compare(self, clip: MemoryClip, objects: int, sam2: Sam2 | None = None) -> dict[str, float]:
+        """The published time over ours. `sam2` is for ours if it has other number formats."""
+        modules = self.published.sam2 if sam2 is None else sam2
+        embeddings = draw_embeddings(modules, objects)
+        measured = objects if self.measures_all_objects or len(clip) == 1 else 1
+        published_s, published_logits = self.published.measure(clip, measured)
+        published_s *= objects / measured
+        tracking = EngineTracking(modules, self.sizes, records=True)
+        ours_s = measure_fairly(lambda: tracking.track(clip, embeddings), embeddings.device)
+        assert tracking.encoder_passes == len(clip)
+        logits = tracking.logits[:measured]
+        equal = float(((logits > 0) == (published_logits > 0)).float().mean())
+        assert equal > _LEAST_EQUAL_PIXELS or sam2 is not None, "the masks differ at equal precision"
+        return {
+            "frames": len(clip),
+            "objects": objects,
+            "reference_s": round(published_s, 3),
+            "reference_measured": measured,
+            "ours_s": round(ours_s, 3),
+            "ratio": round(published_s / ours_s, 3),
+            "reference_passes": count_passes(len(clip), objects),
+            "our_passes": tracking.encoder_passes,
+            "equal_pixels": round(equal, 6),
+            "logit_difference": round(float((logits - published_logits).abs().max()), 6),
+        }
+
+
+def compare_at_precision(
+    size: Size, comparison: Comparison, frames: Sequence[int], precision: Precision
 ) -> list[dict[str, Any]]:
-    """In the number formats that the engine chooses by itself, beside the published way in those of its
-    modules: bfloat16 on CUDA, float32 elsewhere. Empty where `published` has those already."""
-    device, small = published.grounding.no_object_pointer.device, size == "nano"
-    base = choose_dtype("auto", device, small=small)
-    encoder = choose_encoder_dtype("auto", base, "auto", device, small=small)
-    attention = choose_attention_dtype("auto", base, "auto", device, small=small)
-    if base == encoder == attention == published.grounding.no_object_pointer.dtype:
+    """Ours with `precision`, the published way with that of the modules. Empty if `comparison` has it
+    already."""
+    sam2 = comparison.published.sam2
+    like = sam2.no_object_pointer
+    if precision == Precision(like.dtype, like.dtype, like.dtype):
         return []
-    if base != published.grounding.no_object_pointer.dtype:
-        published = Published(grounding_of(size, device, base))
-    ours = copy.deepcopy(published.grounding)
-    in_format(ours.image_encoder, encoder)
-    multiply_memories_in(attention, ours)
+    if precision.modules != like.dtype:
+        published = Published(build_sam2(size, like.device, precision.modules))
+        comparison = Comparison(published, comparison.sizes, comparison.measures_all_objects)
+    ours = apply_precision(copy.deepcopy(comparison.published.sam2), precision)
     formats = {
-        "reference_dtype": _word(base),
-        "our_dtype": _word(base),
-        "our_encoder_dtype": _word(encoder),
-        "our_attention_dtype": _word(attention),
+        "reference_dtype": dtype_name(precision.modules),
+        "our_dtype": dtype_name(precision.modules),
+        "our_encoder_dtype": dtype_name(precision.image_encoder),
+        "our_attention_dtype": dtype_name(precision.memory_attention),
     }
     return [
-        formats | compare(published, Frames(count), objects, pace=pace, whole=whole, grounding=ours)
+        formats | comparison.compare(MemoryClip(count), objects, ours)
         for count in frames
         for objects in (1, 5)
     ]
 
 
-def _word(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def measure(
+def measure_propagation(
     size: Size,
     device: torch.device,
     dtype: str,
@@ -124,55 +117,62 @@ def measure(
     frames: Sequence[int],
     memory_frames: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Time, memory and masks of both ways, for clips of these numbers of `frames`; for the first of them, the
-    engine's time beside its parts."""
+    """Time, memory and masks of both ways for clips of these numbers of `frames`; for the first of them, the
+    engine's time compared to its parts."""
     small = size == "nano"
-    grounding, pace = grounding_of(size, device, getattr(torch, dtype)), choose_pace(device, small=small)
-    # What is only made once: the large encoder takes minutes on a CPU, so as few frames as go all ways.
-    Ours(grounding, pace).masks(Frames(KEY_FRAMES + 1 if small else 2), embeddings_of(grounding, 1))
-    whole = small or device.type == "cuda"
-    published = Published(grounding)
-    compared = [
-        compare(published, Frames(count), objects, pace=pace, whole=whole)
-        for count, objects in (*((count, objects) for count in frames for objects in (1, 5)), (1, 3))
-    ]
+    is_fast = small or device.type == "cuda"
+    sam2 = build_sam2(size, device, getattr(torch, dtype))
+    sizes = choose_batch_sizes(device, small=small)
+    # What is computed only once. A frame of the large encoder takes many seconds on a CPU: only two there.
+    warm_up = MemoryClip(PROMPT_FRAMES + 1 if is_fast else 2)
+    EngineTracking(sam2, sizes).track(warm_up, draw_embeddings(sam2, 1))
+    comparison = Comparison(Published(sam2), sizes, measures_all_objects=is_fast)
+    cases = [*((count, objects) for count in frames for objects in (1, 5)), (1, 3)]
+    rows = [comparison.compare(MemoryClip(count), objects) for count, objects in cases]
+    precision = choose_precision("auto", device, small=small)
     return {
         "size": size,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "dtype": dtype,
-        "batch": pace.batch,
+        "batch": sizes.frames,
         "torch": torch.__version__,
-        "against_the_published_procedure": compared,
-        "at_default_precision": at_default_precision(size, published, frames, pace=pace, whole=whole),
+        "against_the_published_procedure": rows,
+        "at_default_precision": compare_at_precision(size, comparison, frames, precision),
         "memory": [
-            both_ways(size, device, dtype, count, objects)
+            compare_peak_memory(size, device, dtype, count, objects)
             for count in memory_frames
-            for objects in ((1, 5) if whole else (1,))
+            for objects in ((1, 5) if is_fast else (1,))
         ],
         "against_the_sum_of_parts": [
-            parts(grounding, Frames(frames[0]), int(row["objects"]), pace=pace, wall_s=row["ours_s"])
-            for row in compared
-            if row["frames"] == frames[0] > KEY_FRAMES
+            _compare_with_parts(comparison, row) for row in rows if row["frames"] == frames[0] > PROMPT_FRAMES
         ],
     }
 
 
+def _compare_with_parts(comparison: Comparison, row: dict[str, float]) -> dict[str, float]:
+    clip = MemoryClip(int(row["frames"]))
+    sam2, objects = comparison.published.sam2, int(row["objects"])
+    return compare_with_parts(sam2, clip, objects, sizes=comparison.sizes, wall_s=row["ours_s"])
+
+
 def main() -> None:
-    """`python -m benchmarks.propagation --size hiera-l`: one JSON document on stdout."""
+    """`python -m benchmarks.propagation --size hiera-l`: prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=("nano", "hiera-l"), default="nano")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=default_device())
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--frames", type=int, nargs="+", default=(12,))
     parser.add_argument("--memory-frames", type=int, nargs="*", help="default: as many as --frames")
-    wish = parser.parse_args()
-    memory = wish.frames if wish.memory_frames is None else wish.memory_frames
-    device = torch.device(wish.device)
-    with as_the_engine(device, small=wish.size == "nano"):
-        report = measure(wish.size, device, wish.dtype, frames=wish.frames, memory_frames=memory)
-    json.dump(report, sys.stdout, indent=1)
-    print()
+    arguments = parser.parse_args()
+    given = arguments.memory_frames
+    memory_frames = arguments.frames if given is None else given
+    device = torch.device(arguments.device)
+    with engine_conditions(device, small=arguments.size == "nano"):
+        result = measure_propagation(
+            arguments.size, device, arguments.dtype, frames=arguments.frames, memory_frames=memory_frames
+        )
+    print_json(result)
 
 
 if __name__ == "__main__":

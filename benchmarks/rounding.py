@@ -1,4 +1,4 @@
-"""What bfloat16 does to mask logits at full size: two frames of a track, generated weights."""
+"""What bfloat16 does to mask logits at full size, on two frames of a track with random weights."""
 
 from __future__ import annotations
 
@@ -6,43 +6,29 @@ import copy
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from benchmarks.models import Frames, embeddings_of, in_format
-from sa2va_tools.model.grounding import Sam2Grounding
-from sa2va_tools.model.memory_product import multiply_memories_in
-from sa2va_tools.model.preprocess import grounding_pixels
+from benchmarks.models import MemoryClip, apply_precision, draw_embeddings
+from sa2va_tools.model.device.placement import Precision
+from sa2va_tools.model.preprocessing.tiles import sam2_pixels
+from sa2va_tools.model.sam2.modules import Sam2
 
-
-def _encoder(grounding: Sam2Grounding) -> None:
-    in_format(grounding.image_encoder, torch.bfloat16)
-
-
-def _encoder_and_attention(grounding: Sam2Grounding) -> None:
-    _encoder(grounding)
-    multiply_memories_in(torch.bfloat16, grounding)
-
-
-def _everything(grounding: Sam2Grounding) -> None:
-    in_format(grounding, torch.bfloat16)
-
-
-_CHANGES = {
-    "image encoder": _encoder,
-    "image encoder, products of memory attention": _encoder_and_attention,
-    "all modules": _everything,
+_PARTS = {
+    "image encoder": Precision(torch.float32, torch.bfloat16, torch.float32),
+    "image encoder, products of memory attention": Precision(torch.float32, torch.bfloat16, torch.bfloat16),
+    "all modules": Precision(torch.bfloat16, torch.bfloat16, torch.bfloat16),
 }
 
 
 @torch.inference_mode()
-def logit_error(grounding: Sam2Grounding) -> list[dict[str, Any]]:
-    """Against float32 (the dtype that `grounding` has to have): parts of it in bfloat16, and all of it.
-    Logits of a mask that was followed for one frame; errors as parts of their standard deviation."""
-    exact = _logits(grounding)
+def measure_rounding(sam2: Sam2) -> list[dict[str, Any]]:
+    """Parts of `sam2`, which has to be float32, in bfloat16. Errors of the logits of a mask that was tracked
+    for one frame, as parts of their standard deviation."""
+    exact = _track_one_frame(sam2)
     rows = []
-    for name, change in _CHANGES.items():
-        half = copy.deepcopy(grounding)
-        change(half)
-        error = (_logits(half) - exact).abs() / exact.std()
+    for name, precision in _PARTS.items():
+        rounded = _track_one_frame(apply_precision(copy.deepcopy(sam2), precision))
+        error = (rounded - exact).abs() / exact.std()
         rows.append(
             {
                 "bfloat16": name,
@@ -53,13 +39,14 @@ def logit_error(grounding: Sam2Grounding) -> list[dict[str, Any]]:
     return rows
 
 
-def _logits(grounding: Sam2Grounding) -> torch.Tensor:
-    parameter = grounding.no_object_pointer
-    pixels = torch.from_numpy(grounding_pixels(Frames(2).pictures, grounding.config.image_size))
-    first, second = (grounding.encode(each[None].to(parameter.device, parameter.dtype)) for each in pixels)
-    prompt = grounding.language_prompt(embeddings_of(grounding, 1))
-    decoded = grounding.decode(first, grounding.without_memory(first), prompt, language=True)
-    memory = grounding.encode_memory(first, grounding.choose(decoded, gate=False), torch.bfloat16)
-    attended = grounding.attend(second, [(0, memory.features)], [memory.pointer])
-    decoded = grounding.decode(second, attended, grounding.empty_prompt(1))
-    return grounding.choose(decoded, gate=False).logits.float()
+def _track_one_frame(sam2: Sam2) -> Tensor:
+    """Logits on the second of two frames."""
+    like = sam2.no_object_pointer
+    pixels = torch.from_numpy(sam2_pixels(MemoryClip(2).pictures, sam2.config.image_size))
+    first, second = (sam2.encode(each[None].to(like.device, like.dtype)) for each in pixels)
+    prompt = sam2.language_prompt(draw_embeddings(sam2, 1))
+    candidates = sam2.decode(first, sam2.embed_without_memory(first), prompt, language=True)
+    memory = sam2.encode_memory(first, sam2.select_best_mask(candidates, gate=False), torch.bfloat16)
+    embedded = sam2.attend(second, [(0, memory.features)], [memory.pointer])
+    candidates = sam2.decode(second, embedded, sam2.empty_prompt(1))
+    return sam2.select_best_mask(candidates, gate=False).logits.float()
