@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-gpu train-smoke format docs card bench wheel clean
+.PHONY: help setup demo test lint types pytest test-slow test-gpu test-versions train-smoke format docs card bench wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ test-slow: $(VENV)/.dev  ## Tests that take minutes
 test-gpu: $(VENV)/.dev  ## Tests that need CUDA
 	$(BIN)/pytest -q -m gpu
 
+test-versions:  ## Parity at the oldest and newest transformers that pyproject.toml allows
+	PYTHON=$(PYTHON) TORCH_INDEX_URL=$(TORCH_INDEX_URL) JOBS=$(JOBS) tests/versions.sh
+
 train-smoke: $(VENV)/.dev  ## A hundredth of the nano's training, as it really runs; minutes
 	$(BIN)/pytest -q -m slow tests/test_training_course.py
 
@@ -67,7 +70,7 @@ wheel: $(VENV)/.dev  ## The wheel, in dist/
 	$(PIP) wheel . --no-deps --wheel-dir dist
 
 clean:  ## Remove what these commands made, the environment included
-	rm -rf $(VENV) dist build runs/smoke $(DEMO_OUT) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .versions dist build runs/smoke $(DEMO_OUT) .mypy_cache .ruff_cache .pytest_cache
 
 # Stamps: set up again only when the requirements change.
 $(VENV)/.made:

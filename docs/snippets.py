@@ -1,4 +1,4 @@
-"""Brings README.md up to date: the code of the examples that it shows, and the quickstart's real output."""
+"""Updates README.md: the code of the examples that it shows, and the real output of the quickstart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sa2va_server.demo_scene import write_demo_clip
+from sa2va_server.cli.demo_scene import write_demo_clip
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
@@ -17,13 +17,13 @@ _SNIPPET = re.compile(r"(<!-- snippet: (\S+) -->\n```python\n).*?(```)", re.DOTA
 _OUTPUT = re.compile(r"(<!-- snippet: examples/quickstart.py -->.*?```text\n).*?(```)", re.DOTALL)
 
 
-def with_snippets(page: str) -> str:
-    """Every marked block with the text of its file."""
+def insert_snippets(page: str) -> str:
+    """The page with the text of its file in every marked block."""
     return _SNIPPET.sub(lambda m: m[1] + (ROOT / m[2]).read_text(encoding="utf-8") + m[3], page)
 
 
 def quickstart_output() -> str:
-    """What the quickstart prints in a folder as the demo leaves it."""
+    """What the quickstart prints after `sa2va demo`."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sa2va-demo").mkdir()
         write_demo_clip(Path(folder) / "sa2va-demo" / "clip.mp4")
@@ -36,6 +36,6 @@ def quickstart_output() -> str:
 
 
 if __name__ == "__main__":
-    fresh = with_snippets(PAGE.read_text(encoding="utf-8"))
+    page = insert_snippets(PAGE.read_text(encoding="utf-8"))
     output = quickstart_output()
-    PAGE.write_text(_OUTPUT.sub(lambda m: m[1] + output + m[2], fresh), encoding="utf-8")
+    PAGE.write_text(_OUTPUT.sub(lambda m: m[1] + output + m[2], page), encoding="utf-8")

@@ -1,29 +1,28 @@
-"""Handles chain: what one call finds, the next one describes, follows, draws and saves.
+"""Handles chain: describe, track, draw and save what an earlier call found.
 
-Needs the clip of `sa2va demo`; run it in the same folder.
+Needs the clip that `sa2va demo` makes; run it in the same folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sa2va_tools import Engine, Region
+from sa2va_tools import Region, load_engine
 
 CLIP = "sa2va-demo/clip.mp4"
 
-with Engine.load("nano") as engine:
-    print("described:", engine.describe(CLIP, "How many objects are there?").text)
+with load_engine("nano") as engine:
+    print("answer:", engine.describe(CLIP, "How many objects are there?").text)
 
-    found = engine.segment(CLIP, "the red circle").objects[0]
+    found = engine.segment(CLIP, "the red circle")["the red circle"]
     print("found:", found.found, found.handle or found.reason)
 
     region = Region(mask=found.handle) if found.handle else Region(box_xyxy=(320, 220, 470, 360))
     print("at that place:", engine.caption_region(CLIP, region).captions[0].text)
 
-    followed = engine.track(CLIP, region, frame_index=0)
-    track = followed.objects[0].track
-    print("followed through", 0 if track is None else len(track.visible), "frames")
+    tracked = engine.track(CLIP, region, frame_index=0)
+    print("tracked through", len(tracked.frame_indices), "frames")
 
-    picture = engine.view(followed.handle)
-    Path("sa2va-demo/followed.jpg").write_bytes(picture.image)
+    picture = engine.view(tracked.handle)
+    Path("sa2va-demo/tracked.jpg").write_bytes(picture.image)
     print("drawn:", picture.size_wh, [(number, label) for number, _, label in picture.legend])

@@ -1,4 +1,4 @@
-"""The tools for LangChain agents, here called by hand. Needs the clip of `sa2va demo`."""
+"""The tools for LangChain agents, here called by hand. Needs the clip that `sa2va demo` makes."""
 
 from __future__ import annotations
 

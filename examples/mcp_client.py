@@ -1,4 +1,4 @@
-"""An MCP client that starts the server, lists its tools and calls one. Needs the clip of `sa2va demo`."""
+"""An MCP client: start the server, list its tools, call one. Needs the clip that `sa2va demo` makes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mcp import Client, StdioServerParameters
 FOLDER = Path("sa2va-demo").resolve()
 SERVER = StdioServerParameters(
     command=sys.executable,
-    args=["-m", "sa2va_server.cli", "mcp", "--root", str(FOLDER)],
-    env=dict(os.environ),  # without it a client passes on a few variables only, none of SA2VA_*
+    args=["-m", "sa2va_server", "mcp", "--root", str(FOLDER)],
+    env=dict(os.environ),  # by default, a client passes on only a few variables and no SA2VA_* settings
 )
 
 
