@@ -1,5 +1,5 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:
-#   make demo    run the main job on the embedded nano model, write ./sa2va-demo/
+#   make demo    run the main job on the nano model that is included, write ./sa2va-demo/
 #   make test    lint, strict types, all fast tests
 # JOBS=1 runs the tests in one process, JOBS=2 (as they come) in two.
 # BENCH=--quick shortens `make bench`.

@@ -1,4 +1,4 @@
-"""Point at things in images and video by words. Importing this loads nothing heavy."""
+"""Find things in images and videos by describing them. Importing this loads nothing heavy."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_published_mode_begins_with_the_first_frames_and_sa2va_i_spreads_them(cl
 
 
 def test_a_checkpoint_that_sees_more_frames_than_masks_begin_on(clip):
-    """As Sa2VA-Qwen3-VL does: 5 frames with prompts, more for the language model."""
+    """5 frames with prompts, more for the language model."""
     config = replace(CONFIG, llm_frames=10, prompt_frames=5)
     plan = plan_masks(config, clip, SegmentOptions())
     assert plan.prompt_positions == (0, 1, 2, 3, 4) and len(plan.llm_positions) == 10

@@ -11,7 +11,7 @@ import pytest
 
 from sa2va_server.cli.demo_scene import write_demo_clip
 from sa2va_tools.model.hub.names import NANO_FOLDER
-from sa2va_tools.settings import Settings
+from sa2va_tools.settings import MediaLimits, Settings
 from sa2va_tools.tools.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +45,7 @@ def test_the_tool_table_is_the_catalogue():
 
 def test_the_table_of_settings_names_all_of_them():
     names = {f"SA2VA_{name.upper()}" for name in Settings.model_fields if name != "limits"}
+    names |= {f"SA2VA_LIMITS__{name.upper()}" for name in MediaLimits.model_fields}
     assert set(re.findall(r"^\| `(SA2VA_\w+)` \|", README, re.MULTILINE)) == names
 
 

@@ -1,4 +1,4 @@
-"""The engine of this process: media in, model asked, masks stored. Each method is one story.
+"""The engine of this process: opens media, asks the model, stores masks. Each method is one call.
 
 Knows what the calls mean; how pictures are decoded, prompts worded, objects tracked and results stored is
 written elsewhere. The model is loaded by the first call that needs it.

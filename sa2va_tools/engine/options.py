@@ -1,4 +1,4 @@
-"""How a call is to be done: one value per kind of call, checked when it is created.
+"""The options of each kind of call, checked when they are created.
 
 Every engine method takes such a value as `options`, or its fields as keyword arguments.
 """

@@ -1,1 +1,1 @@
-"""Metrics of the benchmarks, in numpy."""
+"""Metrics of the published benchmarks (RefCOCO, GRES, DAVIS, GCG), in NumPy."""

@@ -1,4 +1,4 @@
-"""Still images → 8-bit RGB, through Pillow (OpenCV for TIFFs that Pillow cannot read, heif.py for HEIC).
+"""Still images → 8-bit RGB, by Pillow (OpenCV for TIFFs that Pillow cannot read, heif.py for HEIC, AVIF).
 
 Alpha is laid over white. 16-bit values are scaled by 1/257, 32-bit integers and floats as in `_to_8bit`.
 Colour profiles are not applied (the reference does not apply them either). Of a TIFF with several pages the

@@ -1,4 +1,4 @@
-"""The JSON of a record in pieces, so that a long one is hashed and written without ever being one text."""
+"""The JSON of a record in pieces: a long one is hashed and written without its whole text in memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Stored records as values and as JSON, and records of format 2 as records of the present format. Knows
-nothing about files or the form of handles.
+"""Stored records as values and as JSON; records of format 2 are converted when they are read. Knows nothing
+about files or the form of handles.
 
 The identity of a record is the part from which its handle is derived: for media the hash of the content, for
 masks and answers everything except scores and what differs from run to run. Format 2 called the frames that

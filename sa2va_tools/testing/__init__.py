@@ -1,4 +1,4 @@
-"""For tests of code built on sa2va-tools: a fake engine that obeys the whole protocol, and small clips."""
+"""For tests of code built on sa2va-tools: a fake engine with the whole interface, and small clips."""
 
 from sa2va_tools.testing.clips import synthetic_clip
 from sa2va_tools.testing.fake_engine import ABSENT_WORD, FakeEngine

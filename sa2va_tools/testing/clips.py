@@ -1,4 +1,4 @@
-"""Small videos, generated, not stored, and the rectangles that the fake engine takes for objects."""
+"""Generates small videos, and the rectangles that the fake engine reports as objects."""
 
 from __future__ import annotations
 

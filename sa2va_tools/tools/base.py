@@ -1,5 +1,4 @@
-"""What a tool is: a name, a description for the agent, arguments, a result, and `run`; and the engine that
-tools share.
+"""The base of all tools (name, description, arguments, result, `run`), and the engine that they share.
 
 Front ends loop over tools; a tool knows nothing about front ends and their protocols. No tool changes what
 the user owns (results go into the store) or reaches beyond this machine.

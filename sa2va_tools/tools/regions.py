@@ -1,4 +1,4 @@
-"""The tools that are pointed at a place: `caption_region` and `track_region`."""
+"""The tools that take a region: `caption_region` and `track_region`."""
 
 from __future__ import annotations
 

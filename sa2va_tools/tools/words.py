@@ -1,4 +1,4 @@
-"""The tools that are asked in words: `describe`, `segment_by_text` and `ground_conversation`."""
+"""The tools that take words: `describe`, `segment_by_text` and `ground_conversation`."""
 
 from __future__ import annotations
 

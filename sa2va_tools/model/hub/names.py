@@ -1,4 +1,4 @@
-"""Names of checkpoints → folders: the embedded nano, local folders, and what was downloaded from the hub.
+"""Names of checkpoints → folders: the nano, local folders, and what was downloaded from the hub.
 
 Nothing is downloaded here: that happens when a person asks for it (`hub.pull`).
 """

@@ -1,4 +1,4 @@
-"""Resize bytes with the bicubic filter of torch's antialiased `interpolate`, in integers.
+"""Resize 8-bit pictures in integers, with the values of torch's antialiased bicubic `interpolate`.
 
 torch has a kernel for each kind of processor, and they need not agree. Sums of integers are the same on all.
 Algorithm: aten/src/ATen/native/cpu/UpSampleKernel.cpp of torch, which follows Pillow.

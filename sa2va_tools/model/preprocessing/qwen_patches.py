@@ -1,4 +1,4 @@
-"""Pictures → the patches that Qwen-VL's vision encoder takes, equal to the reference bit for bit.
+"""Pictures → the patches that Qwen-VL's vision encoder takes, bit for bit as published.
 
 Follows what bytedance/Sa2VA does with qwen_vl_utils and transformers' image processor, which resize twice:
 first with Pillow to multiples of 28, whatever the model's own grid is; then to multiples of the merged patch,

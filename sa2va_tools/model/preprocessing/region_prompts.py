@@ -1,4 +1,4 @@
-"""Region masks → the grid cells whose visual tokens a region prompt repeats, or a crop with an outline.
+"""Region masks → the grid cells whose visual tokens the prompt repeats, or a crop with an outline.
 
 No torch. As in the published code, a region is sampled at one point of each grid cell. A region that misses
 all points is shown by the cell that it covers most, if the checkpoint was trained that way and enough of the

@@ -1,4 +1,4 @@
-"""Mask logits leave the device small; on the CPU they become masks at the video's size, smooth on request.
+"""Copies small mask logits to the CPU, enlarges them to masks of the video's size, and smooths on request.
 
 Logits lie on a coarse grid, so enlarged outlines follow its cells and noise is a few cells wide. Smoothing
 works at SAM-2's input size, where cells are square and few pixels wide whatever the size of the video. It

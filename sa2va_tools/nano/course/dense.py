@@ -1,4 +1,4 @@
-"""What each visual token of a frame shows: as targets, and the losses of throw-away heads that teach it."""
+"""Dense training: what each visual token shows, and the losses of heads that are discarded later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches for SAM-2: clips, target masks, and object codes, the prompts that describe an object.
+"""Batches for SAM-2: clips, target masks, and object codes: vectors that describe an object as a prompt.
 
 A code holds place, extent, colour, shape and size, padded to the width of SAM-2's prompts. SAM-2 learns to
 decode masks from codes, and the language model learns to write them at `[SEG]`; so the two are trained

@@ -1,9 +1,9 @@
-"""The losses of the language stages: text, `[SEG]` embeddings, pointers, motion, and dense targets.
+"""The losses of the language stages: text, `[SEG]` embeddings, pointing to objects, motion, dense targets.
 
-SAM-2 takes no part. Besides the text's cross-entropy, throw-away heads teach what the answers need: tokens
-that are about an object point at its visual tokens, which teaches a middle layer the lookup that the layers
-after it can use; and visual tokens of later frames know how their object moves and where it started. Those of
-the first frame cannot know, because attention is causal.
+SAM-2 takes no part. Besides the text's cross-entropy, heads that are discarded later teach what the answers
+need: tokens that are about an object point at its visual tokens, which teaches a middle layer the lookup that
+the layers after it can use; and visual tokens of later frames know how their object moves and where it
+started. Those of the first frame cannot know, because attention is causal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nano's tokenizer: byte-level BPE, trained on the world's sentences: each word is one token."""
+"""The nano's tokenizer: byte-level BPE in which each word of the world's sentences is one token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the nano is asked in its exam: unseen scenes, with and without held-out pairs.
+"""What the nano is asked in its exam: unseen scenes, with and without pairs that training left out.
 
 The generators are seeded with texts of their own, so no scene is one of the training's.
 """

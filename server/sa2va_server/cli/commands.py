@@ -1,5 +1,5 @@
-"""Functions as commands: their parameters, from their signatures, and how their errors leave the command
-line: a sentence with a hint on stderr, JSON on stdout if asked for, and an exit code.
+"""Turns functions into commands: takes options from signatures, and reports errors as a sentence with a hint
+on stderr, as JSON on stdout if asked for, and as an exit code.
 
 Exit codes: 0 done (even if nothing was found), 1 failed, 2 wrong arguments, 130 stopped by Ctrl-C.
 """

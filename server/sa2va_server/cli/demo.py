@@ -1,4 +1,4 @@
-"""`sa2va demo`: every tool on a small clip, with all files in one folder, whatever the model answers."""
+"""`sa2va demo`: tools on a small clip, with all files in one folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--out DIR`: after each run the folder contains exactly that run's results, even if nothing was found.
+"""`--out DIR`: after each run, the exported files are exactly that run's, even if nothing was found.
 
 `masks.json` is always written. It marks the folder as one of ours: a later run replaces what this one wrote,
 and removes the files that it does not write again. If nothing was found, `masks.json` is as
