@@ -317,7 +317,7 @@ def test_a_conversation_continues_after_several_answers(monkeypatch):
     mllm = runtime.checkpoint.modules.mllm
     step = mllm.step
 
-    def counted_step(inputs, cache):
+    def count_step(inputs, cache):
         fed.append(inputs.inputs_embeds.shape[1])
         return step(inputs, cache)
 
@@ -327,7 +327,7 @@ def test_a_conversation_continues_after_several_answers(monkeypatch):
         answers = language.answer_all(QUESTIONS[:3], features)
         past = [Turn(question, answer.text) for question, answer in zip(QUESTIONS, answers, strict=False)]
         with monkeypatch.context() as patched:
-            patched.setattr(mllm, "step", counted_step)
+            patched.setattr(mllm, "step", count_step)
             later = language.answer("And what is it?", features, history=past)
     known = len(answers[0].prompt_ids) + len(answers[0].token_ids) - 1
     assert fed[0] == len(later.prompt_ids) - known

@@ -302,11 +302,11 @@ def test_a_second_question_pays_for_its_own_words_only(loaded, monkeypatch):
     mllm = loaded.modules.mllm
     step = mllm.step
 
-    def counted_step(inputs, cache):
+    def count_step(inputs, cache):
         fed.append(inputs.inputs_embeds.shape[1])
         return step(inputs, cache)
 
-    monkeypatch.setattr(mllm, "step", counted_step)
+    monkeypatch.setattr(mllm, "step", count_step)
     with language_of(loaded, 2**30) as language:
         features = language.get_image_features(lambda: [picture], video=False, key="picture")
         assert (

@@ -67,7 +67,7 @@ def engine(root: Path):
         yield engine
 
 
-def _recorded(handle: str) -> dict:
+def _read_record(handle: str) -> dict:
     """The record of a handle in format 2."""
     return DATA["records"][f"{handle.replace(':', '/')}.json.gz"]["record"]
 
@@ -86,7 +86,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("handle", MASKS)
 def test_old_masks_resolve(store, handle):
     mask = store.get_mask(handle)
-    recorded = _recorded(handle)
+    recorded = _read_record(handle)
     assert (mask.media_handle, mask.label) == (HANDLES["media"], recorded["label"])
     assert [each["counts"] for each in mask.track.rles] == recorded["counts"]
     assert list(mask.track.frame_indices) == recorded["frame_indices"]
@@ -100,7 +100,7 @@ def test_old_masks_resolve(store, handle):
 @pytest.mark.parametrize("name", sorted(set(HANDLES) - {"media"}))
 def test_old_answers_resolve(store, name):
     answer = store.get_answer(HANDLES[name])
-    recorded = _recorded(HANDLES[name])
+    recorded = _read_record(HANDLES[name])
     for field in ("media_handle", "kind", "question", "text", "raw_text"):
         assert getattr(answer, field) == recorded[field]
     for field in ("mask_handles", "labels", "warnings"):
@@ -285,7 +285,7 @@ def test_a_damaged_new_file_is_replaced_although_an_old_one_is_whole(store, root
 
 
 def test_another_content_never_takes_an_old_handle(store, root, monkeypatch):
-    old = _recorded(MASKS[0])
+    old = _read_record(MASKS[0])
 
     def collide(content, *_):
         return "a" * 12 + ("b" if content["label"] == old["label"] else "c") * 40
@@ -353,14 +353,14 @@ def test_a_damaged_old_file_is_named(store, root, name):
 )
 def test_an_altered_old_file_is_refused(store, root, field, value, words):
     path = _old_file(root, HANDLES["segment"])
-    record = {**_recorded(HANDLES["segment"]), field: value}
+    record = {**_read_record(HANDLES["segment"]), field: value}
     _write_document(path, {"format": "sa2va-store/2", "kind": "answer", "record": record})
     with pytest.raises(StoreError, match=words):
         store.get_answer(HANDLES["segment"])
 
 
 def test_an_old_record_without_a_field_is_refused_even_under_its_right_name(store, root):
-    record = {**_recorded(HANDLES["segment"]), "provenance": {}}
+    record = {**_read_record(HANDLES["segment"]), "provenance": {}}
     del record["extra"]
     record_id = compute_digest(record)[:10]
     document = {"format": "sa2va-store/2", "kind": "answer", "record": record}

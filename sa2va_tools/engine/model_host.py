@@ -60,7 +60,7 @@ class ModelHost:
         """Import the model's libraries, which takes seconds; the weights are loaded by the first call."""
         with (
             suppress(ModuleNotFoundError),
-            _paused_garbage_collection(),
+            _pause_garbage_collection(),
         ):  # the first call tells what is missing
             import_module(_RUNTIME)
 
@@ -125,7 +125,7 @@ def _import_runtime(run: Run) -> None:
 
     def work() -> None:
         try:
-            with _paused_garbage_collection():
+            with _pause_garbage_collection():
                 import_module(_RUNTIME)
         except BaseException as error:  # noqa: BLE001  raised to the caller
             failures.append(error)
@@ -140,7 +140,7 @@ def _import_runtime(run: Run) -> None:
 
 
 @contextmanager
-def _paused_garbage_collection() -> Iterator[None]:
+def _pause_garbage_collection() -> Iterator[None]:
     """Importing torch and transformers creates millions of objects and drops none; garbage collections that
     find nothing would take a tenth of its time."""
     was_enabled = gc.isenabled()

@@ -69,7 +69,7 @@ def mask_recall(pictures: Sequence[GroundedPicture], threshold: float = 0.5) -> 
     targets = sum(picture.targets for picture in pictures)
     if not targets:
         raise ValueError("mask_recall needs at least one true mask")
-    return sum(iou >= threshold for picture in pictures for iou in _matched_ious(picture)) / targets
+    return sum(iou >= threshold for picture in pictures for iou in _match_ious(picture)) / targets
 
 
 def average_precision(pictures: Sequence[GroundedPicture], threshold: float = 0.5) -> float:
@@ -96,11 +96,11 @@ def average_precision(pictures: Sequence[GroundedPicture], threshold: float = 0.
 def _picture_iou(picture: GroundedPicture, count_missed: bool) -> float:
     if not picture.targets and not picture.scores:
         return 1.0
-    matches = list(_matched_ious(picture))
+    matches = list(_match_ious(picture))
     return sum(matches) / (picture.targets if count_missed else len(matches)) if matches else 0.0
 
 
-def _matched_ious(picture: GroundedPicture) -> Iterator[float]:
+def _match_ious(picture: GroundedPicture) -> Iterator[float]:
     """IoUs above 0 of masks matched one to one, the highest first; of equal ones the first in order."""
     cells = [
         (iou, row, column) for row, line in enumerate(picture.ious) for column, iou in enumerate(line) if iou

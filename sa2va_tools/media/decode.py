@@ -81,7 +81,7 @@ def _iter_wanted(media: Media, wanted: Sequence[int], run: Run) -> Iterator[tupl
         if index > target:
             break
         if rgb.shape[1::-1] != media.size_wh:
-            raise _changed_error(media)
+            raise _make_change_error(media)
         yield index, rgb
         target = next(remaining, None)
         if target is None:
@@ -173,7 +173,7 @@ def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
         return media.orientation.apply(rgb)
 
 
-def _changed_error(media: Media) -> MediaUnreadableError:
+def _make_change_error(media: Media) -> MediaUnreadableError:
     return MediaUnreadableError(
         f"{media.name} has changed since it was opened: its size is no longer "
         f"{media.size_wh[0]}×{media.size_wh[1]}.",

@@ -51,7 +51,7 @@ class Store:
         try:
             stamp = None if media.path is None else compute_stamp(media.path)
         except OSError as error:
-            raise _moved_error(f"{media.path}", "cannot be read any more") from error
+            raise _make_move_error(f"{media.path}", "cannot be read any more") from error
         return self._put("media", {"media": records.media_to_json(media), "stamp": stamp})
 
     def get_media(
@@ -76,11 +76,11 @@ class Store:
                     with suppress(StoreError):  # the new stamp only saves reading the file once more
                         self.put_media(media)
                     return media
-                problem = _moved_error(f"{media.path} ({handle})", "has changed since it got that handle")
+                problem = _make_move_error(f"{media.path} ({handle})", "has changed since it got that handle")
             except (OSError, MediaError):
-                problem = _moved_error(f"{media.path} ({handle})", "is no longer there")
+                problem = _make_move_error(f"{media.path} ({handle})", "is no longer there")
             failure = failure or problem
-        raise failure or _moved_error(handle, "is not in a place that may be read")
+        raise failure or _make_move_error(handle, "is not in a place that may be read")
 
     def media_paths(self, handle: str) -> tuple[Path, ...]:
         """The files that the media was given as, newest first; the disk is not accessed. Empty for media that
@@ -208,7 +208,7 @@ def _list_other_places(record: Json, existing: Json) -> list[Json]:
     return [place for place in older if place["media"]["path"] != record["media"]["path"]][:_MAX_ELSEWHERE]
 
 
-def _moved_error(what: str, problem: str) -> MediaNotFoundError:
+def _make_move_error(what: str, problem: str) -> MediaNotFoundError:
     return MediaNotFoundError(
         f"{what} {problem}.",
         hint="Pass the path of the image or video again; masks made from it remain valid.",
