@@ -18,14 +18,15 @@ COUNT = 2
 
 def agree(meeting: Path, rank: int, run: Run) -> None:
     """In a process: a gradient that all have, one that only the first has, one that none has."""
-    workers = Workers.join(meeting, rank, COUNT)
     parameters = [torch.nn.Parameter(torch.full((2,), float(rank))) for _ in range(3)]
-    workers.broadcast(parameters)
-    assert all((parameter == 0).all() for parameter in parameters)
-    parameters[0].grad = torch.full((2,), float(rank + 1))
-    if workers.is_first:
-        parameters[1].grad = torch.ones(2)
-    workers.average_gradients(parameters)
+    with Workers.join(meeting, rank, COUNT) as workers:
+        workers.broadcast(parameters)
+        assert all((parameter == 0).all() for parameter in parameters)
+        parameters[0].grad = torch.full((2,), float(rank + 1))
+        if workers.is_first:
+            parameters[1].grad = torch.ones(2)
+        workers.average_gradients(parameters)
+    assert not torch.distributed.is_initialized()
     assert parameters[0].grad.tolist() == [1.5, 1.5]
     assert parameters[1].grad.tolist() == [0.5, 0.5]
     assert parameters[2].grad is None

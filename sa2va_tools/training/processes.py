@@ -116,13 +116,20 @@ class Workers:
     count: int = 1
 
     @classmethod
-    def join(cls, meeting_file: Path, rank: int, count: int) -> Workers:
-        """Connect to the other processes through a file that none of them has created yet."""
-        if count > 1:
-            # A store, not a file:// URL: torch decodes those (spaces, drive letters) on Windows only.
-            store = dist.FileStore(str(meeting_file), count)  # type: ignore[attr-defined]
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
-        return cls(rank, count)
+    @contextmanager
+    def join(cls, meeting_file: Path, rank: int, count: int) -> Iterator[Workers]:
+        """In this block, be connected to the other processes through a file that none of them has created."""
+        if count == 1:
+            yield cls(rank, count)
+            return
+        # A store, not a file:// URL: torch decodes those (spaces, drive letters) on Windows only.
+        store = dist.FileStore(str(meeting_file), count)  # type: ignore[attr-defined]
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
+        try:
+            yield cls(rank, count)
+        finally:
+            # A process that ends while gloo's threads still run is sometimes aborted (in one of six ends).
+            dist.destroy_process_group()
 
     @property
     def is_first(self) -> bool:

@@ -133,5 +133,5 @@ def _run_vision_and_language(job: TrainingJob, run: Run) -> None:
 
 def _run_shared(stage: Stage, job: TrainingJob, meeting: Path, rank: int, run: Run) -> None:
     """In a process: its part of a stage that several processes share."""
-    workers = Workers.join(meeting, rank, job.recipe.workers)
-    stage(replace(job, workers=workers), run)
+    with Workers.join(meeting, rank, job.recipe.workers) as workers:
+        stage(replace(job, workers=workers), run)
