@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.run import Progress, ProgressCallback, Run
-from sa2va_tools.tools.arguments import explain
+from sa2va_tools.tools.explaining import explain
 from sa2va_tools.tools.base import SharedEngine, Tool
 from sa2va_tools.tools.catalogue import CATALOGUE
 
