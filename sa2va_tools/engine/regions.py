@@ -131,7 +131,7 @@ def as_region(value: RegionLike) -> Region:
         numbers = _as_numbers(value)
         if numbers is None:
             raise RequestError(
-                f"{value!r} is not a region.",
+                f"{value!r:.80} is not a region.",
                 hint="Give a box (x0, y0, x1, y1), a mask handle (mask:…), or a dictionary such as "
                 "{'points_xy': [[x, y]]}.",
             )

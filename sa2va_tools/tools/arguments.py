@@ -110,7 +110,7 @@ def find_frame(engine: Engine, media: str, arguments: FrameArguments, run: Run) 
     frame = engine.find_frame(media, arguments.time_s, run=run)
     if arguments.frame_index not in (None, frame):
         raise RequestError(
-            f"frame_index is {arguments.frame_index}, but the frame at time_s {arguments.time_s:g} is {frame}.",
+            f"frame_index is {arguments.frame_index}, but time_s {arguments.time_s:g} is in frame {frame}.",
             hint="Give only one of them.",
         )
     return frame
@@ -130,9 +130,7 @@ def _as_box_object(item: Any) -> Any:
 
 
 def _is_box(item: Any) -> bool:
-    return (
-        isinstance(item, list | tuple) and len(item) == 4 and all(isinstance(n, int | float) for n in item)
-    )
+    return isinstance(item, list | tuple) and len(item) == 4 and all(isinstance(n, int | float) for n in item)
 
 
 Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -179,4 +177,3 @@ def find_place(engine: Engine, arguments: RegionArguments, run: Run) -> tuple[st
 
 
 Arguments = TypeVar("Arguments", bound=ToolArguments)
-

@@ -1,7 +1,8 @@
 """Small JSON schemas of pydantic models. Knows nothing of which tool they describe.
 
-Several clients read only a part of JSON Schema and put every byte of it into their model's context, so titles,
-defaults, null branches and references are taken out, and tuples become arrays. Descriptions tell defaults.
+Several clients read only a part of JSON Schema and put every byte of it into their model's context, so
+titles, defaults, null branches and references are taken out, and tuples become arrays. Descriptions tell
+defaults.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ accept them for some models only."""
 def arguments_schema(model: type[BaseModel]) -> Schema:
     """What a tool takes: an object without `$ref`; unknown names are refused; required ones first. Optional
     ones are `nullable`."""
-    schema = _mark_optional(_ordered_schema(model))
+    schema: Schema = _mark_optional(_ordered_schema(model))
     fields = {name: _drop_noise(field) for name, field in schema["properties"].items()}
     return schema | {"properties": fields}
 
