@@ -11,8 +11,8 @@ from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 
 MIN_IOU = 0.9
-"""Least intersection over union (IoU) of the areas of all frames together. Of masks that the nano made for two
-expressions of one object, nine in ten had more than 0.97; of two objects that crossed, none more than 0.7."""
+"""Least intersection over union (IoU) of the areas of all frames together. Of the nano's masks for two
+expressions of one object, nine pairs in ten had more than 0.97; of two objects that cross, none had 0.7."""
 MIN_FRAME_IOU = 0.7
 """Least IoU on a frame where either of the two is visible …"""
 MIN_FRAMES = 0.9
