@@ -232,7 +232,14 @@ def test_a_handle_of_media_outside_is_refused_beside_media_inside(world, front_e
 
 def test_what_is_inside_is_read_by_path_and_handle(world, front_end):
     call = front_end([world.inside])
-    for name in (str(world.inside / "clip.mp4"), "clip.mp4", "~/inside/clip.mp4", *world.own.values()):
+    for name in (
+        str(world.inside / "clip.mp4"),
+        "clip.mp4",
+        "inside/clip.mp4",
+        "~/inside/clip.mp4",
+        f"file://{world.inside}/clip.mp4",
+        *world.own.values(),
+    ):
         answer = call("view", {"handles": [name]})
         assert not answer.refused and world.own["media"] in answer.text
     assert "Did you mean clip.mp4?" in refusal(call, "view", {"handles": ["clpi.mp4"]})

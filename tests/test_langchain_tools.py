@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -271,6 +272,17 @@ def test_progress_reaches_the_function_and_the_callbacks(engine, clip):
     assert received[-1].done == received[-1].total == 16
     run_id, *reports = events
     assert reports == [(PROGRESS_EVENT, asdict(progress), run_id) for progress in received]
+
+
+async def test_the_function_hears_of_progress_in_the_context_of_the_call(engine, clip):
+    caller = ContextVar("caller", default="")
+    heard = set()
+    (tool,) = Sa2VAToolkit(engine=engine, on_progress=lambda _: heard.add(caller.get())).get_tools("describe")
+    caller.set("first")
+    await tool.ainvoke({"media": clip})
+    caller.set("second")
+    tool.invoke({"media": clip})
+    assert heard == {"first", "second"}
 
 
 async def test_progress_is_part_of_the_stream_of_events(engine, clip):

@@ -154,6 +154,29 @@ def test_relative_paths_are_looked_up_in_each_root_in_turn(folders, monkeypatch)
         policy.resolve("neither.png")
 
 
+def test_relative_paths_may_count_from_the_working_directory_if_they_lead_inside(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    policy = AccessPolicy((folders / "inside",))
+    assert policy.resolve("inside/clip.mp4") == folders / "inside" / "clip.mp4"
+    (folders / "inside" / "inside").mkdir()
+    (folders / "inside" / "inside" / "clip.mp4").write_bytes(b"x")
+    assert policy.resolve("inside/clip.mp4") == folders / "inside" / "inside" / "clip.mp4"
+    for there, missing in (("outside/secret.png", "outside/missing.png"), ("outside", "missing")):
+        for name in (there, missing):
+            with pytest.raises(MediaNotFoundError, match=str(folders / "inside" / name)):
+                policy.resolve(name)
+
+
+def test_a_deleted_working_directory_hinders_no_one(folders, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    policy = AccessPolicy((folders / "inside",))
+    assert policy.resolve("clip.mp4") == folders / "inside" / "clip.mp4"
+    with pytest.raises(MediaNotFoundError):
+        policy.resolve("none.mp4")
+
+
 def test_home_is_a_place_like_others_under_roots(folders, monkeypatch):
     monkeypatch.setenv("HOME", str(folders))
     policy = AccessPolicy((folders / "inside",))

@@ -40,9 +40,9 @@ class AccessPolicy:
     def resolve(self, source: str | Path) -> Path:
         """The real, absolute path that `source` names.
 
-        Relative paths are looked up in each root in turn, or in the working directory when unrestricted. `~`
-        is the home folder; when restricted, `~name` is an ordinary name, because the answer would tell which
-        users exist.
+        Relative paths are looked up in each root in turn, then in the working directory; when unrestricted,
+        only there. `~` is the home folder; when restricted, `~name` is an ordinary name, because the answer
+        would tell which users exist.
 
         Raises AccessDeniedError for URLs and for anything outside the roots (with the same text whether or
         not it exists), MediaNotFoundError when it is inside and missing, RequestError for a string that is
@@ -87,8 +87,12 @@ def _candidates(text: str, roots: tuple[Path, ...]) -> Iterator[Path]:
         text = os.path.expanduser(text)  # noqa: PTH111 - Path's raises without a home folder
     if Path(text).is_absolute():
         yield Path(os.path.realpath(text))
-    else:
-        yield from (Path(os.path.realpath(root / text)) for root in roots)
+        return
+    yield from (Path(os.path.realpath(root / text)) for root in roots)
+    try:
+        yield Path(os.path.realpath(text))
+    except FileNotFoundError:  # the working directory was deleted
+        return
 
 
 def _is_inside(path: Path, roots: tuple[Path, ...]) -> bool:
