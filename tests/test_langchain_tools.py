@@ -122,6 +122,28 @@ def test_the_toolkit_has_the_texts_and_schemas_of_the_catalogue(engine):
         assert shown["description"] == tool.description
 
 
+def test_strict_schemas_are_shown_and_null_stands_for_what_is_not_given(engine, clip):
+    plain = tools_by_name(engine)
+    strict = {tool.name: tool for tool in Sa2VAToolkit(engine=engine, strict_schemas=True).get_tools()}
+    required = {
+        "describe": {"media": clip},
+        "segment_by_text": {"media": clip, "expressions": ["red"]},
+        "ground_conversation": {"media": clip},
+        "caption_region": {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}]},
+        "track_region": {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}], "frame_index": 2},
+        "view": {"handles": [clip]},
+    }
+    for tool in CATALOGUE:
+        shown = convert_to_openai_tool(strict[tool.name], strict=True)["function"]
+        assert shown["parameters"] == tool.input_schema(strict=True)
+        assert shown["strict"] and shown["parameters"] != tool.input_schema()
+        given = required[tool.name]
+        nulls = {name: None for name in shown["parameters"]["properties"] if name not in given}
+        assert nulls
+        first, second = call(plain[tool.name], **given), call(strict[tool.name], **given, **nulls)
+        assert (first.status, first.text) == ("success", second.text)
+
+
 def test_every_tool_has_a_class_with_its_name(engine):
     classes = {type(tool).__name__ for tool in Sa2VAToolkit(engine=engine).get_tools()}
     assert classes == {name for name in langchain_sa2va.__all__ if name.endswith("Tool")} - {"Sa2VATool"}

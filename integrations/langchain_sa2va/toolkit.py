@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import ConfigDict
 
-from langchain_sa2va.engine_fields import EngineFields
+from langchain_sa2va.common_fields import CommonFields
 from langchain_sa2va.tools import TOOL_CLASSES
 from sa2va_tools.tools.catalogue import find_tool
 
 
-class Sa2VAToolkit(EngineFields, BaseToolkit):
+class Sa2VAToolkit(CommonFields, BaseToolkit):
     """The tools of the catalogue, all over one engine.
 
     Without `engine`, the first call opens one for `model`, which reads only under `roots`, else under
@@ -26,11 +26,12 @@ class Sa2VAToolkit(EngineFields, BaseToolkit):
         the names that exist, for an unknown one."""
         names = [include] if isinstance(include, str) else include
         wanted = TOOL_CLASSES.keys() if names is None else {find_tool(name).name for name in names}
-        return [
-            kind(engine=self._shared, on_progress=self.on_progress)
-            for name, kind in TOOL_CLASSES.items()
-            if name in wanted
-        ]
+        shared = {
+            "engine": self._shared,
+            "on_progress": self.on_progress,
+            "strict_schemas": self.strict_schemas,
+        }
+        return [kind(**shared) for name, kind in TOOL_CLASSES.items() if name in wanted]
 
     def close(self) -> None:
         """Release the engine. The next call opens it again."""

@@ -13,18 +13,18 @@ from langchain_core.messages.content import ContentBlock, create_image_block, cr
 from langchain_core.tools import ArgsSchema, BaseTool, ToolException
 from pydantic import BaseModel, ValidationError
 
-from langchain_sa2va.engine_fields import EngineFields
+from langchain_sa2va.common_fields import CommonFields
 from langchain_sa2va.progress import start_run
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.run import Run
-from sa2va_tools.tools.arguments import explain
 from sa2va_tools.tools.base import Tool
 from sa2va_tools.tools.catalogue import CATALOGUE
+from sa2va_tools.tools.explaining import explain
 
 ContentAndArtifact = tuple[list[ContentBlock], dict[str, Any]]
 
 
-class Sa2VATool(EngineFields, BaseTool):
+class Sa2VATool(CommonFields, BaseTool):
     """Base of the generated classes.
 
     Without `engine`, the first call opens one for `model`, which reads only under `roots`, else under
@@ -44,7 +44,8 @@ class Sa2VATool(EngineFields, BaseTool):
     @property
     def tool_call_schema(self) -> ArgsSchema:
         """The catalogue's own schema, so that a model sees the same one through every front end."""
-        return {"title": self.name, "description": self.description, **self.tool.input_schema()}
+        schema = self.tool.input_schema(strict=self.strict_schemas)
+        return {"title": self.name, "description": self.description, **schema}
 
     def _run(
         self, *, run_manager: CallbackManagerForToolRun | None = None, **arguments: Any

@@ -173,6 +173,14 @@ def mcp(
             "separated as in PATH); if neither is set, nothing can be read.",
         ),
     ] = None,
+    strict_schemas: Annotated[
+        bool,
+        Option(
+            "--strict-schemas",
+            help="List the tools with schemas that OpenAI's strict mode takes as they are: every argument is "
+            "required, and null stands for one that is not given.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
     from sa2va_server.mcp.server import HOW_TO_OPEN, serve_stdio
@@ -181,7 +189,11 @@ def mcp(
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
     with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
-        serve_stdio(lambda: open_agent_engine(roots, how_to_open=HOW_TO_OPEN, settings=settings), roots=roots)
+        serve_stdio(
+            lambda: open_agent_engine(roots, how_to_open=HOW_TO_OPEN, settings=settings),
+            roots=roots,
+            strict_schemas=strict_schemas,
+        )
 
 
 app.command()(pull)

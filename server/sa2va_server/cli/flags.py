@@ -197,6 +197,9 @@ class ViewFlags:
     frame: Annotated[
         int | None, Option(min=0, metavar="N", help="Show only this frame (from 0), not a sheet.")
     ] = None
+    crop: Annotated[bool, Option("--crop", help="Show only the masks and their surroundings, enlarged.")] = (
+        False
+    )
     max_frames: Annotated[int, Option(min=1, max=100, help="Frames on the sheet.")] = 9
     max_side: Annotated[int, Option(min=64, max=8192, help="Longest side in pixels.")] = 1280
     out: Annotated[Path | None, Option(metavar="FILE", help="A .png, .jpg or .webp file.")] = None

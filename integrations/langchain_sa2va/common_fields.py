@@ -1,4 +1,5 @@
-"""What the toolkit and every tool are made with: an engine, or what opens one under the access policy."""
+"""What the toolkit and every tool are made with; above all an engine, or what opens one under the access
+policy."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def _check_roots(roots: Roots | None) -> Roots | None:
     return ANY if paths is None else paths
 
 
-class EngineFields(BaseModel):
-    """Which engine is used, what it may read, and who hears of progress.
+class CommonFields(BaseModel):
+    """Which engine is used, what it may read, who hears of progress, and which schemas a model is shown.
 
     Copies share the engine. A pickled object opens an engine of its own in the other process; an engine that
     was handed in cannot go there, and pickling says so.
@@ -47,6 +48,11 @@ class EngineFields(BaseModel):
         description="The folders that may be read, or `any`. None: those of SA2VA_ROOTS, else nothing.",
     )
     on_progress: ProgressCallback | None = Field(None, exclude=True, repr=False)
+    strict_schemas: bool = Field(
+        False,
+        description="Show models the arguments in the form that OpenAI's strict mode takes as it is: every "
+        "argument is required, and null stands for one that is not given.",
+    )
 
     _shared: SharedEngine = PrivateAttr()
 
