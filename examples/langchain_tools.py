@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langchain_sa2va import Sa2VAToolkit
 
-toolkit = Sa2VAToolkit(model="nano")
+toolkit = Sa2VAToolkit(model="nano", roots=["sa2va-demo"])  # agents may read this folder, and nothing else
 tools = {tool.name: tool for tool in toolkit.get_tools()}
 print(", ".join(tools))
 

@@ -126,7 +126,7 @@ class CancelledError(Sa2vaError):
     code = "cancelled"
 
 
-class MissingExtraError(Sa2vaError):
+class MissingExtraError(Sa2vaError, ModuleNotFoundError):
     """An optional dependency is not installed."""
 
     code = "missing_extra"
@@ -136,3 +136,9 @@ class MissingExtraError(Sa2vaError):
             f"This needs the package {package!r}, which is not installed.",
             hint=f'Install it with: pip install "sa2va-tools[{extra}]"',
         )
+        self.name = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """So that the error passes from one process to another."""
+        return type(self), (str(self.name), self.extra)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from sa2va_tools.errors import RequestError
 
@@ -31,6 +33,21 @@ def default_store_dir() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("sa2va-tools", appauthor=False)
+
+
+def _split_paths(value: Any) -> Any:
+    """Paths from one text: a JSON list, or separated as in PATH. ValueError for an empty path in a list,
+    which would be the working folder."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError("Input begins like a JSON list but is not one") from error
+    elif isinstance(value, str):
+        value = [part for part in value.split(os.pathsep) if part.strip()]
+    if isinstance(value, list | tuple) and any(isinstance(part, str) and not part.strip() for part in value):
+        raise ValueError("One of the paths is empty")
+    return value
 
 
 class Settings(BaseSettings):
@@ -61,7 +78,10 @@ class Settings(BaseSettings):
         None, description="File, folder or hub id of stock SAM-2 weights, for mode sa2va-i."
     )
     store_dir: Path = Field(default_factory=default_store_dir)
-    roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
+    roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
+        (),
+        description="Folders that front ends for agents may read; in the variable, separated as in PATH.",
+    )
     limits: MediaLimits = MediaLimits()
     max_new_tokens: int = Field(2048, gt=0, description="Upstream's own bound on an answer.")
     cache_bytes: int | None = Field(
@@ -79,7 +99,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             path = [str(part) for part in first["loc"]]
-            raise _setting_error(path, first["msg"], given=path[0] in values) from error
+            problem = first["msg"].removeprefix("Value error, ")
+            raise _setting_error(path, problem, given=path[0] in values) from error
         except SettingsError as error:  # raised before any field is checked
             field = re.search(r'field "(\w+)"', str(error))
             raise _setting_error([field[1] if field else "*"], "Input should be JSON", given=False) from error

@@ -1,8 +1,13 @@
 """The LangChain tools: the standard test suites, and what those do not test."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
+from contextvars import ContextVar
 from dataclasses import asdict
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -20,6 +25,7 @@ from langchain_sa2va import (
     Sa2VATrackRegionTool,
     Sa2VAViewTool,
 )
+from sa2va_tools.errors import RequestError
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.run import Progress, Run
 from sa2va_tools.testing import FakeEngine, synthetic_clip
@@ -116,6 +122,28 @@ def test_the_toolkit_has_the_texts_and_schemas_of_the_catalogue(engine):
         assert shown["description"] == tool.description
 
 
+def test_strict_schemas_are_shown_and_null_stands_for_what_is_not_given(engine, clip):
+    plain = tools_by_name(engine)
+    strict = {tool.name: tool for tool in Sa2VAToolkit(engine=engine, strict_schemas=True).get_tools()}
+    required = {
+        "describe": {"media": clip},
+        "segment_by_text": {"media": clip, "expressions": ["red"]},
+        "ground_conversation": {"media": clip},
+        "caption_region": {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}]},
+        "track_region": {"media": clip, "regions": [{"box_xyxy": [5, 5, 40, 40]}], "frame_index": 2},
+        "view": {"handles": [clip]},
+    }
+    for tool in CATALOGUE:
+        shown = convert_to_openai_tool(strict[tool.name], strict=True)["function"]
+        assert shown["parameters"] == tool.input_schema(strict=True)
+        assert shown["strict"] and shown["parameters"] != tool.input_schema()
+        given = required[tool.name]
+        nulls = {name: None for name in shown["parameters"]["properties"] if name not in given}
+        assert nulls
+        first, second = call(plain[tool.name], **given), call(strict[tool.name], **given, **nulls)
+        assert (first.status, first.text) == ("success", second.text)
+
+
 def test_every_tool_has_a_class_with_its_name(engine):
     classes = {type(tool).__name__ for tool in Sa2VAToolkit(engine=engine).get_tools()}
     assert classes == {name for name in langchain_sa2va.__all__ if name.endswith("Tool")} - {"Sa2VATool"}
@@ -131,7 +159,7 @@ def test_the_artifact_is_the_whole_result(engine, clip):
     assert mask in message.content[0]["text"]
     viewed = call(tools["view"], handles=mask)
     assert [block["type"] for block in viewed.content_blocks] == ["text", "image"]
-    assert viewed.artifact["pictures"][0]["mime_type"] == "image/jpeg"
+    assert viewed.artifact == {"text": viewed.content[0]["text"]}
     assert call(tools["caption_region"], regions=[{"mask": mask}]).artifact["regions"][0]["text"]
 
 
@@ -202,18 +230,52 @@ async def test_cancelling_the_task_stops_the_work(clip):
 def test_the_engine_is_opened_by_the_first_call_and_shared(monkeypatch, clip):
     opened = []
 
-    def load(model=None):
+    def open_fake(model, *, settings, access):
         opened.append(model)
-        return FakeEngine()
+        return FakeEngine(access=access)
 
-    monkeypatch.setattr("sa2va_tools.engine.loading.load_engine", load)
-    toolkit = Sa2VAToolkit(model="nano")
+    monkeypatch.setattr("sa2va_tools.engine.local.LocalEngine.from_settings", open_fake)
+    toolkit = Sa2VAToolkit(model="nano", roots=Path(clip).parent)
     tools = {tool.name: tool for tool in toolkit.get_tools()}
     assert opened == []
     mask = call(tools["segment_by_text"], media=clip, expressions="red").artifact["masks"][0]["handle"]
     assert call(tools["view"], handles=mask).status == "success"
     assert opened == ["nano"]
     toolkit.close()
+    assert call(tools["view"], handles=clip).status == "success"
+    assert opened == ["nano", "nano"]
+
+
+@pytest.mark.parametrize(
+    ("include", "names"),
+    [
+        (["view", "describe"], ["describe", "view"]),
+        (("view", "view"), ["view"]),
+        ("view", ["view"]),
+        ([], []),
+        (None, [tool.name for tool in CATALOGUE]),
+    ],
+)
+def test_tools_are_selected_by_name(engine, include, names):
+    assert [tool.name for tool in Sa2VAToolkit(engine=engine).get_tools(include=include)] == names
+
+
+def test_an_unknown_name_lists_the_names(engine):
+    with pytest.raises(RequestError, match=r"no tool 'segment'\. Did you mean 'segment_by_text'") as caught:
+        Sa2VAToolkit(engine=engine).get_tools(include=["view", "segment"])
+    assert all(tool.name in caught.value.hint for tool in CATALOGUE)
+
+
+def test_without_langchain_the_import_names_the_extra():
+    code = "import sys; sys.modules['langchain_core'] = None; import langchain_sa2va"
+    path = os.pathsep.join(sys.path)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("sa2va_tools.errors.MissingExtraError: This needs the package 'langchain-core'")
+    assert 'pip install "sa2va-tools[langchain]"' in last
+    assert ended.stderr.count("Traceback") == 1
 
 
 def test_progress_reaches_the_function_and_the_callbacks(engine, clip):
@@ -232,6 +294,17 @@ def test_progress_reaches_the_function_and_the_callbacks(engine, clip):
     assert received[-1].done == received[-1].total == 16
     run_id, *reports = events
     assert reports == [(PROGRESS_EVENT, asdict(progress), run_id) for progress in received]
+
+
+async def test_the_function_hears_of_progress_in_the_context_of_the_call(engine, clip):
+    caller = ContextVar("caller", default="")
+    heard = set()
+    (tool,) = Sa2VAToolkit(engine=engine, on_progress=lambda _: heard.add(caller.get())).get_tools("describe")
+    caller.set("first")
+    await tool.ainvoke({"media": clip})
+    caller.set("second")
+    tool.invoke({"media": clip})
+    assert heard == {"first", "second"}
 
 
 async def test_progress_is_part_of_the_stream_of_events(engine, clip):

@@ -11,7 +11,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from sa2va_server.mcp.jobs import JobStatus
-from sa2va_server.mcp.server import CatalogueServer
+from sa2va_server.mcp.server import HOW_TO_OPEN, CatalogueServer
 from sa2va_tools.errors import CheckpointNotFoundError
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.run import Progress, Run
@@ -150,7 +150,7 @@ async def test_a_path_outside_the_roots_is_refused_whether_or_not_it_exists(mode
 
 @both_versions
 async def test_without_roots_every_path_is_refused_with_a_hint(mode, clip):
-    engine = FakeEngine(access=AccessPolicy(()))
+    engine = FakeEngine(access=AccessPolicy((), HOW_TO_OPEN))
     async with Client(CatalogueServer(engine), mode=mode) as client:
         assert "--root" in await call_refused(client, "describe", media=clip)
         assert "--root" in client.instructions

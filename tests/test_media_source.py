@@ -154,13 +154,44 @@ def test_relative_paths_are_looked_up_in_each_root_in_turn(folders, monkeypatch)
         policy.resolve("neither.png")
 
 
-def test_home_is_not_expanded_under_roots(folders, monkeypatch):
-    monkeypatch.setenv("HOME", str(folders / "inside"))
+def test_relative_paths_may_count_from_the_working_directory_if_they_lead_inside(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    policy = AccessPolicy((folders / "inside",))
+    assert policy.resolve("inside/clip.mp4") == folders / "inside" / "clip.mp4"
+    (folders / "inside" / "inside").mkdir()
+    (folders / "inside" / "inside" / "clip.mp4").write_bytes(b"x")
+    assert policy.resolve("inside/clip.mp4") == folders / "inside" / "inside" / "clip.mp4"
+    for there, missing in (("outside/secret.png", "outside/missing.png"), ("outside", "missing")):
+        for name in (there, missing):
+            with pytest.raises(MediaNotFoundError, match=str(folders / "inside" / name)):
+                policy.resolve(name)
+
+
+def test_a_deleted_working_directory_hinders_no_one(folders, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    policy = AccessPolicy((folders / "inside",))
+    assert policy.resolve("clip.mp4") == folders / "inside" / "clip.mp4"
     with pytest.raises(MediaNotFoundError):
-        AccessPolicy((folders / "inside",)).resolve("~/clip.mp4")
+        policy.resolve("none.mp4")
+
+
+def test_home_is_a_place_like_others_under_roots(folders, monkeypatch):
+    monkeypatch.setenv("HOME", str(folders))
+    policy = AccessPolicy((folders / "inside",))
+    assert policy.resolve("~/inside/clip.mp4") == folders / "inside" / "clip.mp4"
+    assert refusal(policy, "~") == refusal(policy, "~/outside/secret.png") == refusal(policy, "~/missing")
+
+
+def test_under_roots_the_home_of_another_user_is_an_ordinary_name(folders):
+    policy = AccessPolicy((folders / "inside",))
+    for name in ("~root/.profile", "~nobody-of-that-name/.profile"):
+        with pytest.raises(MediaNotFoundError, match=str(folders / "inside")):
+            policy.resolve(name)
 
 
 def test_no_roots(folders):
-    nothing = AccessPolicy(())
-    assert "sa2va mcp --root DIR" in refusal(nothing, folders / "inside" / "clip.mp4")
+    nothing = AccessPolicy((), "`a key`")
+    assert "`a key`" in refusal(nothing, folders / "inside" / "clip.mp4")
     assert refusal(nothing, "clip.mp4") == refusal(nothing, "/no/such/place")

@@ -1,5 +1,8 @@
 """A wrong value in the environment is reported with the name of its variable."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from sa2va_tools import Settings
@@ -11,7 +14,8 @@ from sa2va_tools.errors import RequestError
     [
         ("SA2VA_CACHE_BYTES", "abc", "valid integer"),
         ("SA2VA_LIMITS__MAX_BYTES", "0", "greater than 0"),
-        ("SA2VA_ROOTS", "/data", "JSON"),
+        ("SA2VA_ROOTS", '["/data"', "JSON"),
+        ("SA2VA_ROOTS", '["/data", ""]', "empty"),
         ("SA2VA_LIMITS", "many", "JSON"),
     ],
 )
@@ -27,3 +31,19 @@ def test_arguments_override_the_environment(monkeypatch):
     monkeypatch.setenv("SA2VA_MAX_NEW_TOKENS", "2")
     settings = Settings.read(model="nano")
     assert (settings.model, settings.max_new_tokens) == ("nano", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "folders"),
+    [
+        ("/data", ["/data"]),
+        (os.pathsep.join(["/data/my clips", "~/photos"]), ["/data/my clips", "~/photos"]),
+        (f"/data{os.pathsep}", ["/data"]),
+        ('["/data", "relative"]', ["/data", "relative"]),
+        ("", []),
+        (" ", []),
+    ],
+)
+def test_folders_are_separated_as_in_path_or_are_a_json_list(monkeypatch, text, folders):
+    monkeypatch.setenv("SA2VA_ROOTS", text)
+    assert Settings.read().roots == tuple(map(Path, folders))

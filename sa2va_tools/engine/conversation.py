@@ -44,13 +44,16 @@ class Conversation:
 def load_conversation(library: Library, after: str | None, opened: OpenedMedia) -> Conversation:
     """The conversation that ends with the answer `after`; an empty one for None.
 
-    Raises UnknownHandleError, and RequestError for an answer about other media, one that cannot be
-    continued (a caption, a track), or a conversation that has become too long.
+    Raises UnknownHandleError, AccessDeniedError if its media are outside the roots, and RequestError for an
+    answer about other media, one that cannot be continued (a caption, a track), or a conversation that has
+    become too long.
     """
     if after is None:
         return Conversation()
     record = library.store.get_answer(after)
     if record.media_handle != opened.ref.handle:
+        if record.media_handle is not None:
+            library.require_access(record.media_handle)
         raise RequestError(
             f"{after} is about {record.media_handle}, not about {opened.ref.handle} ({opened.ref.name}).",
             hint="Continue it with the same image or video, or leave out `after`.",

@@ -109,14 +109,20 @@ class Library:
         if handle in self._in_memory:
             media = self._in_memory[handle]
             return OpenedMedia(media, describe_media(media, handle))
-        paths = self.store.media_paths(handle)
-        if paths and not any(self._may_read(path) for path in paths):
-            self.access.resolve(paths[0])  # raises, without revealing whether the file exists
+        self.require_access(handle)
         media = self.store.get_media(handle, self._may_read, run)
         self._check_limits(media)
         return OpenedMedia(media, describe_media(media, handle), _find_stamp(media.path))
 
+    def require_access(self, media_handle: str) -> None:
+        """AccessDeniedError if every file of these media is outside the roots, whether or not it exists."""
+        paths = self.store.media_paths(media_handle)
+        if paths and not any(self._may_read(path) for path in paths):
+            raise self.access.refuse()
+
     def _may_read(self, path: Path) -> bool:
+        """Bytes that a program passed have no place of their own; whoever was given their handle may use
+        it."""
         return path.parent == self._uploads or self.access.allows(path)
 
     def _check_limits(self, media: Media) -> None:
@@ -185,9 +191,11 @@ class Library:
         return [(name, self.mask(name, opened, run)) for name in dict.fromkeys(names)]
 
     def mask(self, handle: str, opened: OpenedMedia, run: Run | None = None) -> MaskRecord:
-        """The mask behind a handle. Raises RequestError for one over other media, UnknownHandleError."""
+        """The mask behind a handle. Raises RequestError for one over other media, AccessDeniedError if those
+        are outside the roots, UnknownHandleError."""
         record = self.store.get_mask(handle, run)
         if record.media_handle != opened.ref.handle:
+            self.require_access(record.media_handle)
             raise RequestError(
                 f"{handle} belongs to {record.media_handle}, not to {opened.ref.handle} ({opened.ref.name}).",
                 hint="Use masks of one image or video at a time.",

@@ -5,22 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sa2va_tools.engine.access import Roots, check_roots
 from sa2va_tools.engine.local import LocalEngine
 from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.settings import Settings
 
 
 def load_engine(
-    model: str | Path | None = None, *, settings: Settings | None = None, **changes: Any
+    model: str | Path | None = None,
+    *,
+    roots: Roots | None = None,
+    settings: Settings | None = None,
+    **changes: Any,
 ) -> Engine:
     """The engine of this process. Weights are loaded by the first call that needs them.
 
-    `model` is `"nano"`, a hub id that was pulled, or a checkpoint's folder; None takes the settings' one. Any
-    other setting can be given by name, e.g. `load_engine("nano", device="cpu", store_dir="results")`. Raises
-    RequestError for a setting that is wrong.
+    `model` is `"nano"`, a hub id that was pulled, or a checkpoint's folder; None takes the settings' one.
+    With `roots`, a folder or several, only media inside of them are read, also by handle; with None or
+    `"any"`, everything is: `SA2VA_ROOTS` is for front ends whose callers are agents. Any other setting can be
+    given by name, e.g. `load_engine("nano", device="cpu", store_dir="results")`. Raises RequestError for a
+    setting that is wrong and for a root that does not exist.
     """
     if settings is None:
         settings = Settings.read(**changes)
     elif changes:
         settings = Settings.read(**{**settings.model_dump(), **changes})
-    return LocalEngine.from_settings(model, settings=settings)
+    access = None if roots is None else AccessPolicy(check_roots(roots))
+    return LocalEngine.from_settings(model, settings=settings, access=access)

@@ -50,6 +50,8 @@ class Engine(ABC):
     Options are given as one value or as keyword arguments: `segment(clip, "the dog", end_s=5)` is
     `segment(clip, "the dog", SegmentOptions(end_s=5))`. `fps` tells the frame rate of frames in memory.
 
+    A copy of an engine is the engine itself.
+
     Besides TypeError for arguments of a wrong type, every method raises errors of `sa2va_tools.errors` only:
     MediaError and AccessDeniedError for the media, RequestError for an argument, CheckpointError if the model
     cannot be loaded, OutOfMemoryError, and CancelledError once the run is cancelled.
@@ -220,6 +222,20 @@ class Engine(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __getstate__(self) -> object:
+        """RequestError: an engine stays in its process. One without state of its process may override it."""
+        raise RequestError(
+            "An engine cannot be pickled or sent to another process, because it holds a model.",
+            hint="Open one in each process with load_engine, or give the toolkit or tool `model` and `roots` "
+            "instead of `engine`: then each process opens its own.",
+        )
 
     # ---- what an engine implements, with checked arguments ---------------------------------------
 

@@ -34,12 +34,15 @@ class AccessPolicy:
     """
 
     roots: tuple[Path, ...] | None
+    how_to_open: str = "`load_engine(roots=[DIR])`"
+    """What a user types to open a folder for reading; each front end has its own words."""
 
     def resolve(self, source: str | Path) -> Path:
         """The real, absolute path that `source` names.
 
-        Relative paths are looked up in each root in turn, or in the working directory when unrestricted; `~`
-        is the home folder only when unrestricted.
+        Relative paths are looked up in each root in turn, then in the working directory; when unrestricted,
+        only there. `~` is the home folder; when restricted, `~name` is an ordinary name, because the answer
+        would tell which users exist.
 
         Raises AccessDeniedError for URLs and for anything outside the roots (with the same text whether or
         not it exists), MediaNotFoundError when it is inside and missing, RequestError for a string that is
@@ -52,7 +55,7 @@ class AccessPolicy:
         roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
         inside = [path for path in _candidates(text, roots) if _is_inside(path, roots)]
         if not inside:
-            raise _access_error(roots)
+            raise self.refuse()
         found = next((path for path in inside if _exists(path)), inside[0])
         return _require_existing(found, roots)
 
@@ -63,30 +66,37 @@ class AccessPolicy:
         roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
         return _is_inside(Path(os.path.realpath(path)), roots)
 
+    def refuse(self) -> AccessDeniedError:
+        """The error for everything outside. It names no path, so that all refusals are the same."""
+        if not self.roots:
+            return AccessDeniedError(
+                "No folder is open for reading, so no file can be read.",
+                hint=f"Ask the user to open one, with {self.how_to_open}.",
+            )
+        roots = ", ".join(os.path.realpath(root) for root in self.roots)
+        return AccessDeniedError(
+            f"This is outside the folders that may be read: {roots}.",
+            hint="Use a file inside one of them, or ask the user to open another folder, with "
+            f"{self.how_to_open}.",
+        )
+
 
 def _candidates(text: str, roots: tuple[Path, ...]) -> Iterator[Path]:
     """Real paths that `text` may mean, whether or not they exist."""
+    if text == "~" or text.startswith(("~/", f"~{os.sep}")):
+        text = os.path.expanduser(text)  # noqa: PTH111 - Path's raises without a home folder
     if Path(text).is_absolute():
         yield Path(os.path.realpath(text))
-    else:
-        yield from (Path(os.path.realpath(root / text)) for root in roots)
+        return
+    yield from (Path(os.path.realpath(root / text)) for root in roots)
+    try:
+        yield Path(os.path.realpath(text))
+    except FileNotFoundError:  # the working directory was deleted
+        return
 
 
 def _is_inside(path: Path, roots: tuple[Path, ...]) -> bool:
     return any(path.is_relative_to(root) for root in roots)
-
-
-def _access_error(roots: tuple[Path, ...]) -> AccessDeniedError:
-    # The path itself is left out, so that all refusals are the same.
-    if not roots:
-        return AccessDeniedError(
-            "No folder is allowed for reading, so no file can be read.",
-            hint="Start the server with a folder that it may read: `sa2va mcp --root DIR`.",
-        )
-    return AccessDeniedError(
-        f"The path is outside the folders that may be read: {', '.join(map(str, roots))}.",
-        hint="Give a path inside one of them, or ask for the server to be started with another `--root DIR`.",
-    )
 
 
 def _require_existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:

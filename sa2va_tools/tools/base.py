@@ -87,12 +87,24 @@ class Tool(Generic[Arguments]):
 
 
 class SharedEngine:
-    """One engine for many tools: opened when first needed, closed once; for any thread."""
+    """One engine for many tools: opened when first needed, closed once; for any thread.
+
+    A copy is the same one. In another process it opens an engine of its own, by the same source.
+    """
 
     def __init__(self, source: EngineSource) -> None:
         self._source = source
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+
+    def __copy__(self) -> SharedEngine:
+        return self
+
+    def __deepcopy__(self, _: object) -> SharedEngine:
+        return self
+
+    def __reduce__(self) -> tuple[type[SharedEngine], tuple[EngineSource]]:
+        return SharedEngine, (self._source,)
 
     def get(self) -> Engine:
         """The engine. Raises what the source raises; the next call tries again."""

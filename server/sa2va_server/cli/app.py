@@ -166,11 +166,11 @@ app.command()(doctor)
 def mcp(
     session: Session,
     root: Annotated[
-        list[Path] | None,
+        list[str] | None,
         Option(
             metavar="DIR",
-            help="A folder that agents may read; repeat for more. Without it, SA2VA_ROOTS applies; if "
-            "neither is set, nothing can be read.",
+            help="A folder that agents may read; repeat for more. Without it, SA2VA_ROOTS applies (folders "
+            "separated as in PATH); if neither is set, nothing can be read.",
         ),
     ] = None,
     strict_schemas: Annotated[
@@ -183,14 +183,16 @@ def mcp(
     ] = False,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
-    from sa2va_server.mcp.server import serve_stdio
-    from sa2va_server.roots import open_restricted_engine, resolve_roots
+    from sa2va_server.mcp.server import HOW_TO_OPEN, serve_stdio
+    from sa2va_tools.engine.access import open_agent_engine, resolve_roots
 
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
     with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
         serve_stdio(
-            lambda: open_restricted_engine(settings, roots), roots=roots, strict_schemas=strict_schemas
+            lambda: open_agent_engine(roots, how_to_open=HOW_TO_OPEN, settings=settings),
+            roots=roots,
+            strict_schemas=strict_schemas,
         )
 
 

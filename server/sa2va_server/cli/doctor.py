@@ -198,10 +198,10 @@ def _check_store(session: Session) -> Finding:
 
 
 def _check_roots(session: Session) -> Finding:
-    """Folders that agents may read through `sa2va mcp`."""
+    """Folders that agents may read through MCP and LangChain."""
     roots = session.settings().roots
     if not roots:
-        return Finding("ok", "none set; give them to the server: sa2va mcp --root DIR")
+        return Finding("ok", "none set; open folders with sa2va mcp --root DIR or Sa2VAToolkit(roots=[DIR])")
     missing = [str(root) for root in roots if not root.expanduser().is_dir()]
     if missing:
         return Finding("warn", f"not folders: {', '.join(missing)}", "Correct SA2VA_ROOTS.")

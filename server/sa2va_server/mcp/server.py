@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 MASK_URI = "sa2va://masks/{mask_id}/rle.json"
+HOW_TO_OPEN = "`sa2va mcp --root DIR` or the variable SA2VA_ROOTS"
+"""What the server's user types so that it may read a folder; refusals say it."""
 
 
 class CatalogueServer(MCPServer[None]):

@@ -1,0 +1,50 @@
+"""Pictures of tools for models that take none from a tool, such as OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.content import create_text_block
+
+_PICTURE_TYPES = ("image", "image_url")
+_NOTE = "The picture of this result follows in the next user message."
+
+
+def move_pictures(messages: Iterable[BaseMessage]) -> list[Any]:
+    """The messages as such a model takes them: pictures of tool messages move into a user message.
+
+    It comes after the last tool message of a turn, because no other message may stand between them. The
+    given messages stay as they are, so that an agent's state and checkpoints need not change: apply this to
+    what is sent to the model.
+    """
+    moved: list[BaseMessage] = []
+    waiting: list[Any] = []
+    for message in messages:
+        if not isinstance(message, ToolMessage):
+            moved += _show(waiting)
+            waiting = []
+            moved.append(message)
+            continue
+        pictures = [block for block in _blocks(message) if _is_picture(block)]
+        if pictures:
+            name = f" of {message.name}" if message.name else ""
+            title = f"Picture{name}, call {message.tool_call_id}:"
+            waiting += [create_text_block(title), *pictures]
+            rest = [block for block in _blocks(message) if not _is_picture(block)]
+            message = message.model_copy(update={"content": [*rest, create_text_block(_NOTE)]})
+        moved.append(message)
+    return moved + _show(waiting)
+
+
+def _show(blocks: list[Any]) -> list[BaseMessage]:
+    return [HumanMessage(content=blocks)] if blocks else []
+
+
+def _blocks(message: ToolMessage) -> list[Any]:
+    return message.content if isinstance(message.content, list) else []
+
+
+def _is_picture(block: Any) -> bool:
+    return isinstance(block, dict) and block.get("type") in _PICTURE_TYPES
