@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     )
     store_dir: Path = Field(default_factory=default_store_dir)
     roots: tuple[Path, ...] = Field((), description="Folders that front ends for agents may read.")
+    reuse_results: bool = Field(
+        True, description="Answer a call from the store if the same call was computed before."
+    )
     limits: MediaLimits = MediaLimits()
     max_new_tokens: int = Field(2048, gt=0, description="Upstream's own bound on an answer.")
     cache_bytes: int | None = Field(
