@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sa2va_tools
+from sa2va_tools.engine.call_outcome import describe_outcome, restore_result
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.lane import Lane
 from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.options import FrameRange
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, SegmentResult
-from sa2va_tools.engine.stored_results import describe_outcome, restore_result
 from sa2va_tools.run import Run
 from sa2va_tools.store.calls import CallIndex
 from sa2va_tools.store.handles import compute_digest

@@ -173,6 +173,22 @@ def mcp(
             "neither is set, nothing can be read.",
         ),
     ] = None,
+    resource_links: Annotated[
+        bool,
+        Option(
+            "--resource-links",
+            help="Add a link to the RLE of each mask, for clients that read resources. Many others fail on "
+            "such links.",
+        ),
+    ] = False,
+    picture_first: Annotated[
+        bool,
+        Option(
+            "--picture-first",
+            help="Put the picture of view before its legend, for clients that read only the first part of "
+            "a result.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
     from sa2va_server.mcp.server import serve_stdio
@@ -181,7 +197,12 @@ def mcp(
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
     with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
-        serve_stdio(lambda: open_restricted_engine(settings, roots), roots=roots)
+        serve_stdio(
+            lambda: open_restricted_engine(settings, roots),
+            roots=roots,
+            resource_links=resource_links,
+            picture_first=picture_first,
+        )
 
 
 app.command()(pull)

@@ -14,13 +14,29 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
-from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.types import (
+    CallToolResult,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    ContentBlock,
+    GetPromptResult,
+    ImageContent,
+    PromptReference,
+    ResourceLink,
+    ResourceTemplateReference,
+    TextContent,
+    ToolAnnotations,
+)
 from mcp.types import Tool as WireTool
 
+from sa2va_server.mcp.completion import MASK_URI, complete
 from sa2va_server.mcp.jobs import REPORT_EVERY_S, JobRunner
+from sa2va_server.mcp.no_prompts import hide_prompts, unknown_prompt_error
 from sa2va_tools import __version__
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
@@ -29,9 +45,6 @@ from sa2va_tools.tools.base import EngineSource, SharedEngine, Tool, ToolOutput
 from sa2va_tools.tools.catalogue import CATALOGUE, find_tool
 
 logger = logging.getLogger(__name__)
-
-
-MASK_URI = "sa2va://masks/{mask_id}/rle.json"
 
 
 class CatalogueServer(MCPServer[None]):
@@ -43,6 +56,10 @@ class CatalogueServer(MCPServer[None]):
     the transport stdio needs, prints of libraries go to stderr while the server runs. With `preload`, the
     engine's libraries are imported in the background as soon as the server runs. Progress notifications are
     sent every `report_every_s` seconds.
+
+    Text and structured content of a result each stand alone. `resource_links` adds a link to the RLE of each
+    mask, for hosts that read resources: many clients fail on content of that kind. `picture_first` puts the
+    picture of `view` before its legend, for frameworks that read the first content only.
     """
 
     def __init__(
@@ -53,12 +70,16 @@ class CatalogueServer(MCPServer[None]):
         owns_stdout: bool = False,
         preload: bool = False,
         report_every_s: float = REPORT_EVERY_S,
+        resource_links: bool = False,
+        picture_first: bool = False,
     ) -> None:
         self._shared = SharedEngine(engine)
         self._roots = roots
         self._preload = preload
         self._jobs = JobRunner(report_every_s=report_every_s)
         self._owns_stdout = owns_stdout
+        self._resource_links = resource_links
+        self._picture_first = picture_first
         super().__init__(
             "sa2va",
             title="Sa2VA tools",
@@ -67,6 +88,7 @@ class CatalogueServer(MCPServer[None]):
             lifespan=lambda _: self._serving(),
             log_level="WARNING",
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="public")},
+            middleware=[hide_prompts],
         )
         self.resource(
             "sa2va://status",
@@ -82,6 +104,7 @@ class CatalogueServer(MCPServer[None]):
             description="COCO RLE of the mask with this id, one per frame.",
             mime_type="application/json",
         )(self._mask_json)
+        self.completion()(self._complete)  # type: ignore[no-untyped-call]  # the SDK left it untyped
 
     @contextlib.asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -90,7 +113,8 @@ class CatalogueServer(MCPServer[None]):
             if self._preload:
                 threading.Thread(target=self._prepare_engine, name="prepare", daemon=True).start()
             try:
-                yield
+                async with self._jobs.serve():
+                    yield
             finally:
                 self._shared.close()
 
@@ -110,6 +134,23 @@ class CatalogueServer(MCPServer[None]):
         except Sa2vaError as error:
             raise ResourceNotFoundError(str(error)) from error
 
+    async def _complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        _: CompletionContext | None,
+    ) -> Completion:
+        def work() -> Completion:
+            return complete(ref, argument, self._shared.get().find_handles)
+
+        return await anyio.to_thread.run_sync(work)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
+    ) -> GetPromptResult:
+        """Always MCPError: the server has no prompts."""
+        raise unknown_prompt_error(name)
+
     async def list_tools(self) -> list[WireTool]:
         return [_wire_tool(tool) for tool in CATALOGUE]
 
@@ -128,7 +169,9 @@ class CatalogueServer(MCPServer[None]):
                 if context is not None:
                     await context.report_progress(value, None, text)
 
-            return _wire_result(await self._jobs.run(work, report))
+            # With all defaults filled in, so that equal calls are equal however they are written.
+            key = (name, parsed.model_dump_json())
+            return self._wire_result(await self._jobs.run(key, work, report))
         except Sa2vaError as error:
             raise ToolError(str(error)) from error
         except Exception as error:  # outermost handler: a bug in one call must not end the server
@@ -138,6 +181,21 @@ class CatalogueServer(MCPServer[None]):
                 "server, not in your arguments. Retry once; if it fails again, tell the user that the "
                 "details are in the server's log on stderr."
             ) from error
+
+    def _wire_result(self, output: ToolOutput) -> CallToolResult:
+        texts: list[ContentBlock] = [TextContent(type="text", text=output.text)]
+        pictures = [
+            ImageContent(
+                type="image",
+                data=base64.b64encode(picture.data).decode("ascii"),
+                mime_type=picture.mime_type,
+            )
+            for picture in output.pictures
+        ]
+        content = [*pictures, *texts] if self._picture_first else [*texts, *pictures]
+        if self._resource_links:
+            content += [_mask_link(handle) for handle in output.mask_handles()]
+        return CallToolResult(content=content, structured_content=output.as_dict())
 
 
 def instructions(roots: Sequence[Path]) -> str:
@@ -160,9 +218,23 @@ def instructions(roots: Sequence[Path]) -> str:
     )
 
 
-def serve_stdio(open_engine: Callable[[], Engine], *, roots: Sequence[Path] = ()) -> None:
+def serve_stdio(
+    open_engine: Callable[[], Engine],
+    *,
+    roots: Sequence[Path] = (),
+    resource_links: bool = False,
+    picture_first: bool = False,
+) -> None:
     """Serve on stdin and stdout until the client hangs up. Logs go to stderr."""
-    CatalogueServer(open_engine, roots=roots, owns_stdout=True, preload=True).run("stdio")
+    server = CatalogueServer(
+        open_engine,
+        roots=roots,
+        owns_stdout=True,
+        preload=True,
+        resource_links=resource_links,
+        picture_first=picture_first,
+    )
+    server.run("stdio")
 
 
 def _wire_tool(tool: Tool[Any]) -> WireTool:
@@ -178,23 +250,12 @@ def _wire_tool(tool: Tool[Any]) -> WireTool:
     )
 
 
-def _wire_result(output: ToolOutput) -> CallToolResult:
-    content: list[ContentBlock] = [TextContent(type="text", text=output.text)]
-    content += [
-        ImageContent(
-            type="image", data=base64.b64encode(picture.data).decode("ascii"), mime_type=picture.mime_type
-        )
-        for picture in output.pictures
-    ]
-    # The pixels, which the structured content leaves out, for hosts that read resources.
-    content += [
-        ResourceLink(
-            type="resource_link",
-            uri=MASK_URI.format(mask_id=handle.partition(":")[2]),
-            name=handle,
-            description="COCO RLE of each frame.",
-            mime_type="application/json",
-        )
-        for handle in output.mask_handles()
-    ]
-    return CallToolResult(content=content, structured_content=output.as_dict())
+def _mask_link(handle: str) -> ResourceLink:
+    """The pixels, which the structured content leaves out."""
+    return ResourceLink(
+        type="resource_link",
+        uri=MASK_URI.format(mask_id=handle.partition(":")[2]),
+        name=handle,
+        description="COCO RLE of each frame.",
+        mime_type="application/json",
+    )
