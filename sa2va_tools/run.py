@@ -55,6 +55,8 @@ class Run:
         self._on_progress = on_progress
         self._cancelled = threading.Event()
         self.stats = RunStats()
+        self.last_progress: Progress | None = None
+        """The newest report; None before the first."""
 
     def cancel(self) -> None:
         """Ask the work to stop. It raises CancelledError at the next check."""
@@ -78,8 +80,9 @@ class Run:
         text: str | None = None,
     ) -> None:
         """Tell the caller how far the work is."""
+        self.last_progress = Progress(stage, done, total, message, text)
         if self._on_progress is not None:
-            self._on_progress(Progress(stage, done, total, message, text))
+            self._on_progress(self.last_progress)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         (),
         description="Folders that front ends for agents may read; in the variable, separated as in PATH.",
     )
+    reuse_results: bool = Field(
+        True, description="Answer a call from the store if the same call was computed before."
+    )
     limits: MediaLimits = MediaLimits()
     max_new_tokens: int = Field(2048, gt=0, description="Upstream's own bound on an answer.")
     cache_bytes: int | None = Field(

@@ -15,7 +15,8 @@ BOX = Region(box_xyxy=(10, 10, 40, 40))
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    settings = Settings(device="cpu", store_dir=tmp_path_factory.mktemp("store"), cache_bytes=2**30)
+    store = tmp_path_factory.mktemp("store")
+    settings = Settings(device="cpu", store_dir=store, cache_bytes=2**30, reuse_results=False)
     with load_engine(settings=settings) as engine:
         yield engine
 
@@ -94,7 +95,8 @@ def test_masks_do_not_depend_on_what_is_kept(engine, tmp_path, budget):
 
 
 def test_frames_that_were_encoded_are_counted_as_misses(clip, tmp_path):
-    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path)) as engine:
+    settings = Settings(device="cpu", store_dir=tmp_path, reuse_results=False)
+    with load_engine(settings=settings) as engine:
         first = engine.segment(clip, "the red square", gate_by_object_score=False)
         frames = first.provenance.encoder_passes
         assert engine.host.cache_counts()["features"].misses == frames > 0

@@ -9,9 +9,11 @@ import anyio
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, PromptReference, ResourceTemplateReference
 
 from sa2va_server.mcp.jobs import JobStatus
 from sa2va_server.mcp.server import HOW_TO_OPEN, CatalogueServer
+from sa2va_server.mcp.wire import WireOptions
 from sa2va_tools.errors import CheckpointNotFoundError
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.run import Progress, Run
@@ -38,10 +40,9 @@ def clip(root) -> str:
 
 
 @asynccontextmanager
-async def connect(mode: str, root: Path, source=None):
-    server = CatalogueServer(
-        source or (lambda: FakeEngine(access=AccessPolicy((root,)))), roots=[root], report_every_s=0.01
-    )
+async def connect(mode: str, root: Path, source=None, **options):
+    source = source or (lambda: FakeEngine(access=AccessPolicy((root,))))
+    server = CatalogueServer(source, roots=[root], report_every_s=0.01, **options)
     async with Client(server, mode=mode) as client:
         yield client
 
@@ -96,7 +97,9 @@ async def test_lists_the_catalogue_with_its_schemas_within_the_budget(mode, root
 @both_versions
 async def test_strict_schemas_are_listed_on_request_and_nulls_are_accepted(mode, root, clip):
     engine = FakeEngine(access=AccessPolicy((root,)))
-    async with Client(CatalogueServer(engine, roots=[root], strict_schemas=True), mode=mode) as client:
+    async with Client(
+        CatalogueServer(engine, roots=[root], wire=WireOptions(strict_schemas=True)), mode=mode
+    ) as client:
         listed = (await client.list_tools()).tools
         assert [tool.input_schema for tool in listed] == [
             tool.input_schema(strict=True) for tool in CATALOGUE
@@ -261,32 +264,6 @@ async def test_cancelling_a_call_stops_its_work_and_the_next_call_succeeds(mode,
 
 
 @both_versions
-async def test_calls_take_turns_and_a_waiting_one_says_so(mode, root, clip):
-    engine = BlockingEngine(root)
-    waiting = anyio.Event()
-    results = []
-
-    async def on_progress(_value, _total, message):
-        if message.startswith("waiting for an earlier call"):
-            waiting.set()
-
-    async with connect(mode, root, engine) as client:
-
-        async def call(name: str, arguments: dict) -> None:
-            results.append((name, await client.call_tool(name, arguments, progress_callback=on_progress)))
-
-        with anyio.fail_after(200):
-            async with anyio.create_task_group() as group:
-                group.start_soon(call, "segment_by_text", {"media": clip, "expressions": "red"})
-                await anyio.to_thread.run_sync(engine.started.wait, 120)
-                group.start_soon(call, "describe", {"media": clip})
-                await waiting.wait()
-                engine.release.set()
-    assert [name for name, _ in results] == ["segment_by_text", "describe"]
-    assert not any(result.is_error for _, result in results)
-
-
-@both_versions
 async def test_the_engine_is_closed_with_the_server(mode, root, clip):
     closed = []
 
@@ -306,11 +283,89 @@ async def test_a_mask_is_a_resource_with_its_rle(mode, root, clip):
     async with connect(mode, root) as client:
         found = await client.call_tool("segment_by_text", {"media": clip, "expressions": "a box"})
         handle = found.structured_content["masks"][0]["handle"]
-        link = next(block for block in found.content if block.type == "resource_link")
-        assert link.name == handle
-        document = json.loads((await client.read_resource(str(link.uri))).contents[0].text)
+        uri = f"sa2va://masks/{handle.removeprefix('mask:')}/rle.json"
+        document = json.loads((await client.read_resource(uri)).contents[0].text)
         frames = document["objects"][0]["frames"]
         assert len(frames) == document["media"]["frame_count"] == 16
         assert frames[0]["rle"]["size"] == document["media"]["size_wh"][::-1]
         with pytest.raises(MCPError, match="mask:aaaaaaaaaa"):
             await client.read_resource("sa2va://masks/aaaaaaaaaa/rle.json")
+
+
+CALLS_WITH_MASKS = (
+    ("segment_by_text", {"expressions": ["a box", "a ball"]}),
+    ("ground_conversation", {}),
+    ("caption_region", {"regions": [{"box_xyxy": [5, 5, 40, 40]}, {"points_xy": [[20, 20]]}]}),
+    ("track_region", {"regions": [{"box_xyxy": [5, 5, 40, 40]}]}),
+)
+
+
+@both_versions
+async def test_results_are_text_and_pictures_unless_links_are_asked_for(mode, root, clip):
+    async with connect(mode, root) as client:
+        for name, arguments in CALLS_WITH_MASKS:
+            result = await client.call_tool(name, {"media": clip, **arguments})
+            assert [block.type for block in result.content] == ["text"], name
+    async with connect(mode, root, wire=WireOptions(resource_links=True)) as client:
+        for name, arguments in CALLS_WITH_MASKS:
+            result = await client.call_tool(name, {"media": clip, **arguments})
+            links = [block for block in result.content if block.type == "resource_link"]
+            assert links, name
+            for link in links:
+                document = json.loads((await client.read_resource(str(link.uri))).contents[0].text)
+                assert document["objects"][0]["handle"] == link.name
+
+
+@both_versions
+async def test_text_and_structured_content_each_name_every_handle(mode, root, clip):
+    async with connect(mode, root) as client:
+        for name, arguments in CALLS_WITH_MASKS:
+            result = await client.call_tool(name, {"media": clip, **arguments})
+            structured = result.structured_content
+            listed = structured.get("masks", structured.get("regions"))
+            handles = [structured["handle"], structured["media"]["handle"]]
+            handles += [item["handle"] for item in listed]
+            text = result.content[0].text
+            assert all(handle in text for handle in handles), (name, text)
+            assert all(item["label"] in text for item in listed), (name, text)
+
+
+@both_versions
+async def test_the_picture_comes_first_for_frameworks_that_read_no_further(mode, root, clip):
+    async with connect(mode, root, wire=WireOptions(picture_first=True)) as client:
+        viewed = await client.call_tool("view", {"handles": clip})
+        assert [block.type for block in viewed.content] == ["image", "text"]
+        assert [block.type for block in (await client.call_tool("describe", {"media": clip})).content] == [
+            "text"
+        ]
+
+
+@both_versions
+async def test_ids_of_masks_are_completed(mode, root, clip):
+    template = ResourceTemplateReference(type="ref/resource", uri="sa2va://masks/{mask_id}/rle.json")
+    async with connect(mode, root) as client:
+
+        async def complete(ref, name, value):
+            return (await client.complete(ref, {"name": name, "value": value})).completion
+
+        assert (await complete(template, "mask_id", "")).values == []
+        found = await client.call_tool("segment_by_text", {"media": clip, "expressions": ["a box", "a ball"]})
+        ids = [item["handle"].removeprefix("mask:") for item in found.structured_content["masks"]]
+        assert set((await complete(template, "mask_id", "")).values) == set(ids)
+        assert (await complete(template, "mask_id", ids[0][:6])).values == [ids[0]]
+        assert (await complete(template, "mask_id", "!")).values == []
+        assert (await complete(template, "other", "")).values == []
+        prompt = PromptReference(type="ref/prompt", name="none")
+        assert (await complete(prompt, "media", "")).values == []
+
+
+@both_versions
+async def test_the_server_says_that_it_has_no_prompts(mode, root, caplog):
+    async with connect(mode, root) as client:
+        assert client.server_capabilities.prompts is None
+        assert client.server_capabilities.tools and client.server_capabilities.completions
+        assert (await client.list_prompts()).prompts == []
+        with pytest.raises(MCPError, match="Unknown prompt: hello") as caught:
+            await client.get_prompt("hello")
+    assert caught.value.error.code == INVALID_PARAMS
+    assert "Traceback" not in caplog.text

@@ -26,6 +26,10 @@ class Conversation:
         """`plan` with the frames that the conversation is about. RequestError if the clip lacks them."""
         if not self.turns:
             return plan
+        return plan.with_llm_positions(self.find_positions(clip), clip)
+
+    def find_positions(self, clip: Clip) -> tuple[int, ...]:
+        """The frames that the conversation is about. RequestError if the clip lacks any of them."""
         positions = clip.find_positions(self.llm_frames)
         if len(positions) < len(self.llm_frames):
             raise RequestError(
@@ -33,7 +37,7 @@ class Conversation:
                 "range does not include all of them.",
                 hint="Leave out start_s, end_s and stride, or repeat those of the first turn.",
             )
-        return plan.with_llm_positions(positions, clip)
+        return positions
 
     def extend(self, questions: Sequence[str], answers: Sequence[ModelAnswer]) -> tuple[tuple[str, str], ...]:
         """All turns including these new ones, for the record of the answer."""
@@ -41,12 +45,12 @@ class Conversation:
         return (*((turn.question, turn.answer) for turn in self.turns), *new)
 
 
-def load_conversation(library: Library, after: str | None, opened: OpenedMedia) -> Conversation:
+def load_conversation(library: Library, after: str | None, opened: OpenedMedia, clip: Clip) -> Conversation:
     """The conversation that ends with the answer `after`; an empty one for None.
 
     Raises UnknownHandleError, AccessDeniedError if its media are outside the roots, and RequestError for an
-    answer about other media, one that cannot be continued (a caption, a track), or a conversation that has
-    become too long.
+    answer about other media or about frames that the clip lacks, one that cannot be continued (a caption, a
+    track), or a conversation that has become too long.
     """
     if after is None:
         return Conversation()
@@ -69,4 +73,6 @@ def load_conversation(library: Library, after: str | None, opened: OpenedMedia) 
             f"The conversation up to {after} has {len(turns)} turns; at most {MAX_TURNS} are allowed.",
             hint="Start a new one: leave out `after`.",
         )
-    return Conversation(turns, tuple(record.provenance["llm_frames"]))
+    conversation = Conversation(turns, tuple(record.provenance["llm_frames"]))
+    conversation.find_positions(clip)
+    return conversation

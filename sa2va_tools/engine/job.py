@@ -306,9 +306,10 @@ def open_job(
     options: MaskOptions = DEFAULT_MASK_OPTIONS,
     max_new_tokens: int | None = None,
 ) -> Iterator[Job]:
-    """The model at work on a clip. Raises what `ModelHost.use` does, and OutOfMemoryError with numbers."""
+    """The model at work on a clip, for a caller that has its turn. Raises what `ModelHost.session` does, and
+    OutOfMemoryError with numbers."""
     limit = host.settings.max_new_tokens if max_new_tokens is None else max_new_tokens
-    with host.use(run) as model:
+    with host.session(run) as model:
         job = Job(library, opened, clip, model, run, limit, options)
         try:
             yield job

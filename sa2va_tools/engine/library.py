@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Library:
         self.limits = limits
         self._probed: OrderedDict[Path, tuple[Media, str]] = OrderedDict()
         self._in_memory: OrderedDict[str, Media] = OrderedDict()
+        self._lock = threading.Lock()
+        """For changes of the two: any thread may open media."""
 
     def open(self, source: Any, run: Run, *, fps: float | Fraction | None = None) -> OpenedMedia:
         """Open a path, `file://` URL, handle, NumPy array, PIL image, list or iterator of frames, or the
@@ -80,10 +83,11 @@ class Library:
     def _open_pixels(self, source: Any, run: Run, fps: float | Fraction | None) -> OpenedMedia:
         media = open_pixels(source, fps=fps, limits=self.limits, run=run)
         handle = self.store.put_media(media)
-        self._in_memory[handle] = media
-        self._in_memory.move_to_end(handle)
-        while len(self._in_memory) > 1 and self._memory_bytes > _MAX_MEMORY_BYTES:
-            self._in_memory.popitem(last=False)
+        with self._lock:
+            self._in_memory[handle] = media
+            self._in_memory.move_to_end(handle)
+            while len(self._in_memory) > 1 and self._memory_bytes > _MAX_MEMORY_BYTES:
+                self._in_memory.popitem(last=False)
         return OpenedMedia(media, describe_media(media, handle))
 
     @property
@@ -106,8 +110,8 @@ class Library:
 
     def _open_handle(self, handle: str, kind: str, run: Run) -> OpenedMedia:
         handle = self._media_handle(handle, kind, run)
-        if handle in self._in_memory:
-            media = self._in_memory[handle]
+        media = self._in_memory.get(handle)
+        if media is not None:
             return OpenedMedia(media, describe_media(media, handle))
         self.require_access(handle)
         media = self.store.get_media(handle, self._may_read, run)
@@ -157,9 +161,10 @@ class Library:
                 hint="Wait until it is completely written or downloaded, then try again.",
             )
         if before is not None:
-            self._probed[path] = (media, before)
-            if len(self._probed) > _MAX_PROBED:
-                self._probed.popitem(last=False)
+            with self._lock:
+                self._probed[path] = (media, before)
+                if len(self._probed) > _MAX_PROBED:
+                    self._probed.popitem(last=False)
         return media, before
 
     def _media_handle(self, handle: str, kind: str, run: Run) -> str:

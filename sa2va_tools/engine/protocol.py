@@ -207,6 +207,10 @@ class Engine(ABC):
     def find_frame(self, media: MediaSource, time_s: float, *, run: Run | None = None) -> int:
         """The source frame shown at `time_s`. RequestError outside the video."""
 
+    @abstractmethod
+    def find_handles(self, beginning: str) -> tuple[str, ...]:
+        """Handles in the store that begin like this (`mask:ab`; `answer:`), newest first."""
+
     # ---- life -----------------------------------------------------------------------------------
 
     def prepare(self) -> None:  # noqa: B027  an engine with nothing to prepare is fine

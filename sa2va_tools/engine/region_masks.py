@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle
+from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import PointPrompt
 
@@ -27,15 +28,18 @@ class RegionsOnFrame:
     labels: tuple[str, ...]
     frame_index: int
     size_wh: tuple[int, int]
-    pointed: tuple[Mask | PointPrompt, ...]
-    """Of each region the mask that it already is, or the points that SAM-2 makes a mask of."""
+    pointed: tuple[Rle | PointPrompt, ...]
+    """Of each region the mask that it already is, packed because the call may wait for its turn, or the
+    points that SAM-2 makes a mask of."""
 
     def make_masks(self, segment_points: SegmentPoints) -> list[Mask]:
         """One mask per region, (height, width), none of them empty. A box in which SAM-2 finds no object
         becomes the mask itself. RequestError for points without an object."""
         prompts = [item for item in self.pointed if isinstance(item, PointPrompt)]
         segmented = iter(segment_points(prompts) if prompts else ())
-        masks = [next(segmented) if isinstance(item, PointPrompt) else item for item in self.pointed]
+        masks = [
+            next(segmented) if isinstance(item, PointPrompt) else rle.decode(item) for item in self.pointed
+        ]
         return [self._require_pixels(mask, number) for number, mask in enumerate(masks)]
 
     def _require_pixels(self, mask: Mask, number: int) -> Mask:
@@ -100,19 +104,19 @@ def _is_mask(region: Region) -> bool:
 
 def _read_mask(
     region: Region, frame_index: int, size_wh: tuple[int, int], find_track: Callable[[str], MaskTrack]
-) -> Mask:
+) -> Rle:
     if region.mask is not None:
         return _mask_on_frame(region.mask, find_track(region.mask), frame_index)
     if region.rle is not None:
         data = {"size": list(region.rle.size), "counts": region.rle.counts}
-        return rle.decode(rle.validate(data, size_wh=size_wh))
+        return rle.validate(data, size_wh=size_wh)
     corners = [_pixel(point, region, size_wh) for point in region.polygon_xy or ()]
-    return rle.decode(rle.from_polygon(corners, size_wh))
+    return rle.from_polygon(corners, size_wh)
 
 
-def _mask_on_frame(handle: str, track: MaskTrack, frame_index: int) -> Mask:
-    mask = track.mask(frame_index)
-    if not mask.any():
+def _mask_on_frame(handle: str, track: MaskTrack, frame_index: int) -> Rle:
+    mask = track.at(frame_index)
+    if not rle.area(mask):
         seen = track.visible
         where = f"it is visible in frames {seen[0]} to {seen[-1]}" if seen else "it is empty in every frame"
         raise RequestError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from sa2va_tools.engine.mask_access import MaskCollection
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
@@ -54,15 +54,27 @@ class Provenance:
     threshold: float = 0.5
     smooth: bool = False
     """These three as the call asked for them."""
+    from_store: bool = False
+    """Whether an equal earlier call was answered with this result, and nothing was computed for this one:
+    timings and encoder passes are those of the earlier call."""
 
     def to_json(self) -> dict[str, Any]:
         """For the store. Mask options with their default value are left out, so that handles do not depend on
         which options this version has."""
         values = asdict(self)
+        del values["from_store"]
         for entry in fields(self):
             if entry.name in _MASK_OPTIONS and values[entry.name] == entry.default:
                 del values[entry.name]
         return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Of a stored result. TypeError for values that are not those of this version."""
+        kept: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**kept, from_store=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

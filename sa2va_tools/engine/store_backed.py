@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -27,12 +29,17 @@ from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
 from sa2va_tools.store.handles import looks_like_handle
 
+_MAX_PICTURES = 2
+"""Drawn at the same time."""
+_POLL_S = 0.1
+
 
 class StoreBackedEngine(Engine):
     """Implements lookups, views and exports over a `Library`."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
+        self._pictures = threading.BoundedSemaphore(_MAX_PICTURES)
 
     def view(
         self,
@@ -53,17 +60,29 @@ class StoreBackedEngine(Engine):
             opened = self.library.open(given[0] if media is None else media, run)
             self.library.require_same_media(given[1:] if media is None else given, opened, run)
             names = [name for name in given if isinstance(name, str) and looks_like_handle(name)]
-            result = draw_view(
-                opened,
-                self.library.masks(names, opened, run),
-                frame_index=frame_index,
-                max_frames=max_frames,
-                max_side=max_side,
-                max_bytes=max_bytes,
-                crop=crop,
-                run=run,
-            )
+            masks = self.library.masks(names, opened, run)
+            with self._room_for_a_picture(run):
+                result = draw_view(
+                    opened,
+                    masks,
+                    frame_index=frame_index,
+                    max_frames=max_frames,
+                    max_side=max_side,
+                    max_bytes=max_bytes,
+                    crop=crop,
+                    run=run,
+                )
             return self._keep_view(result) if keep else result
+
+    @contextmanager
+    def _room_for_a_picture(self, run: Run) -> Iterator[None]:
+        """Pictures never wait for the model, but for each other, because each holds many decoded frames."""
+        while not self._pictures.acquire(timeout=_POLL_S):
+            run.raise_if_cancelled()
+        try:
+            yield
+        finally:
+            self._pictures.release()
 
     def _keep_view(self, result: ViewResult) -> ViewResult:
         """The result with its file; with a warning if the store cannot be written, because the picture itself
@@ -108,6 +127,9 @@ class StoreBackedEngine(Engine):
                 hint="Give a time_s within the video, or frame_index.",
             )
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
+
+    def find_handles(self, beginning: str) -> tuple[str, ...]:
+        return tuple(name for name in self.library.store.handles() if name.startswith(beginning))
 
     # ---- for engines that make masks -------------------------------------------------------------
 

@@ -11,18 +11,21 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from sa2va_tools import __version__
+from sa2va_tools.engine.calls import Call, Calls
 from sa2va_tools.engine.clip import Clip
 from sa2va_tools.engine.conversation import Conversation, load_conversation
 from sa2va_tools.engine.frame_plan import FramePlan
+from sa2va_tools.engine.lane import Lane
 from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.mask_object import MaskObject
-from sa2va_tools.engine.options import DescribeOptions, SegmentOptions, TrackOptions
+from sa2va_tools.engine.options import DescribeOptions, FrameRange, SegmentOptions, TrackOptions
 from sa2va_tools.engine.previous_result import load_previous_result, make_extension
 from sa2va_tools.engine.protocol import MediaInput
 from sa2va_tools.engine.recording import Recorder, as_segment_result
@@ -30,6 +33,7 @@ from sa2va_tools.engine.regions import Region
 from sa2va_tools.engine.requests import Expressions, caption_question, describe_question, ground_question
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, Provenance, RegionCaption, SegmentResult
 from sa2va_tools.engine.store_backed import StoreBackedEngine
+from sa2va_tools.engine.tracks import run_to_end
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
@@ -47,7 +51,10 @@ LLM_FRAMES = 5
 
 
 class FakeEngine(StoreBackedEngine):
-    """See the module. Without `store_dir` its store is a temporary folder that is deleted with the engine."""
+    """See the module. Without `store_dir` its store is a temporary folder that is deleted with the engine.
+
+    With `reuse_results` it answers repeated calls from its store, as the real engine does by default.
+    """
 
     def __init__(
         self,
@@ -55,11 +62,13 @@ class FakeEngine(StoreBackedEngine):
         *,
         access: AccessPolicy | None = None,
         limits: MediaLimits | None = None,
+        reuse_results: bool = False,
     ) -> None:
         if store_dir is None:
             store_dir = Path(tempfile.mkdtemp(prefix="sa2va-fake-"))
             self._remove_store = weakref.finalize(self, shutil.rmtree, store_dir, ignore_errors=True)
         super().__init__(Library(Store(store_dir), access or AccessPolicy(None), limits or MediaLimits()))
+        self.calls = Calls(self.library, Lane(), lambda run: {"name": "fake"}, reuse=reuse_results)
 
     def close(self) -> None:
         """There is no model to release; handles stay valid as long as the engine lives."""
@@ -69,46 +78,77 @@ class FakeEngine(StoreBackedEngine):
     ) -> AnswerResult:
         recorder, _, conversation = self._start(media, options, run)
         ref = recorder.opened.ref
-        width, height = ref.size_wh
-        text = f"This {ref.kind} has {width} by {height} pixels."
-        run.report("answer", 1, text=text)
         asked = describe_question(question, video=recorder.clip.is_video)
-        turns = _add_turns(conversation, [asked], [text])
-        return recorder.record_answer("describe", asked, text, text, turns=turns)
+
+        def compute() -> AnswerResult:
+            width, height = ref.size_wh
+            text = f"This {ref.kind} has {width} by {height} pixels."
+            run.report("answer", 1, text=text)
+            turns = _add_turns(conversation, [asked], [text])
+            return recorder.record_answer("describe", asked, text, text, turns=turns)
+
+        return self.calls.answer(_make_call("describe", recorder, options, question=question), compute)
+
+    def _segment(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> SegmentResult:
+        call, frames = self._start_segment(media, expressions, options, run)
+        return self.calls.answer(call, lambda: run_to_end(frames))
 
     def _stream(
         self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
     ) -> Generator[FrameResult, None, SegmentResult]:
+        call, frames = self._start_segment(media, expressions, options, run)
+        return (yield from self.calls.stream(call, frames))
+
+    def _start_segment(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> tuple[Call, Generator[FrameResult, None, SegmentResult]]:
+        """The checked call, and its work, which begins with the first frame."""
         recorder, plan, conversation = self._start(media, options, run)
-        objects = [self._drift(recorder, label) for label in expressions.texts]
-        yield from _stream_frames(recorder.clip, objects)
-        answers = [f"Here is {label}." for label in expressions.texts]
-        turns = _add_turns(conversation, expressions.texts, answers)
-        return _record_segment(recorder, plan, expressions, objects, answers, turns)
+
+        def work() -> Generator[FrameResult, None, SegmentResult]:
+            objects = [self._drift(recorder, label) for label in expressions.texts]
+            yield from _stream_frames(recorder.clip, objects)
+            answers = [f"Here is {label}." for label in expressions.texts]
+            turns = _add_turns(conversation, expressions.texts, answers)
+            return _record_segment(recorder, plan, expressions, objects, answers, turns)
+
+        return _make_call("segment", recorder, options, **asdict(expressions)), work()
 
     def _extend(self, answer: str, expressions: Expressions, run: Run) -> SegmentResult:
         previous = load_previous_result(self.library, answer, run)
         new = previous.select_new(expressions)
         plan = _plan(previous.clip, previous.options.mode, None)
         recorder = self._recorder(previous.opened, previous.clip, plan, run, previous.options)
-        objects = [*previous.objects, *(self._drift(recorder, label) for label in new.texts)]
-        labels = Expressions((*previous.labels, *new.texts), new.warnings)
-        answers = [text for _, text in previous.answers] + [f"Here is {label}." for label in new.texts]
-        return _record_segment(recorder, plan, labels, objects, answers, ())
+
+        def compute() -> SegmentResult:
+            objects = [*previous.objects, *(self._drift(recorder, label) for label in new.texts)]
+            labels = Expressions((*previous.labels, *new.texts), new.warnings)
+            answers = [text for _, text in previous.answers] + [f"Here is {label}." for label in new.texts]
+            return _record_segment(recorder, plan, labels, objects, answers, ())
+
+        return self.calls.answer(_make_call("extend", recorder, **asdict(new), answer=answer), compute)
 
     def _ground(
         self, media: MediaInput, question: str | None, options: SegmentOptions, run: Run
     ) -> AnswerResult:
         recorder, plan, conversation = self._start(media, options, run)
         text = "There is a box and another shape."
-        objects = []
-        for phrase in ("a box", "another shape"):
-            start = text.index(phrase)
-            objects.append(self._drift(recorder, phrase, (start, start + len(phrase))))
         asked = ground_question(question, video=recorder.clip.is_video)
-        turns = _add_turns(conversation, [asked], [text])
-        extension = make_extension(plan, recorder.clip, objects)
-        return recorder.record_answer("ground", asked, text, text, objects, turns=turns, extension=extension)
+
+        def compute() -> AnswerResult:
+            objects = []
+            for phrase in ("a box", "another shape"):
+                start = text.index(phrase)
+                objects.append(self._drift(recorder, phrase, (start, start + len(phrase))))
+            turns = _add_turns(conversation, [asked], [text])
+            extension = make_extension(plan, recorder.clip, objects)
+            return recorder.record_answer(
+                "ground", asked, text, text, objects, turns=turns, extension=extension
+            )
+
+        return self.calls.answer(_make_call("ground", recorder, options, question=question), compute)
 
     def _caption_region(
         self,
@@ -122,12 +162,18 @@ class FakeEngine(StoreBackedEngine):
         frame = self._choose_frame(regions, opened, frame_index, run)
         clip = Clip(opened.media, (frame,), run)
         recorder = self._recorder(opened, clip, FramePlan("image", (0,), ()), run)
-        captions = []
-        for label, mask in self._mark_regions(opened, regions, frame, run):
-            item = self._record(recorder, label, still(mask))
-            captions.append(RegionCaption(item, f"This region covers {rle.area(mask)} pixels."))
-        text = "\n".join(caption.text for caption in captions)
-        return recorder.record_captions(caption_question(question), captions, text)
+        marked = self._mark_regions(opened, regions, frame, run)
+
+        def compute() -> CaptionResult:
+            captions = []
+            for label, mask in marked:
+                item = self._record(recorder, label, still(mask))
+                captions.append(RegionCaption(item, f"This region covers {rle.area(mask)} pixels."))
+            text = "\n".join(caption.text for caption in captions)
+            return recorder.record_captions(caption_question(question), captions, text)
+
+        pointed = [region.model_dump(mode="json") for region in regions]
+        return self.calls.answer(_make_call("caption", recorder, regions=pointed, question=question), compute)
 
     def _track(
         self, media: MediaInput, regions: Sequence[Region], options: TrackOptions, run: Run
@@ -137,16 +183,22 @@ class FakeEngine(StoreBackedEngine):
         plan = FramePlan("track" if clip.is_video else "image", position, position)
         recorder = self._recorder(opened, clip, plan, run, options)
         marked = self._mark_regions(opened, regions, frame, run)
-        objects = [self._record(recorder, label, still(mask)) for label, mask in marked]
-        labels = "\n".join(label for label, _ in marked)
-        return as_segment_result(recorder.record_answer("track", labels, "", "", objects))
+
+        def compute() -> SegmentResult:
+            objects = [self._record(recorder, label, still(mask)) for label, mask in marked]
+            labels = "\n".join(label for label, _ in marked)
+            return as_segment_result(recorder.record_answer("track", labels, "", "", objects))
+
+        pointed = [region.model_dump(mode="json") for region in regions]
+        call = _make_call("track", recorder, options, regions=pointed, frame_index=frame)
+        return self.calls.answer(call, compute)
 
     def _start(
         self, media: MediaInput, options: DescribeOptions | SegmentOptions, run: Run
     ) -> tuple[Recorder, FramePlan, Conversation]:
         """Open the media and the conversation, and choose the frames."""
         opened, clip = self._open_clip(media, options, run)
-        conversation = load_conversation(self.library, options.after, opened)
+        conversation = load_conversation(self.library, options.after, opened, clip)
         masks = options if isinstance(options, SegmentOptions) else None
         plan = _plan(clip, "chat" if masks is None else masks.mode, options.llm_frames)
         plan = conversation.apply_to(plan, clip)
@@ -201,6 +253,11 @@ class FakeEngine(StoreBackedEngine):
         marked = self._check_regions(regions, opened, frame_index, run)
         masks = marked.make_masks(lambda prompts: rectangles_around(prompts, opened.ref.size_wh))
         return [(label, rle.encode(mask)) for label, mask in zip(marked.labels, masks, strict=True)]
+
+
+def _make_call(kind: str, recorder: Recorder, options: FrameRange | None = None, **asked: object) -> Call:
+    given = {} if options is None else asdict(options)
+    return Call.of(kind, recorder.opened, recorder.clip, given | asked)
 
 
 def _add_turns(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 from pydantic import ValidationError
@@ -83,7 +83,16 @@ class Tool(Generic[Arguments]):
     def run(self, engine: Engine, arguments: Arguments, run: Run) -> ToolOutput:
         """Do the work. Raises errors of `sa2va_tools.errors`, and for a lack of memory no library's own."""
         with translate_memory_errors():
-            return self.work(engine, arguments, run)
+            return _note_origin(self.work(engine, arguments, run))
+
+
+def _note_origin(output: ToolOutput) -> ToolOutput:
+    """The words, too, say that nothing was computed."""
+    if output.structured is None or not output.structured.provenance.from_store:
+        return output
+    seconds = output.structured.provenance.seconds
+    note = f"From the store: the same call was computed before, in {seconds:.1f} s."
+    return replace(output, text=f"{output.text}\n{note}")
 
 
 class SharedEngine:

@@ -64,6 +64,9 @@ class ProvenanceOut(BaseModel):
     device: str
     dtype: str
     seconds: float
+    """What the result took to compute."""
+    from_store: bool | None = None
+    """True if an equal earlier call was answered with this result: nothing was computed for this one."""
     threshold: float | None = None
     smooth: bool | None = None
     gate_by_object_score: bool | None = None

@@ -39,7 +39,10 @@ def _caption(engine: Engine, arguments: CaptionArguments, run: Run) -> ToolOutpu
         regions=captions,
         **trace_fields(result, listing.warnings),
     )
-    words = [f"{number}. {item.label}: {quote(item.text)}" for number, item in enumerate(captions, start=1)]
+    words = [
+        f"{number}. {item.label} is {item.handle}: {quote(item.text)}"
+        for number, item in enumerate(captions, start=1)
+    ]
     return ToolOutput(structured, in_words(summary, listing.warnings, *words))
 
 

@@ -48,6 +48,7 @@ def _provenance_out(provenance: Provenance) -> outputs.ProvenanceOut:
         "llm_frames": provenance.llm_frames[:MAX_FRAMES_LISTED],
         "prompt_frames": provenance.prompt_frames[:MAX_FRAMES_LISTED],
         "seconds": round(sum(provenance.timings_s.values()), 3),
+        "from_store": provenance.from_store or None,
         "threshold": None if provenance.threshold == _DEFAULT_THRESHOLD else provenance.threshold,
         "smooth": provenance.smooth or None,
         "gate_by_object_score": None if provenance.gate_by_object_score else False,

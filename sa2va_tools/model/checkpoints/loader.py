@@ -7,7 +7,6 @@ tensor, straight into the wanted dtype and onto the right device.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from sa2va_tools.model.checkpoints.config_file import read_config
 from sa2va_tools.model.checkpoints.device_map import DeviceMap
 from sa2va_tools.model.checkpoints.memory_estimate import require_weight_memory
 from sa2va_tools.model.checkpoints.quantization import Quantization, make_parameter, quantize_layers
+from sa2va_tools.model.checkpoints.revision import compute_revision
 from sa2va_tools.model.checkpoints.safetensors_files import find_weight_files, read_tensor_index, read_tensors
 from sa2va_tools.model.checkpoints.stock_decoder import read_stock_decoder
 from sa2va_tools.model.checkpoints.validation import validate_state_dict
@@ -34,8 +34,6 @@ from sa2va_tools.model.sam2.modules import Sam2
 from sa2va_tools.model.text.chat_templates import Chat, load_chat
 from sa2va_tools.model.text.tokenizer import Tokenizer, load_tokenizer
 from sa2va_tools.run import Run
-
-_HASHED_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def load_checkpoint(
         loader.load_file(file, keys)
         run.report("load", number, len(files), f"loading {folder.name}")
     loader.finish()
-    return LoadedCheckpoint(config, modules.eval(), tokenizer, chat, _hash_revision(folder, files))
+    return LoadedCheckpoint(config, modules.eval(), tokenizer, chat, compute_revision(folder, files))
 
 
 def save_checkpoint(
@@ -180,15 +178,3 @@ def _recompute_buffers(modules: nn.Module, device: torch.device) -> None:
         rebuilt: Any = type(module)(config=module.config)
         for name in empty:
             module._buffers[name] = rebuilt._buffers[name].to(device)
-
-
-def _hash_revision(folder: Path, files: list[Path]) -> str:
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}".encode())
-        with file.open("rb") as opened:
-            digest.update(opened.read(_HASHED_BYTES))
-            opened.seek(-min(_HASHED_BYTES, size), 2)
-            digest.update(opened.read())
-    return digest.hexdigest()[:12]

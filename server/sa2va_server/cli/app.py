@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,6 +166,7 @@ app.command()(doctor)
 @with_session
 def mcp(
     session: Session,
+    *,
     root: Annotated[
         list[str] | None,
         Option(
@@ -173,17 +175,11 @@ def mcp(
             "separated as in PATH); if neither is set, nothing can be read.",
         ),
     ] = None,
-    strict_schemas: Annotated[
-        bool,
-        Option(
-            "--strict-schemas",
-            help="List the tools with schemas that OpenAI's strict mode takes as they are: every argument is "
-            "required, and null stands for one that is not given.",
-        ),
-    ] = False,
+    wire: flags.WireFlags,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
     from sa2va_server.mcp.server import HOW_TO_OPEN, serve_stdio
+    from sa2va_server.mcp.wire import WireOptions
     from sa2va_tools.engine.access import open_agent_engine, resolve_roots
 
     settings = session.settings()
@@ -192,7 +188,7 @@ def mcp(
         serve_stdio(
             lambda: open_agent_engine(roots, how_to_open=HOW_TO_OPEN, settings=settings),
             roots=roots,
-            strict_schemas=strict_schemas,
+            wire=WireOptions(**asdict(wire)),
         )
 
 

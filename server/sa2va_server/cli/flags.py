@@ -264,3 +264,33 @@ class CommonFlags:
     as_json: Annotated[bool, _CommonOption("--json", help="Print one JSON document.")] = False
     quiet: Annotated[bool, _CommonOption("--quiet", "-q", help="Show no progress bars.")] = False
     debug: Annotated[bool, _CommonOption("--debug", help="Show the traceback of an error.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireFlags:
+    """What clients of the MCP server differ in; the fields of `mcp.wire.WireOptions`."""
+
+    strict_schemas: Annotated[
+        bool,
+        Option(
+            "--strict-schemas",
+            help="List the tools with schemas that OpenAI's strict mode takes as they are: every argument is "
+            "required, and null stands for one that is not given.",
+        ),
+    ] = False
+    resource_links: Annotated[
+        bool,
+        Option(
+            "--resource-links",
+            help="Add a link to the RLE of each mask, for clients that read resources. Many others fail on "
+            "such links.",
+        ),
+    ] = False
+    picture_first: Annotated[
+        bool,
+        Option(
+            "--picture-first",
+            help="Put the picture of view before its legend, for clients that read only the first part of "
+            "a result.",
+        ),
+    ] = False

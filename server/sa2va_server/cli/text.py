@@ -90,9 +90,9 @@ def _format_provenance(provenance: outputs.ProvenanceOut) -> str:
     listed = ", ".join(map(str, frames[:_MAX_FRAMES])) + (", …" if len(frames) > _MAX_FRAMES else "")
     shown = f"; saw frames {listed}" if len(frames) > 1 else ""
     checkpoint = replace_controls(provenance.checkpoint)
-    return (
-        f"Model {checkpoint} ({provenance.mode}{shown}), {provenance.seconds:.2f} s on {provenance.device}."
-    )
+    took = f"{provenance.seconds:.2f} s on {provenance.device}"
+    origin = ", from the store" if provenance.from_store else ""
+    return f"Model {checkpoint} ({provenance.mode}{shown}), {took}{origin}."
 
 
 def _indent(text: str) -> str:

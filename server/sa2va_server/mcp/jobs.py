@@ -1,16 +1,21 @@
-"""Run blocking work for an asynchronous server: one job at a time, with regular reports, and with
-cancellation that stops the work and waits for it. Knows no tools, engines or messages."""
+"""Run blocking work for an asynchronous server: each job in a thread, with regular reports. Equal calls share
+one job, and a job is cancelled when everybody who waited for it has gone.
+
+Knows no tools, engines or messages. Jobs do not wait for each other here: the engine decides what may run at
+the same time, so that a job that needs no model is never behind one that does.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from concurrent.futures import Future
-from typing import TypeVar
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from sa2va_tools.run import Progress, Run
 
@@ -20,6 +25,8 @@ Report = Callable[[float, str], Awaitable[None]]
 """Takes a strictly increasing number and a line of text."""
 
 REPORT_EVERY_S = 0.25
+_MAX_THREADS = 256
+"""Most of them wait for the model; only if there are more does a job wait for a thread."""
 _MAX_QUOTE = 80
 
 
@@ -34,55 +41,92 @@ class JobStatus:
         self.text = _describe_stage(progress) + _quote_end(progress.text)
 
 
+class _Job:
+    """One piece of work and those who wait for it."""
+
+    def __init__(self) -> None:
+        self.status = JobStatus("starting")
+        self.run = Run(self.status.update)
+        self.outcome: Future[Any] = Future()
+        self.ended = anyio.Event()
+        self.waiting = 0
+
+    def work(self, work: Work[Any]) -> None:
+        """In a thread. An error is kept for those who wait."""
+        try:
+            self.outcome.set_result(work(self.run))
+        except Exception as error:  # noqa: BLE001 - raised again, unchanged, by `outcome.result`
+            self.outcome.set_exception(error)
+
+
 class JobRunner:
-    """Runs jobs one after the other, in the order in which they came."""
+    """Runs jobs while `serve` is entered."""
 
     def __init__(self, *, report_every_s: float = REPORT_EVERY_S) -> None:
-        self._turn = anyio.Lock()
         self._report_every_s = report_every_s
+        self._jobs: dict[Hashable, _Job] = {}
+        self._group: TaskGroup | None = None
 
-    async def run(self, work: Work[Result], report: Report) -> Result:
-        """Return or raise what `work` does. If the caller's scope is cancelled, so is the run, and the next
-        job starts only after the work has stopped."""
-        status = JobStatus("waiting for an earlier call" if self._turn.locked() else "starting")
-        run = Run(status.update)
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[None]:
+        """Accept jobs in this block. At its end, jobs that still run are cancelled and waited for."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._keep_reporting, status, report)
-            group.start_soon(_cancel_on_exit, run)
-            async with self._turn:
-                status.text = "starting"
-                finish = await anyio.to_thread.run_sync(_run_to_end, work, run)
-            group.cancel_scope.cancel()
-        # The thread was awaited behind a shield: without this line, a cancelled call would look completed.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        return finish()
+            self._group = group
+            self._threads = anyio.CapacityLimiter(_MAX_THREADS)
+            try:
+                yield
+            finally:
+                self._group = None
+                for job in self._jobs.values():
+                    job.run.cancel()
 
-    async def _keep_reporting(self, status: JobStatus, report: Report) -> None:
+    async def run(self, key: Hashable, work: Work[Result], report: Report) -> Result:
+        """Return or raise what `work` does, or what the job with an equal key does that runs already.
+
+        If the caller's scope is cancelled, the job goes on for the others that wait for it. If there are
+        none, it is cancelled, and equal calls no longer join it.
+        """
+        job = self._jobs.get(key)
+        joined = "joined an equal call that runs already; " if job is not None else ""
+        if job is None:
+            job = self._start(key, work)
+        job.waiting += 1
+        try:
+            await self._follow(job, report, joined)
+        finally:
+            job.waiting -= 1
+            if not job.waiting and not job.ended.is_set():
+                self._forget(key, job)
+                job.run.cancel()
+        result: Result = job.outcome.result()
+        return result
+
+    def _start(self, key: Hashable, work: Work[Result]) -> _Job:
+        if self._group is None:
+            raise RuntimeError("the server is not running")
+        job = self._jobs[key] = _Job()
+        self._group.start_soon(self._run_in_thread, key, job, work)
+        return job
+
+    async def _run_in_thread(self, key: Hashable, job: _Job, work: Work[Result]) -> None:
+        await anyio.to_thread.run_sync(job.work, work, limiter=self._threads)
+        self._forget(key, job)
+        job.ended.set()
+
+    def _forget(self, key: Hashable, job: _Job) -> None:
+        """Let no more calls join the job."""
+        if self._jobs.get(key) is job:
+            del self._jobs[key]
+
+    async def _follow(self, job: _Job, report: Report, joined: str) -> None:
         """Report even if nothing changes, because clients give up on calls that are silent for long."""
         start_s = time.monotonic()
         count = 0
-        while True:
+        while not job.ended.is_set():
             count += 1
-            await report(float(count), f"{status.text} ({time.monotonic() - start_s:.0f} s)")
-            await anyio.sleep(self._report_every_s)
-
-
-async def _cancel_on_exit(run: Run) -> None:
-    try:
-        await anyio.sleep_forever()
-    finally:
-        run.cancel()
-
-
-def _run_to_end(work: Work[Result], run: Run) -> Callable[[], Result]:
-    """A function that returns or raises what the work did. An error that passed through the task group would
-    be wrapped in an exception group."""
-    future: Future[Result] = Future()
-    try:
-        future.set_result(work(run))
-    except Exception as error:  # noqa: BLE001 - raised again, unchanged, by the returned function
-        future.set_exception(error)
-    return future.result
+            await report(float(count), f"{joined}{job.status.text} ({time.monotonic() - start_s:.0f} s)")
+            with anyio.move_on_after(self._report_every_s):
+                await job.ended.wait()
 
 
 def _describe_stage(progress: Progress) -> str:

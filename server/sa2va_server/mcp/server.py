@@ -4,7 +4,6 @@ The server starts without loading model code; the first call loads the weights."
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import logging
@@ -14,24 +13,35 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
-from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent, ToolAnnotations
+from mcp.types import (
+    CallToolResult,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    GetPromptResult,
+    PromptReference,
+    ResourceTemplateReference,
+)
 from mcp.types import Tool as WireTool
 
+from sa2va_server.mcp.completion import MASK_URI, complete
 from sa2va_server.mcp.jobs import REPORT_EVERY_S, JobRunner
+from sa2va_server.mcp.no_prompts import hide_prompts, unknown_prompt_error
+from sa2va_server.mcp.wire import DEFAULT_WIRE, WireOptions, make_result, make_tool
 from sa2va_tools import __version__
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.run import Run
-from sa2va_tools.tools.base import EngineSource, SharedEngine, Tool, ToolOutput
+from sa2va_tools.tools.base import EngineSource, SharedEngine, ToolOutput
 from sa2va_tools.tools.catalogue import CATALOGUE, find_tool
 
 logger = logging.getLogger(__name__)
 
 
-MASK_URI = "sa2va://masks/{mask_id}/rle.json"
 HOW_TO_OPEN = "`sa2va mcp --root DIR` or the variable SA2VA_ROOTS"
 """What the server's user types so that it may read a folder; refusals say it."""
 
@@ -43,9 +53,8 @@ class CatalogueServer(MCPServer[None]):
     `engine` is an engine, or a function that opens one; the first call calls it, in a worker thread. `roots`
     are named to the client; it is the engine that refuses everything outside them. With `owns_stdout`, which
     the transport stdio needs, prints of libraries go to stderr while the server runs. With `preload`, the
-    engine's libraries are imported in the background as soon as the server runs. With `strict_schemas`, tools
-    are listed with the arguments' schemas in the form that OpenAI's strict mode requires. Progress
-    notifications are sent every `report_every_s` seconds.
+    engine's libraries are imported in the background as soon as the server runs. Progress notifications are
+    sent every `report_every_s` seconds.
     """
 
     def __init__(
@@ -55,13 +64,13 @@ class CatalogueServer(MCPServer[None]):
         roots: Sequence[Path] = (),
         owns_stdout: bool = False,
         preload: bool = False,
-        strict_schemas: bool = False,
+        wire: WireOptions = DEFAULT_WIRE,
         report_every_s: float = REPORT_EVERY_S,
     ) -> None:
         self._shared = SharedEngine(engine)
         self._roots = roots
         self._preload = preload
-        self._strict_schemas = strict_schemas
+        self._wire = wire
         self._jobs = JobRunner(report_every_s=report_every_s)
         self._owns_stdout = owns_stdout
         super().__init__(
@@ -72,6 +81,7 @@ class CatalogueServer(MCPServer[None]):
             lifespan=lambda _: self._serving(),
             log_level="WARNING",
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="public")},
+            middleware=[hide_prompts],
         )
         self.resource(
             "sa2va://status",
@@ -87,6 +97,7 @@ class CatalogueServer(MCPServer[None]):
             description="COCO RLE of the mask with this id, one per frame.",
             mime_type="application/json",
         )(self._mask_json)
+        self.completion()(self._complete)  # type: ignore[no-untyped-call]  # the SDK left it untyped
 
     @contextlib.asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -95,7 +106,8 @@ class CatalogueServer(MCPServer[None]):
             if self._preload:
                 threading.Thread(target=self._prepare_engine, name="prepare", daemon=True).start()
             try:
-                yield
+                async with self._jobs.serve():
+                    yield
             finally:
                 self._shared.close()
 
@@ -115,8 +127,25 @@ class CatalogueServer(MCPServer[None]):
         except Sa2vaError as error:
             raise ResourceNotFoundError(str(error)) from error
 
+    async def _complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        _: CompletionContext | None,
+    ) -> Completion:
+        def work() -> Completion:
+            return complete(ref, argument, self._shared.get().find_handles)
+
+        return await anyio.to_thread.run_sync(work)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
+    ) -> GetPromptResult:
+        """Always MCPError: the server has no prompts."""
+        raise unknown_prompt_error(name)
+
     async def list_tools(self) -> list[WireTool]:
-        return [_wire_tool(tool, strict=self._strict_schemas) for tool in CATALOGUE]
+        return [make_tool(tool, self._wire) for tool in CATALOGUE]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
@@ -133,7 +162,9 @@ class CatalogueServer(MCPServer[None]):
                 if context is not None:
                     await context.report_progress(value, None, text)
 
-            return _wire_result(await self._jobs.run(work, report))
+            # With all defaults filled in, so that equal calls are equal however they are written.
+            key = (name, parsed.model_dump_json())
+            return make_result(await self._jobs.run(key, work, report), self._wire)
         except Sa2vaError as error:
             raise ToolError(str(error)) from error
         except Exception as error:  # outermost handler: a bug in one call must not end the server
@@ -166,45 +197,7 @@ def instructions(roots: Sequence[Path]) -> str:
 
 
 def serve_stdio(
-    open_engine: Callable[[], Engine], *, roots: Sequence[Path] = (), strict_schemas: bool = False
+    open_engine: Callable[[], Engine], *, roots: Sequence[Path] = (), wire: WireOptions = DEFAULT_WIRE
 ) -> None:
     """Serve on stdin and stdout until the client hangs up. Logs go to stderr."""
-    server = CatalogueServer(
-        open_engine, roots=roots, owns_stdout=True, preload=True, strict_schemas=strict_schemas
-    )
-    server.run("stdio")
-
-
-def _wire_tool(tool: Tool[Any], *, strict: bool) -> WireTool:
-    return WireTool(
-        name=tool.name,
-        title=tool.title,
-        description=tool.description,
-        input_schema=tool.input_schema(strict=strict),
-        output_schema=tool.output_schema(),
-        annotations=ToolAnnotations(
-            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-        ),
-    )
-
-
-def _wire_result(output: ToolOutput) -> CallToolResult:
-    content: list[ContentBlock] = [TextContent(type="text", text=output.text)]
-    content += [
-        ImageContent(
-            type="image", data=base64.b64encode(picture.data).decode("ascii"), mime_type=picture.mime_type
-        )
-        for picture in output.pictures
-    ]
-    # The pixels, which the structured content leaves out, for hosts that read resources.
-    content += [
-        ResourceLink(
-            type="resource_link",
-            uri=MASK_URI.format(mask_id=handle.partition(":")[2]),
-            name=handle,
-            description="COCO RLE of each frame.",
-            mime_type="application/json",
-        )
-        for handle in output.mask_handles()
-    ]
-    return CallToolResult(content=content, structured_content=output.as_dict())
+    CatalogueServer(open_engine, roots=roots, owns_stdout=True, preload=True, wire=wire).run("stdio")
