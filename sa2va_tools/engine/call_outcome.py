@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.duplicates import mark_duplicates
 from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_object import MaskObject
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, Provenance, RegionCaption, SegmentResult
@@ -81,7 +82,7 @@ def _restore(
         "provenance": provenance,
         "warnings": record.warnings,
     }
-    masked: dict[str, Any] = {"objects": tuple(objects), "source": opened.media}
+    masked: dict[str, Any] = {"objects": mark_duplicates(objects), "source": opened.media}
     if outcome["type"] == "segment":
         return SegmentResult(**shared, **masked, answers=tuple(outcome["texts"]))
     if outcome["type"] == "answer":
@@ -92,9 +93,9 @@ def _restore(
         }
         return AnswerResult(**shared, **masked, **words)
     frame_index = int(outcome["frame_index"])
+    regions = mark_duplicates([_show_on_frame(item, frame_index) for item in objects])
     captions = tuple(
-        RegionCaption(_show_on_frame(item, frame_index), str(text))
-        for item, text in zip(objects, outcome["texts"], strict=True)
+        RegionCaption(region, str(text)) for region, text in zip(regions, outcome["texts"], strict=True)
     )
     return CaptionResult(**shared, frame_index=frame_index, captions=captions)
 
