@@ -141,7 +141,7 @@ def as_region(value: RegionLike) -> Region:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        where = f"{field}: " if field else ""
+        where = f"{field:.60}: " if field else ""
         message = str(first["msg"]).removeprefix("Value error, ")
         raise RequestError(
             f"The region is not valid: {where}{message}.",

@@ -44,8 +44,8 @@ class CatalogueServer(MCPServer[None]):
     are named to the client; it is the engine that refuses everything outside them. With `owns_stdout`, which
     the transport stdio needs, prints of libraries go to stderr while the server runs. With `preload`, the
     engine's libraries are imported in the background as soon as the server runs. With `strict_schemas`, tools
-    are listed with the arguments' schemas in the form that OpenAI's strict mode requires. Progress notifications are
-    sent every `report_every_s` seconds.
+    are listed with the arguments' schemas in the form that OpenAI's strict mode requires. Progress
+    notifications are sent every `report_every_s` seconds.
     """
 
     def __init__(
