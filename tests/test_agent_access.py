@@ -323,6 +323,15 @@ async def test_the_pixels_of_a_mask_are_no_way_around_as_a_resource(world):
             await client.read_resource(other)
 
 
+def test_a_list_of_handles_leaves_out_what_may_not_be_read(world):
+    own, others = list(world.own.values()), list(world.handles.values())
+    unknown = ["mask:aaaaaaaaaa", "answer:aaaaaaaaaa", "clip.mp4"]
+    with load_engine("nano", roots=world.inside) as engine:
+        assert [name for name in (*own, *others, *unknown) if engine.library.allows(name)] == own
+    with load_engine("nano") as engine:
+        assert all(engine.library.allows(name) for name in (*own, *others))
+
+
 def test_a_program_of_ones_own_reads_everything_or_what_it_says(world, monkeypatch):
     monkeypatch.setenv("SA2VA_ROOTS", str(world.inside))
     with load_engine("nano") as engine:
