@@ -292,6 +292,17 @@ def test_a_root_that_is_no_folder_is_an_error_at_once(world, front_end, roots):
         front_end(roots)
 
 
+def test_a_folder_of_the_setting_that_is_not_there_is_told_by_the_first_call(world, front_end, monkeypatch):
+    monkeypatch.setenv("SA2VA_ROOTS", str(world.inside / "none"))
+    if front_end in (LangChain, SingleLangChainTools):
+        text = refusal(front_end(None), "view", {"handles": ["clip.mp4"]})
+    else:
+        with pytest.raises(RequestError) as caught:
+            front_end(None)
+        text = str(caught.value)
+    assert f"no folder at {world.inside}/none, which SA2VA_ROOTS names" in text
+
+
 @pytest.mark.parametrize("roots", [3, [3], b"/", [b"/"], [None], True])
 def test_roots_of_another_type_are_an_error_that_says_what_is_accepted(world, front_end, roots):
     with pytest.raises(TypeError, match=r"roots"):
@@ -310,6 +321,15 @@ async def test_the_pixels_of_a_mask_are_no_way_around_as_a_resource(world):
         assert (await client.read_resource(own)).contents[0].text.startswith("{")
         with pytest.raises(MCPError, match="outside the folders"):
             await client.read_resource(other)
+
+
+def test_a_list_of_handles_leaves_out_what_may_not_be_read(world):
+    own, others = list(world.own.values()), list(world.handles.values())
+    unknown = ["mask:aaaaaaaaaa", "answer:aaaaaaaaaa", "clip.mp4"]
+    with load_engine("nano", roots=world.inside) as engine:
+        assert [name for name in (*own, *others, *unknown) if engine.library.allows(name)] == own
+    with load_engine("nano") as engine:
+        assert all(engine.library.allows(name) for name in (*own, *others))
 
 
 def test_a_program_of_ones_own_reads_everything_or_what_it_says(world, monkeypatch):

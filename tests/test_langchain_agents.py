@@ -135,6 +135,7 @@ def test_the_middleware_shows_pictures_in_one_user_message_after_all_results(
     assert [message.name for message in shown[2:5]] == ["segment_by_text", "view", "describe"]
     assert [block["type"] for block in shown[-1].content] == ["text", "image"]
     assert "view" in shown[-1].content[0]["text"]
+    assert shown[-1].content[0].keys() == {"type", "text"}  # providers refuse what they do not know
     assert all(block["type"] == "text" for message in shown[2:5] for block in message.content)
 
 

@@ -266,15 +266,23 @@ def test_an_unknown_name_lists_the_names(engine):
     assert all(tool.name in caught.value.hint for tool in CATALOGUE)
 
 
-def test_without_langchain_the_import_names_the_extra():
-    code = "import sys; sys.modules['langchain_core'] = None; import langchain_sa2va"
+@pytest.mark.parametrize(
+    ("module", "missing", "package", "extra"),
+    [
+        ("langchain_sa2va", "langchain_core", "langchain-core", "langchain"),
+        ("langchain_sa2va.toolkit", "langchain_core", "langchain-core", "langchain"),
+        ("langchain_sa2va.middleware", "langchain", "langchain", "agents"),
+    ],
+)
+def test_an_import_without_its_package_names_the_extra_in_one_sentence(module, missing, package, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None; import {module}"
     path = os.pathsep.join(sys.path)
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
     )
     last = ended.stderr.strip().splitlines()[-1]
-    assert last.startswith("sa2va_tools.errors.MissingExtraError: This needs the package 'langchain-core'")
-    assert 'pip install "sa2va-tools[langchain]"' in last
+    assert last.startswith(f"sa2va_tools.errors.MissingExtraError: This needs the package '{package}'")
+    assert f'pip install "sa2va-tools[{extra}]"' in last
     assert ended.stderr.count("Traceback") == 1
 
 

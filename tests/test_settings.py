@@ -41,7 +41,6 @@ def test_arguments_override_the_environment(monkeypatch):
         (f"/data{os.pathsep}", ["/data"]),
         ('["/data", "relative"]', ["/data", "relative"]),
         ("", []),
-        (" ", []),
     ],
 )
 def test_folders_are_separated_as_in_path_or_are_a_json_list(monkeypatch, text, folders):

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
-from langchain_core.messages.content import create_text_block
 
 _PICTURE_TYPES = ("image", "image_url")
 _NOTE = "The picture of this result follows in the next user message."
@@ -31,15 +30,20 @@ def move_pictures(messages: Iterable[BaseMessage]) -> list[Any]:
         if pictures:
             name = f" of {message.name}" if message.name else ""
             title = f"Picture{name}, call {message.tool_call_id}:"
-            waiting += [create_text_block(title), *pictures]
+            waiting += [_make_text(title), *pictures]
             rest = [block for block in _blocks(message) if not _is_picture(block)]
-            message = message.model_copy(update={"content": [*rest, create_text_block(_NOTE)]})
+            message = message.model_copy(update={"content": [*rest, _make_text(_NOTE)]})
         moved.append(message)
     return moved + _show(waiting)
 
 
 def _show(blocks: list[Any]) -> list[BaseMessage]:
     return [HumanMessage(content=blocks)] if blocks else []
+
+
+def _make_text(text: str) -> dict[str, str]:
+    # Without the id that LangChain's own function adds, because that would reach OpenAI, which knows none.
+    return {"type": "text", "text": text}
 
 
 def _blocks(message: ToolMessage) -> list[Any]:

@@ -32,22 +32,22 @@ def check_roots(roots: Roots) -> tuple[Path, ...] | None:
     return resolve_roots(roots)
 
 
-def resolve_roots(folders: Iterable[str | PathLike[str]]) -> tuple[Path, ...]:
-    """See `check_roots`. Here `"any"` is a name like others."""
+def resolve_roots(folders: Iterable[str | PathLike[str]], given_as: str = "roots") -> tuple[Path, ...]:
+    """See `check_roots`. Here `"any"` is a name like others. Errors call the list `given_as`."""
     given = list(folders)
     for folder in given:
         if not isinstance(folder, str | PathLike):
-            raise TypeError(f"a folder of roots must be a path, not {type(folder).__name__}")
+            raise TypeError(f"a folder of {given_as} must be a path, not {type(folder).__name__}")
         if not os.fspath(folder).strip():
             raise RequestError(
-                "The path of a folder to read is empty.",
-                hint="Give the path of a folder; for the working folder, write a full stop.",
+                f"A path that {given_as} names is empty.",
+                hint="Give the path of a folder; `.` is the working folder.",
             )
     paths = [Path(folder).expanduser() for folder in given]
     missing = [str(path) for path in paths if not path.is_dir()]
     if missing:
         raise RequestError(
-            f"There is no folder at {', '.join(missing)}, so it cannot be opened for reading.",
+            f"There is no folder at {', '.join(missing)}, which {given_as} names.",
             hint="Give the path of an existing folder.",
         )
     return tuple(path.resolve() for path in paths)
@@ -70,5 +70,5 @@ def open_agent_engine(
     from sa2va_tools.engine.local import LocalEngine  # not before: servers start without it
 
     settings = settings or Settings.read()
-    allowed = check_roots(settings.roots if roots is None else roots)
+    allowed = resolve_roots(settings.roots, "SA2VA_ROOTS") if roots is None else check_roots(roots)
     return LocalEngine.from_settings(model, settings=settings, access=AccessPolicy(allowed, how_to_open))

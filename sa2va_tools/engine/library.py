@@ -13,7 +13,13 @@ from typing import Any
 
 from sa2va_tools import atomic
 from sa2va_tools.engine.mask_object import MediaRef
-from sa2va_tools.errors import MediaError, MediaUnreadableError, RequestError
+from sa2va_tools.errors import (
+    AccessDeniedError,
+    MediaError,
+    MediaUnreadableError,
+    RequestError,
+    StoreError,
+)
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.memory import open_pixels
@@ -123,6 +129,17 @@ class Library:
         paths = self.store.media_paths(media_handle)
         if paths and not any(self._may_read(path) for path in paths):
             raise self.access.refuse()
+
+    def allows(self, handle: str) -> bool:
+        """Whether the media behind a handle may be read, for lists of handles that agents see. False for one
+        that cannot be looked up."""
+        kind = parse_kind(handle)
+        try:
+            if kind is not None and self.access.roots is not None:
+                self.require_access(self._media_handle(handle, kind, Run()))
+        except (AccessDeniedError, RequestError, StoreError):
+            return False
+        return kind is not None
 
     def _may_read(self, path: Path) -> bool:
         """Bytes that a program passed have no place of their own; whoever was given their handle may use

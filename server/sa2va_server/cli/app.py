@@ -183,7 +183,7 @@ def mcp(
     from sa2va_tools.engine.access import open_agent_engine, resolve_roots
 
     settings = session.settings()
-    roots = resolve_roots(root or settings.roots)
+    roots = resolve_roots(root, "--root") if root else resolve_roots(settings.roots, "SA2VA_ROOTS")
     with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
         serve_stdio(
             lambda: open_agent_engine(roots, how_to_open=HOW_TO_OPEN, settings=settings),
