@@ -7,6 +7,7 @@ imported when the command runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import sys
 from pathlib import Path
@@ -191,8 +192,13 @@ def mcp(
     ] = False,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
-    from sa2va_server.mcp.server import serve_stdio
-    from sa2va_server.roots import open_restricted_engine, resolve_roots
+    from sa2va_tools.imports import pause_garbage_collection
+
+    with pause_garbage_collection():  # clients give a server a few seconds to start
+        from sa2va_server.mcp.server import serve_stdio
+        from sa2va_server.roots import open_restricted_engine, resolve_roots
+
+        gc.freeze()  # what was imported stays, so no collection need look at it
 
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
