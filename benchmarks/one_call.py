@@ -28,7 +28,7 @@ def measure_call_alone(video: Path, expressions: int, device: str) -> dict[str, 
 
 def measure_call(video: Path, expressions: int, device: str, folder: Path) -> dict[str, Any]:
     """The same in this process; `peak_bytes` includes everything that the process held before."""
-    with load_engine("nano", store_dir=folder / "store", device=device) as engine:
+    with load_engine("nano", store_dir=folder / "store", device=device, reuse_results=False) as engine:
         engine.segment(synthetic_clip(folder / "warm.mp4"), EXPRESSIONS[0])  # loads the model
         began = time.perf_counter()
         result = engine.segment(video, EXPRESSIONS[:expressions])

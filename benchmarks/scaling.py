@@ -45,9 +45,11 @@ def measure_scaling(extent: Extent, device: str) -> dict[str, Any]:
         folder = Path(name)
         clip = write_shapes_clip(folder, extent.clip_frames)
         tool_clip = write_shapes_clip(folder, extent.tool_frames)
-        engine = load_engine("nano", store_dir=folder / "objects", device=device)
-        with_cache = load_engine("nano", store_dir=folder / "cache", device=device)
-        without_cache = load_engine("nano", store_dir=folder / "none", device=device, cache_bytes=0)
+        engine = load_engine("nano", store_dir=folder / "objects", device=device, reuse_results=False)
+        with_cache = load_engine("nano", store_dir=folder / "cache", device=device, reuse_results=False)
+        without_cache = load_engine(
+            "nano", store_dir=folder / "none", device=device, cache_bytes=0, reuse_results=False
+        )
         return {
             "clip_frames": extent.clip_frames,
             "frames": measure_frames(extent, folder, device),

@@ -61,7 +61,7 @@ async def _cancel_an_endless_call(client: Client, root: Path) -> None:
     working = anyio.Event()
 
     async def on_progress(_value, _total, message):
-        if message.startswith("propagate 1/600"):
+        if message.startswith("propagate: frame 1 of 600"):
             working.set()
 
     async with anyio.create_task_group() as group:

@@ -49,7 +49,9 @@ def sam2(checkpoint):
 
 @pytest.fixture
 def engine(tmp_path):
-    with load_engine(settings=Settings(device="cpu", store_dir=tmp_path / "store")) as engine:
+    with load_engine(
+        settings=Settings(device="cpu", store_dir=tmp_path / "store", reuse_results=False)
+    ) as engine:
         yield engine
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa2va_tools.engine.lane import Lane
 from sa2va_tools.errors import MissingExtraError, Sa2vaError
+from sa2va_tools.imports import pause_garbage_collection
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
 from sa2va_tools.settings import Settings
@@ -71,7 +72,7 @@ class ModelHost:
         """Import the model's libraries, which takes seconds; the weights are loaded by the first call."""
         with (
             suppress(ModuleNotFoundError),
-            _pause_garbage_collection(),
+            pause_garbage_collection(),
         ):  # the first call tells what is missing
             import_module(_RUNTIME)
 
@@ -163,7 +164,7 @@ def _import_in_thread(name: str, run: Run) -> None:
 
     def work() -> None:
         try:
-            with _pause_garbage_collection():
+            with pause_garbage_collection():
                 import_module(name)
         except BaseException as error:  # noqa: BLE001  raised to the caller
             failures.append(error)
@@ -175,19 +176,6 @@ def _import_in_thread(name: str, run: Run) -> None:
         run.raise_if_cancelled()
     if failures:
         raise failures[0]
-
-
-@contextmanager
-def _pause_garbage_collection() -> Iterator[None]:
-    """Importing torch and transformers creates millions of objects and drops none; garbage collections that
-    find nothing would take a tenth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _clear_frames(error: BaseException) -> None:

@@ -7,6 +7,7 @@ imported when the command runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import sys
 from dataclasses import asdict
@@ -178,9 +179,14 @@ def mcp(
     wire: flags.WireFlags,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
-    from sa2va_server.mcp.server import HOW_TO_OPEN, serve_stdio
-    from sa2va_server.mcp.wire import WireOptions
-    from sa2va_tools.engine.access import open_agent_engine, resolve_roots
+    from sa2va_tools.imports import pause_garbage_collection
+
+    with pause_garbage_collection():  # clients give a server a few seconds to start
+        from sa2va_server.mcp.server import HOW_TO_OPEN, serve_stdio
+        from sa2va_server.mcp.wire import WireOptions
+        from sa2va_tools.engine.access import open_agent_engine, resolve_roots
+
+        gc.freeze()  # what was imported stays, so no collection need look at it
 
     settings = session.settings()
     roots = resolve_roots(root, "--root") if root else resolve_roots(settings.roots, "SA2VA_ROOTS")

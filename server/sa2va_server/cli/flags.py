@@ -261,6 +261,14 @@ class CommonFlags:
     store_dir: Annotated[
         Path | None, _CommonOption("--store", metavar="DIR", help="Folder for stored results.")
     ] = None
+    reuse_results: Annotated[
+        bool | None,
+        _CommonOption(
+            " /--recompute",
+            help="Compute the result even if the same call is answered in the store.",
+            show_default=False,
+        ),
+    ] = None
     as_json: Annotated[bool, _CommonOption("--json", help="Print one JSON document.")] = False
     quiet: Annotated[bool, _CommonOption("--quiet", "-q", help="Show no progress bars.")] = False
     debug: Annotated[bool, _CommonOption("--debug", help="Show the traceback of an error.")] = False

@@ -53,8 +53,8 @@ class CatalogueServer(MCPServer[None]):
     `engine` is an engine, or a function that opens one; the first call calls it, in a worker thread. `roots`
     are named to the client; it is the engine that refuses everything outside them. With `owns_stdout`, which
     the transport stdio needs, prints of libraries go to stderr while the server runs. With `preload`, the
-    engine's libraries are imported in the background as soon as the server runs. Progress notifications are
-    sent every `report_every_s` seconds.
+    engine's libraries are imported in the background as soon as a client has listed the tools. Progress
+    notifications are sent every `report_every_s` seconds.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class CatalogueServer(MCPServer[None]):
     ) -> None:
         self._shared = SharedEngine(engine)
         self._roots = roots
-        self._preload = preload
         self._wire = wire
+        self._must_preload = preload
         self._jobs = JobRunner(report_every_s=report_every_s)
         self._owns_stdout = owns_stdout
         super().__init__(
@@ -103,8 +103,6 @@ class CatalogueServer(MCPServer[None]):
     async def _serving(self) -> AsyncIterator[None]:
         # Text that libraries print would reach the client when Python's buffer is flushed at exit.
         with contextlib.redirect_stdout(sys.stderr) if self._owns_stdout else contextlib.nullcontext():
-            if self._preload:
-                threading.Thread(target=self._prepare_engine, name="prepare", daemon=True).start()
             try:
                 async with self._jobs.serve():
                     yield
@@ -112,8 +110,8 @@ class CatalogueServer(MCPServer[None]):
                 self._shared.close()
 
     def _prepare_engine(self) -> None:
-        """Import libraries while the client lists the tools. What fails here fails again in the first call,
-        which reports it."""
+        """Import libraries while the client's model reads the tools. What fails here fails again in the first
+        call, which reports it."""
         with contextlib.suppress(Sa2vaError):
             self._shared.get().prepare()
 
@@ -145,6 +143,11 @@ class CatalogueServer(MCPServer[None]):
         raise unknown_prompt_error(name)
 
     async def list_tools(self) -> list[WireTool]:
+        """The catalogue. Afterwards there is time to import what calls need: before, it would make the client
+        wait for its first answers."""
+        if self._must_preload:
+            self._must_preload = False
+            threading.Thread(target=self._prepare_engine, name="prepare", daemon=True).start()
         return [make_tool(tool, self._wire) for tool in CATALOGUE]
 
     async def call_tool(
