@@ -13,6 +13,7 @@ from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import PointPrompt
+from sa2va_tools.wording import argument, call
 
 Mask = NDArray[np.bool_]
 SegmentPoints = Callable[[Sequence[PointPrompt]], Mask]
@@ -45,7 +46,8 @@ class RegionsOnFrame:
         if not mask.any():
             raise RequestError(
                 f"No object was found at region {number + 1} on frame {self.frame_index}.",
-                hint="Look at that frame with view first; put the point on the object, or use a box.",
+                hint=f"Look at that frame with {call('view')} first; put the point on the object, or "
+                "use a box.",
             )
         return mask
 
@@ -90,7 +92,7 @@ def _check_unit(region: Region, size_wh: tuple[int, int]) -> None:
         raise RequestError(
             f"These coordinates look like fractions, but the unit is pixels: {_format(points[-1])} in a "
             f"picture of {size_wh[0]} × {size_wh[1]} pixels.",
-            hint="Add unit: 'fraction' to the region, or give pixels.",
+            hint=f"Add {argument('unit', 'fraction')}, or give pixels.",
         )
 
 
@@ -159,7 +161,8 @@ def _pixel(point: tuple[float, float], region: Region, size_wh: tuple[int, int])
         raise RequestError(
             f"The point ({point[0]:g}, {point[1]:g}), in {region.unit}s, is outside the picture, which is "
             f"{size_wh[0]} × {size_wh[1]} pixels.",
-            hint="Give pixels of the source (x to the right, y down), or fractions with unit='fraction'.",
+            hint="Give pixels of the source (x to the right, y down), or fractions with "
+            f"{argument('unit', 'fraction')}.",
         )
     return x, y
 

@@ -7,8 +7,6 @@ imported when the command runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
-import io
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +18,7 @@ from sa2va_server.cli.doctor import doctor
 from sa2va_server.cli.flags import Frame, Media, Question, RegionMedia
 from sa2va_server.cli.models import models_app, pull
 from sa2va_server.cli.nano import eval_app, train_app
+from sa2va_server.cli.output import guard_output
 from sa2va_server.cli.session import Session
 from sa2va_tools import __version__
 
@@ -189,8 +188,5 @@ app.command()(pull)
 
 def main() -> None:
     """The `sa2va` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character of a label shows a substitute.
-            stream.reconfigure(errors="replace")
-    app()
+    with guard_output():
+        app()

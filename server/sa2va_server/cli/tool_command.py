@@ -38,7 +38,7 @@ def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: Output
             except Sa2vaError as error:
                 if run.cancelled:
                     raise
-                error.hint = f"{error.hint} The result itself is stored as {result.handle}.".strip()
+                error.add_hint(f"The result itself is stored as {result.handle}.")
                 failure = error
     if session.as_json:
         document = returned.as_dict() or {}

@@ -10,11 +10,12 @@ from PIL import Image
 
 from sa2va_server.cli.export import is_media
 from sa2va_server.cli.flags import ViewFlags
-from sa2va_server.cli.session import Session, replace_controls
+from sa2va_server.cli.session import Session
 from sa2va_server.cli.text import format_media, format_warnings
 from sa2va_tools import atomic
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import RequestError
+from sa2va_tools.printable import make_printable
 from sa2va_tools.store.handles import looks_like_handle
 from sa2va_tools.tools.reporting import media_out
 
@@ -72,10 +73,8 @@ def _find_format(path: Path) -> str:
 def _show(session: Session, result: ViewResult, path: Path) -> None:
     media = media_out(result.media)
     if not session.as_json:
-        legend = (
-            f"  {number}  {replace_controls(label)}  {handle}" for number, handle, label in result.legend
-        )
-        written = f"Written: {replace_controls(str(path))}"
+        legend = (f"  {number}  {make_printable(label)}  {handle}" for number, handle, label in result.legend)
+        written = f"Written: {make_printable(str(path))}"
         session.print_lines([format_media(media), *legend, written, *format_warnings(result.warnings)])
         return
     session.print_json(
