@@ -2,7 +2,8 @@
 on stderr, as JSON on stdout if asked for, and as an exit code.
 
 Exit codes: 0 done (even if nothing was found), 1 failed (also if the result cannot be printed), 2 wrong
-arguments, 130 stopped by Ctrl-C, 141 nobody reads the output any more (`| head`). Of several files: the highest.
+arguments, 130 stopped by Ctrl-C, 141 nobody reads the output any more (`| head`). Of several files, the
+highest counts.
 """
 
 from __future__ import annotations

@@ -107,12 +107,18 @@ class Session:
         return load_engine(settings=settings)
 
     @contextlib.contextmanager
-    def open_run(self) -> Iterator[Run]:
-        """A run with progress bars (on a terminal) that Ctrl-C stops."""
+    def open_run(self, listen: ProgressCallback | None = None) -> Iterator[Run]:
+        """A run with progress bars (on a terminal) that Ctrl-C stops. `listen` gets each report, too."""
         with contextlib.ExitStack() as stack:
             has_bars = not self.flags.quiet and not self.as_json and sys.stderr.isatty()
             draw = stack.enter_context(open_bars()) if has_bars else None
-            yield stack.enter_context(self.ctrl_c.watch(draw))
+            hear = [callback for callback in (draw, listen) if callback is not None]
+
+            def report(progress: Progress) -> None:
+                for callback in hear:
+                    callback(progress)
+
+            yield stack.enter_context(self.ctrl_c.watch(report))
 
     def print_lines(self, lines: Iterable[str]) -> None:
         """Write lines of the result to the real stdout."""

@@ -9,6 +9,7 @@ from sa2va_tools.tools import outputs
 from sa2va_tools.tools.reporting import format_suspects
 
 _MAX_FRAMES = 8
+_FOUND = {True: "found    ", False: "not found"}
 
 
 def format_result(result: outputs.Traced | None) -> list[str]:
@@ -31,6 +32,29 @@ def format_result(result: outputs.Traced | None) -> list[str]:
     )
     origin = f"{_format_provenance(result.provenance)} Whole result: {result.handle}"
     return [format_media(result.media) + where, *body, origin, *format_warnings(result.warnings)]
+
+
+def format_rows(source: str, result: outputs.Traced) -> list[str]:
+    """What a tool returned about one of several sources: a row per mask or region, or the answer below it."""
+    match result:
+        case outputs.MasksResult() | outputs.GroundResult() if result.masks:
+            masks = result.masks
+            width = max(len(make_printable(mask.label)) for mask in masks)
+            rows = [format_row(source, _FOUND[mask.found], _format_mask(mask, width)) for mask in masks]
+        case outputs.CaptionsResult():
+            rows = [
+                format_row(source, region.label, region.handle or "", region.text)
+                for region in result.regions
+            ]
+        case _:
+            rows = [format_row(source, "no masks" if isinstance(result, outputs.GroundResult) else "")]
+    text: list[str] = [_indent(result.text)] if isinstance(result, outputs.Answered) else []
+    return [*(f"{row}  {result.handle}" for row in rows), *text]
+
+
+def format_row(*cells: str) -> str:
+    """A row of a table; empty cells are left out."""
+    return "  ".join(make_printable(cell) for cell in cells if cell)
 
 
 def format_files(files: Mapping[str, str]) -> list[str]:
@@ -57,7 +81,7 @@ def _format_table(masks: Sequence[outputs.MaskOut]) -> list[str]:
     if not masks:
         return ["  no masks"]
     width = max(len(make_printable(mask.label)) for mask in masks)
-    return [f"  {'found    ' if mask.found else 'not found'}  {_format_mask(mask, width)}" for mask in masks]
+    return [f"  {_FOUND[mask.found]}  {_format_mask(mask, width)}" for mask in masks]
 
 
 def _format_mask(mask: outputs.MaskOut, width: int) -> str:
