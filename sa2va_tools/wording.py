@@ -23,7 +23,7 @@ Kind = Literal["argument", "call", "setting"]
 # Names are marked inside ordinary strings, because messages are f-strings. The mark is different in every
 # process, so that no text from outside can contain one.
 _MARK = secrets.token_hex(8)
-_NAME = re.compile(rf"\x02{_MARK}:(\w+):([\w.*]+):([^\x03]*)\x03")
+_NAME = re.compile(rf"\x02{_MARK}:(\w+):([^:\x03]+):([^\x03]*)\x03")
 
 
 class Name(NamedTuple):

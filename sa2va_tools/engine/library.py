@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import Any
 
 from sa2va_tools import atomic
 from sa2va_tools.engine.mask_object import MediaRef
-from sa2va_tools.errors import MediaError, MediaUnreadableError, RequestError
+from sa2va_tools.errors import AccessDeniedError, MediaError, MediaUnreadableError, RequestError
+from sa2va_tools.media.folders import find_links
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.memory import open_pixels
@@ -113,11 +115,24 @@ class Library:
         if paths and not any(self._may_read(path) for path in paths):
             self.access.resolve(paths[0])  # raises, without revealing whether the file exists
         media = self.store.get_media(handle, self._may_read, run)
+        if media.path is not None:
+            self._require_links(media.path)
         self._check_limits(media)
         return OpenedMedia(media, describe_media(media, handle), _find_stamp(media.path))
 
     def _may_read(self, path: Path) -> bool:
         return path.parent == self._uploads or self.access.allows(path)
+
+    def _require_links(self, path: Path) -> None:
+        """AccessDeniedError if a frame of a folder is a link to a file that may not be read."""
+        if self.access.roots is None or not os.path.isdir(path):  # noqa: PTH112  # raises nothing
+            return
+        for link in find_links(path):
+            if not self.access.allows(link):
+                raise AccessDeniedError(
+                    f"{path.name}/{link.name} is a link that leads out of the folders that may be read.",
+                    hint="Copy the frames into the folder, or ask for the other folder to be allowed.",
+                )
 
     def _check_limits(self, media: Media) -> None:
         """The present limits: a handle may date from a time of wider ones. Raises MediaTooLargeError."""
@@ -139,6 +154,7 @@ class Library:
     def _probe(self, path: Path, run: Run) -> tuple[Media, str | None]:
         """A path is probed again only if its stamp has changed, because long files take seconds. Raises
         MediaUnreadableError if the file changes meanwhile."""
+        self._require_links(path)
         before = _find_stamp(path)
         known = self._probed.get(path)
         if known is not None and known[1] == before:

@@ -21,7 +21,7 @@ from sa2va_server.cli.text import format_row, format_rows
 from sa2va_server.cli.tool_command import Outcome, do_tool, require_formats_have_folder
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import CancelledError, CheckpointError, RequestError, Sa2vaError
-from sa2va_tools.printable import make_printable
+from sa2va_tools.printable import make_printable, make_valid
 from sa2va_tools.run import Progress
 from sa2va_tools.tools.base import Tool
 from sa2va_tools.tools.catalogue import find_tool
@@ -37,6 +37,9 @@ def run_on_each(
     """Run the tool on each of the media. Rows are printed as soon as they are known, JSON at the end."""
     require_formats_have_folder(output)
     tool = find_tool(name)
+    tool.parse(
+        make_valid(make_arguments(media[0]))
+    )  # what is wrong for all is told before anything is opened
     batch = _Batch(session, tool, output, tuple(media))
     with session.open_engine() as engine:
         for number, (source, folder) in enumerate(zip(media, name_folders(media), strict=True), start=1):
@@ -77,7 +80,7 @@ class _Batch:
             out = None if self.output.out is None else self.output.out / folder
             with prepare_folder(out), self.session.open_run(note) as run:
                 run.report("file", number, len(self.media), source)
-                outcome = do_tool(engine, self.tool, self.tool.parse(raw), replace(self.output, out=out), run)
+                outcome = do_tool(engine, self.tool, raw, replace(self.output, out=out), run)
         except Exception as error:
             ours = as_sa2va_error(error)
             if self._concerns_all(ours, error, seen):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va_tools.errors import MediaNotFoundError, RequestError
-from sa2va_tools.printable import make_printable
+from sa2va_tools.printable import make_printable, make_valid
 
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif"),
@@ -69,12 +69,21 @@ def split_words(words: Sequence[str], *, each: bool = False) -> Words:
                 hint="Give all files first, then the words. If it is meant as words, say more: 'the …'.",
             )
         else:
-            texts.append(word)
+            texts.append(_check_text(word))
     if each:
         media = [inner for name in media for inner in _list_folder(name)]
     unique = {name if _HANDLE.match(name) else os.path.abspath(name): name for name in reversed(media)}  # noqa: PTH100
     kept = set(unique.values())
     return Words(tuple(dict.fromkeys(name for name in media if name in kept)), tuple(texts), each)
+
+
+def _check_text(word: str) -> str:
+    if word != make_valid(word):
+        raise RequestError(
+            f"{make_printable(word)!r} contains bytes that are no text in UTF-8.",
+            hint="Check which encoding the terminal uses (LANG).",
+        )
+    return word
 
 
 def require_expressions(words: Words) -> tuple[str, ...]:

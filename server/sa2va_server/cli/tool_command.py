@@ -21,6 +21,7 @@ from sa2va_server.cli.shell import quote_command
 from sa2va_server.cli.text import format_files, format_result
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import MediaUnreadableError, RequestError, Sa2vaError
+from sa2va_tools.printable import make_valid
 from sa2va_tools.run import Run
 from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.catalogue import find_tool
@@ -52,10 +53,10 @@ class Outcome:
 def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: OutputFlags) -> None:
     """Run the tool, write its masks if a folder is given, and print the result."""
     tool = find_tool(name)
-    arguments = tool.parse(raw)
+    tool.parse(make_valid(raw))  # a wrong argument is told before anything is opened
     require_formats_have_folder(output)
     with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
-        outcome = do_tool(engine, tool, arguments, output, run)
+        outcome = do_tool(engine, tool, raw, output, run)
     try:
         if session.as_json:
             session.print_json(outcome.as_document(with_files=output.out is not None))
@@ -75,8 +76,11 @@ def require_formats_have_folder(output: OutputFlags) -> None:
         raise RequestError("--format needs --out.", hint="Add --out DIR.")
 
 
-def do_tool(engine: Engine, tool: Tool[Any], arguments: Any, output: OutputFlags, run: Run) -> Outcome:
+def do_tool(
+    engine: Engine, tool: Tool[Any], raw: Mapping[str, Any], output: OutputFlags, run: Run
+) -> Outcome:
     """Run the tool and write its masks if a folder is given. A failure to write does not lose the result."""
+    arguments = tool.parse(_name_media(engine, raw, run))
     try:
         returned = tool.run(engine, arguments, run)
     except MediaUnreadableError as error:
@@ -96,6 +100,14 @@ def do_tool(engine: Engine, tool: Tool[Any], arguments: Any, output: OutputFlags
         error.add_hint(f"The result itself is stored as {result.handle}.")
         return Outcome(returned, result, folder, failure=error)
     return Outcome(returned, result, folder, files)
+
+
+def _name_media(engine: Engine, raw: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
+    """Arguments that name the media by its handle if its path is no Unicode text, which tools do not take."""
+    media = raw["media"]
+    if media is None or media == make_valid(media):
+        return raw
+    return {**raw, "media": engine.find_media(media, run=run).handle}
 
 
 def _suggest_next(session: Session, outcome: Outcome, output: OutputFlags) -> list[str]:
