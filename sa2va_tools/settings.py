@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from os import PathLike, fspath
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from sa2va_tools.errors import RequestError
+from sa2va_tools.wording import argument
 
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
 
@@ -36,8 +39,7 @@ def default_store_dir() -> Path:
 
 
 def _split_paths(value: Any) -> Any:
-    """Paths from one text: a JSON list, or separated as in PATH. ValueError for an empty path in a list,
-    which would be the working folder."""
+    """Paths from one text: a JSON list, or separated as in PATH. ValueError for an empty path in a list."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -45,16 +47,15 @@ def _split_paths(value: Any) -> Any:
             raise ValueError("Input begins like a JSON list but is not one") from error
     elif isinstance(value, str):
         value = [part for part in value.split(os.pathsep) if part.strip()]
-    if isinstance(value, list | tuple) and any(isinstance(part, str) and not part.strip() for part in value):
-        raise ValueError("One of the paths is empty")
-    return value
+    return tuple(map(_read_path, value)) if isinstance(value, list | tuple) else value
 
 
 class Settings(BaseSettings):
-    """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names)."""
+    """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names). A variable
+    that is empty counts as not set. In paths, `~` is the home folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SA2VA_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="SA2VA_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
     model: str = Field("nano", description="`nano`, a hub id that was pulled, or the folder of a checkpoint.")
@@ -94,6 +95,11 @@ class Settings(BaseSettings):
         "None: 2 GiB, and 64 MiB for small models, which recompute quickly.",
     )
 
+    @field_validator("model", "sam2_decoder", "store_dir", mode="before")
+    @classmethod
+    def _read_path(cls, value: Any) -> Any:
+        return _read_path(value)
+
     @classmethod
     def read(cls, **values: Any) -> Self:
         """The environment's settings, overridden by `values`. RequestError for a wrong one."""
@@ -109,9 +115,21 @@ class Settings(BaseSettings):
             raise _setting_error([field[1] if field else "*"], "Input should be JSON", given=False) from error
 
 
+def _read_path(value: Any) -> Any:
+    """A path with its `~` replaced. ValueError for an empty one, which would be the working folder."""
+    if not isinstance(value, str | PathLike):
+        return value
+    text = fspath(value)
+    if isinstance(text, bytes) or not text.strip():
+        raise ValueError("it is empty; give a path, or leave it out")
+    return expanduser(text)  # noqa: PTH111  # keeps the ~ of an unknown user, where Path's raises
+
+
 def _setting_error(path: list[str], problem: str, *, given: bool) -> RequestError:
     if given:
-        names = ", ".join(Settings.model_fields)
-        return RequestError(f"The setting {'.'.join(path)} is wrong: {problem}.", hint=f"Settings: {names}.")
+        names = ", ".join(map(argument, Settings.model_fields))
+        return RequestError(
+            f"The setting {argument('.'.join(path))} is wrong: {problem}.", hint=f"Settings: {names}."
+        )
     name = "SA2VA_" + "__".join(path).upper()
     return RequestError(f"The setting {name} is wrong: {problem}.", hint="Correct or unset that variable.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from sa2va_tools.errors import (
     RequestError,
     StoreError,
 )
+from sa2va_tools.media.folders import find_links
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.memory import open_pixels
@@ -121,6 +123,8 @@ class Library:
             return OpenedMedia(media, describe_media(media, handle))
         self.require_access(handle)
         media = self.store.get_media(handle, self._may_read, run)
+        if media.path is not None:
+            self._require_links(media.path)
         self._check_limits(media)
         return OpenedMedia(media, describe_media(media, handle), _find_stamp(media.path))
 
@@ -146,6 +150,17 @@ class Library:
         it."""
         return path.parent == self._uploads or self.access.allows(path)
 
+    def _require_links(self, path: Path) -> None:
+        """AccessDeniedError if a frame of a folder is a link to a file that may not be read."""
+        if self.access.roots is None or not os.path.isdir(path):  # noqa: PTH112  # raises nothing
+            return
+        for link in find_links(path):
+            if not self.access.allows(link):
+                raise AccessDeniedError(
+                    f"{path.name}/{link.name} is a link that leads out of the folders that may be read.",
+                    hint="Copy the frames into the folder, or ask for the other folder to be allowed.",
+                )
+
     def _check_limits(self, media: Media) -> None:
         """The present limits: a handle may date from a time of wider ones. Raises MediaTooLargeError."""
         check_pixels(media.name, media.size_wh, self.limits)
@@ -166,6 +181,7 @@ class Library:
     def _probe(self, path: Path, run: Run) -> tuple[Media, str | None]:
         """A path is probed again only if its stamp has changed, because long files take seconds. Raises
         MediaUnreadableError if the file changes meanwhile."""
+        self._require_links(path)
         before = _find_stamp(path)
         known = self._probed.get(path)
         if known is not None and known[1] == before:

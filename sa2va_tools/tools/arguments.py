@@ -23,6 +23,7 @@ from sa2va_tools.engine.regions import MAX_REGIONS, Region
 from sa2va_tools.errors import RequestError
 from sa2va_tools.run import Run
 from sa2va_tools.store.handles import parse_id
+from sa2va_tools.wording import argument
 
 Options = TypeVar("Options", DescribeOptions, SegmentOptions, TrackOptions)
 
@@ -110,7 +111,8 @@ def find_frame(engine: Engine, media: str, arguments: FrameArguments, run: Run) 
     frame = engine.find_frame(media, arguments.time_s, run=run)
     if arguments.frame_index not in (None, frame):
         raise RequestError(
-            f"frame_index is {arguments.frame_index}, but time_s {arguments.time_s:g} is in frame {frame}.",
+            f"{argument('frame_index')} is {arguments.frame_index}, but {argument('time_s')} "
+            f"{arguments.time_s:g} is in frame {frame}.",
             hint="Give only one of them.",
         )
     return frame
@@ -167,8 +169,10 @@ def find_place(engine: Engine, arguments: RegionArguments, run: Run) -> tuple[st
         media = next((region.mask for region in arguments.regions if region.mask is not None), None)
         if media is None:
             raise RequestError(
-                "Argument 'media' is missing, and no region is a mask handle that would identify it.",
-                hint="Give media: the path of the image or video, or its media handle (media:…).",
+                f"Argument '{argument('media')}' is missing, and no region is a mask handle that "
+                "would identify it.",
+                hint=f"Give {argument('media')}: the path of the image or video, or its media "
+                "handle (media:…).",
             )
         parse_id(media, "mask")
     if arguments.media is None or arguments.time_s is not None:

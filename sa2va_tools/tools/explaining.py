@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
+from sa2va_tools.wording import argument
 
 _MAX_EXPLAINED = 5
 _MAX_REGIONS_EXPLAINED = 2
@@ -82,7 +83,11 @@ def _first_of_each_region(problems: Iterable[Problem]) -> list[Problem]:
 def _list_names(model: type[BaseModel]) -> str:
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     optional = [name for name in model.model_fields if name not in required]
-    return f"Required: {', '.join(required) or 'none'}. Optional: {', '.join(optional) or 'none'}."
+    return f"Required: {_join(required)}. Optional: {_join(optional)}."
+
+
+def _join(names: Iterable[str]) -> str:
+    return ", ".join(map(argument, names)) or "none"
 
 
 def _explain_argument(problem: Problem, model: type[BaseModel]) -> str:
@@ -93,12 +98,12 @@ def _explain_argument(problem: Problem, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return f"Unknown argument {name!r}.{_suggest(problem, model)}"
     if kind == "missing":
-        return f"Missing argument {name!r}: {description}"
+        return f"Missing argument '{argument(name)}': {description}"
     if kind == "string_too_short" or (kind == "too_short" and not problem["input"]):
-        return f"Argument {name!r} is empty: {description}"
+        return f"Argument '{argument(name)}' is empty: {description}"
     if kind in _FEW:
-        return f"Argument {name!r} has too {_FEW[kind]} entries."
-    return f"Argument {name!r}: {_message(problem)} (got {_short(problem['input'])})."
+        return f"Argument '{argument(name)}' has too {_FEW[kind]} entries."
+    return f"Argument '{argument(name)}': {_message(problem)} (got {_short(problem['input'])})."
 
 
 def _explain_region(problem: Problem) -> str:
@@ -108,14 +113,14 @@ def _explain_region(problem: Problem) -> str:
         return f"Unknown argument {name!r}.{_suggest(problem, Region)}"
     got = f"(got {_short(problem['input'])})"
     if len(problem["loc"]) == 2 and kind.startswith(("model_", "dict_")):
-        return f"Argument {name!r} must be a region object {got}."
+        return f"Argument '{argument(name)}' must be a region object {got}."
     if kind in _FEW:
-        return f"Argument {name!r} has too {_FEW[kind]} entries {got}."
+        return f"Argument '{argument(name)}' has too {_FEW[kind]} entries {got}."
     if kind == "missing":  # a number of a box or a point
-        return f"Argument {name!r} is missing: there are too few numbers."
+        return f"Argument '{argument(name)}' is missing: there are too few numbers."
     if len(problem["loc"]) == 2:
-        return f"Argument {name!r}: {_message(problem)}."
-    return f"Argument {name!r}: {_message(problem)} {got}."
+        return f"Argument '{argument(name)}': {_message(problem)}."
+    return f"Argument '{argument(name)}': {_message(problem)} {got}."
 
 
 def _suggest(problem: Problem, model: type[BaseModel]) -> str:
@@ -123,7 +128,7 @@ def _suggest(problem: Problem, model: type[BaseModel]) -> str:
     given = str(problem["loc"][-1])
     near = [name for name in known if given in _ALIASES.get(name, ())]
     near = near or difflib.get_close_matches(given[:_MAX_SHOWN], known, n=1, cutoff=_NEAR)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return f" Did you mean '{argument(near[0])}'?" if near else ""
 
 
 def _name(problem: Problem) -> str:
