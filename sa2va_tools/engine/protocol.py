@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike
 from typing import Any, Self, Unpack
 
@@ -41,7 +42,7 @@ class MediaInput:
     """What was given as media, and how to read it, where that is open."""
 
     source: MediaSource
-    fps: float | None = None
+    fps: float | Fraction | None = None
     """The frame rate of frames in memory, and of folders and videos that have none."""
     video_stream: int | None = None
     """Which video stream of a file, numbered from 0 as FFmpeg's `v:N`; None: the one that players show."""
@@ -68,7 +69,7 @@ class Engine(ABC):
         question: str | None = None,
         options: DescribeOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[DescribeFields],
@@ -86,7 +87,7 @@ class Engine(ABC):
         expressions: str | Sequence[str],
         options: SegmentOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[SegmentFields],
@@ -104,7 +105,7 @@ class Engine(ABC):
         expressions: str | Sequence[str],
         options: SegmentOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[SegmentFields],
@@ -133,7 +134,7 @@ class Engine(ABC):
         question: str | None = None,
         options: SegmentOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[SegmentFields],
@@ -151,7 +152,7 @@ class Engine(ABC):
         question: str | None = None,
         *,
         frame_index: int | None = None,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
     ) -> CaptionResult:
@@ -168,7 +169,7 @@ class Engine(ABC):
         regions: RegionLike | Sequence[RegionLike],
         options: TrackOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[TrackFields],
@@ -217,7 +218,7 @@ class Engine(ABC):
         self,
         source: MediaSource,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
     ) -> MediaRef:

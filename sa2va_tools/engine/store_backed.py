@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ class StoreBackedEngine(Engine):
         self,
         source: MediaSource,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
         video_stream: int | None = None,
         run: Run | None = None,
     ) -> MediaRef:

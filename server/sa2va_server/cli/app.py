@@ -61,20 +61,27 @@ def segment(
         list[str], Argument(metavar="EXPRESSION...", help='What to find: "the red car" "the dog".')
     ],
     options: flags.WordFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Find things by words: a mask for each expression, tracked through every frame of a video."""
     arguments = {"media": media, "expressions": expressions, **options.tool_arguments()}
-    _run_tool(session, "segment_by_text", arguments, output)
+    _run_tool(session, "segment_by_text", arguments, reading, output)
 
 
 @app.command()
 @with_session
 def describe(
-    session: Session, media: Media, *, question: Question = None, options: flags.DescribeFlags
+    session: Session,
+    media: Media,
+    *,
+    question: Question = None,
+    options: flags.DescribeFlags,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Describe an image or video, or answer a question about it."""
-    _run_tool(session, "describe", {"media": media, "question": question, **options.tool_arguments()})
+    arguments = {"media": media, "question": question, **options.tool_arguments()}
+    _run_tool(session, "describe", arguments, reading)
 
 
 @app.command()
@@ -85,11 +92,12 @@ def ground(
     *,
     question: Question = None,
     options: flags.WordFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Describe an image or video, with a mask for each thing that the description names."""
     arguments = {"media": media, "question": question, **options.tool_arguments()}
-    _run_tool(session, "ground_conversation", arguments, output)
+    _run_tool(session, "ground_conversation", arguments, reading, output)
 
 
 @app.command()
@@ -101,10 +109,11 @@ def caption(
     question: Question = None,
     regions: flags.RegionFlags,
     frame: Frame = None,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Describe a region: a box, points, a polygon or a mask."""
     arguments = {**regions.tool_arguments(media), "question": question, "frame_index": frame}
-    _run_tool(session, "caption_region", arguments)
+    _run_tool(session, "caption_region", arguments, reading)
 
 
 @app.command()
@@ -116,19 +125,24 @@ def track(
     regions: flags.RegionFlags,
     frame: Frame = None,
     options: flags.MaskFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Track a region given on one frame through the video, forwards and backwards."""
     arguments = {**regions.tool_arguments(media), "frame_index": frame, **options.tool_arguments()}
-    _run_tool(session, "track_region", arguments, output)
+    _run_tool(session, "track_region", arguments, reading, output)
 
 
 def _run_tool(
-    session: Session, name: str, arguments: dict[str, Any], output: flags.OutputFlags | None = None
+    session: Session,
+    name: str,
+    arguments: dict[str, Any],
+    reading: flags.ReadingFlags,
+    output: flags.OutputFlags | None = None,
 ) -> None:
     from sa2va_server.cli.tool_command import run_tool
 
-    run_tool(session, name, arguments, output or flags.OutputFlags())
+    run_tool(session, name, arguments, output or flags.OutputFlags(), reading)
 
 
 @app.command()
@@ -140,11 +154,12 @@ def view(
         Argument(metavar="HANDLE...", help="Mask or answer handles, or one media handle or path."),
     ],
     options: flags.ViewFlags,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Draw masks, numbered and outlined, as one picture: a frame, or a sheet of frames."""
     from sa2va_server.cli.view import view_command
 
-    view_command(session, handles, options)
+    view_command(session, handles, options, reading)
 
 
 @app.command()

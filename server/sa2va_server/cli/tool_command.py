@@ -12,7 +12,8 @@ import typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, error_json, print_error
 from sa2va_server.cli.export import prepare_folder, write_masks
-from sa2va_server.cli.flags import OutputFlags
+from sa2va_server.cli.flags import OutputFlags, ReadingFlags
+from sa2va_server.cli.reading import open_as_given
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.text import format_files, format_result
 from sa2va_tools.errors import RequestError, Sa2vaError
@@ -20,7 +21,9 @@ from sa2va_tools.tools.catalogue import find_tool
 from sa2va_tools.tools.outputs import GroundResult, MasksResult
 
 
-def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: OutputFlags) -> None:
+def run_tool(
+    session: Session, name: str, raw: Mapping[str, Any], output: OutputFlags, reading: ReadingFlags
+) -> None:
     """Run the tool, write its masks if a folder is given, and print the result. A failure to write does not
     lose the result."""
     tool = find_tool(name)
@@ -30,7 +33,8 @@ def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: Output
     files: dict[str, str] = {}
     failure: Sa2vaError | None = None
     with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
-        returned = tool.run(engine, arguments, run)
+        media = open_as_given(engine, arguments.media, reading, run)
+        returned = tool.run(engine, arguments.model_copy(update={"media": media}), run)
         result = returned.structured
         if output.out is not None and isinstance(result, MasksResult | GroundResult):
             try:
