@@ -29,6 +29,7 @@ from sa2va_tools.media.decode import iter_frames, read_image
 from sa2va_tools.media.encode import VideoWriter, encode_image
 from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
+from sa2va_tools.wording import argument
 
 DEFAULT_FORMATS = ("json", "png", "overlay")
 
@@ -71,7 +72,7 @@ def save_objects(
         problem = f"Unknown format {', '.join(unknown)}" if unknown else "The list of formats is empty"
         raise RequestError(
             f"{problem}; the formats are {', '.join(FORMATS)}.",
-            hint="Leave formats out to get json, png and overlay.",
+            hint=f"Leave {argument('formats')} out to get json, png and overlay.",
         )
     found = tuple(item for item in objects if item.found)
     if not found:

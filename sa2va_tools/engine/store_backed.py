@@ -26,6 +26,7 @@ from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
 from sa2va_tools.store.handles import looks_like_handle
+from sa2va_tools.wording import argument
 
 
 class StoreBackedEngine(Engine):
@@ -99,8 +100,9 @@ class StoreBackedEngine(Engine):
         opened = self.library.open(media, start_run(run)).media
         if opened.kind == "video" and not 0 <= time_s <= (opened.duration_s or 0.0):
             raise RequestError(
-                f"time_s {time_s:g} is out of range: {opened.name} lasts {opened.duration_s:.3f} s.",
-                hint="Give a time_s within the video, or frame_index.",
+                f"{argument('time_s')} {time_s:g} is out of range: {opened.name} lasts "
+                f"{opened.duration_s:.3f} s.",
+                hint=f"Give a {argument('time_s')} within the video, or {argument('frame_index')}.",
             )
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
 
