@@ -26,6 +26,7 @@ from sa2va_tools.store.handles import KINDS, looks_like_handle, parse_id, parse_
 from sa2va_tools.store.records import MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
 from sa2va_tools.store.store import Store
+from sa2va_tools.wording import argument
 
 _MAX_PROBED = 64
 """Paths whose media need not be probed again; their timestamps take a few bytes a frame."""
@@ -71,7 +72,9 @@ class Library:
         kind = source_kind(source)
         if kind == "pixels":
             if video_stream is not None:
-                raise RequestError("Frames in memory have no video streams.", hint="Leave video_stream out.")
+                raise RequestError(
+                    "Frames in memory have no video streams.", hint=f"Leave out {argument('video_stream')}."
+                )
             return self._open_pixels(source, run, fps)
         reading = Reading(None if fps is None else parse_frame_rate(fps), check_stream_number(video_stream))
         if kind == "bytes":
@@ -123,7 +126,7 @@ class Library:
             if reading != Reading():
                 raise RequestError(
                     f"{handle} stands for frames in memory, whose frame rate is fixed.",
-                    hint="Give the frames again, with fps.",
+                    hint=f"Give the frames again, with {argument('fps')}.",
                 )
             media = self._in_memory[handle]
             return OpenedMedia(media, describe_media(media, handle))

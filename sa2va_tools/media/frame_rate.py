@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from sa2va_tools.errors import RequestError
+from sa2va_tools.wording import argument
 
 _MAX_FPS = 90_000
 
@@ -19,5 +20,5 @@ def parse_frame_rate(fps: object) -> Fraction:
     if 0 < fps <= _MAX_FPS:
         rate = fps if isinstance(fps, Fraction) else Fraction(float(fps)).limit_denominator(1_000_000)
     if rate <= 0:
-        raise RequestError(f"fps is {fps}; expected a number above 0, at most {_MAX_FPS:,}.")
+        raise RequestError(f"{argument('fps')} is {fps}; expected a number above 0, at most {_MAX_FPS:,}.")
     return rate

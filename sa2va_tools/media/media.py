@@ -32,6 +32,7 @@ from sa2va_tools.media.streams import check_stream_number
 from sa2va_tools.media.videos import probe_video
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
+from sa2va_tools.wording import argument
 
 _VERIFY_BUDGET_PX = 300_000_000
 """Pixels that are decoded on opening as a check: 325 frames of 1280×720, about a second on one core."""
@@ -155,13 +156,13 @@ class _Given:
         if self.video_stream is not None:
             raise RequestError(
                 f"{path.name} is {what} and has no video streams to choose from.",
-                hint="Leave the number of the video stream out.",
+                hint=f"Leave out {argument('video_stream')}.",
             )
         if self.fps is not None:
             raise RequestError(
                 f"{path.name} is {what}; a frame rate can be given only for a folder of frames or a video "
                 "that has none.",
-                hint="Leave the frame rate out.",
+                hint=f"Leave out {argument('fps')}.",
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.media.timestamps import FrameTimes
+from sa2va_tools.wording import argument
 
 _BARE_FORMATS = frozenset(
     {"h264", "hevc", "vvc", "obu", "mjpeg", "mpjpeg", "m4v", "mpegvideo", "h263", "vc1"}
@@ -54,5 +55,5 @@ def require_no_rate(name: str, rate: StreamRate, times: FrameTimes) -> None:
         raise RequestError(
             f"{name} has timestamps of its own ({float(times.fps):g} frames per second); a frame rate can be "
             "given only for a folder of frames or a video that has none.",
-            hint="Leave the frame rate out.",
+            hint=f"Leave out {argument('fps')}.",
         )

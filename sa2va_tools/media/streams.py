@@ -17,6 +17,7 @@ import av
 
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.memory_errors import is_memory_error
+from sa2va_tools.wording import argument
 
 _PICTURE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "apng", "jpeg2000", "jpegxl"})
 """Codecs of still pictures; some films use them too."""
@@ -41,8 +42,8 @@ def check_stream_number(number: object) -> int | None:
         raise TypeError(f"video_stream has type {type(number).__name__}; expected a whole number.")
     if number < 0:
         raise RequestError(
-            f"video_stream is {number}; video streams are numbered from 0.",
-            hint="Leave it out to read the stream that players show.",
+            f"{argument('video_stream')} is {number}; video streams are numbered from 0.",
+            hint=f"Leave out {argument('video_stream')} to read the stream that players show.",
         )
     return int(number)
 
@@ -131,7 +132,7 @@ def _number_error(path: Path, streams: Sequence[Any], number: int) -> RequestErr
     listed = f"has {_describe(streams, range(len(streams)))}" if streams else "has none"
     return RequestError(
         f"{path.name} has no video stream {number}; it {listed}.",
-        hint="Give one of these numbers, or leave it out to read the stream that players show.",
+        hint=f"Give one of these numbers, or leave out {argument('video_stream')} to read what players show.",
     )
 
 

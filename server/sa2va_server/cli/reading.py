@@ -19,4 +19,5 @@ def open_as_given(engine: Engine, media: str | None, reading: ReadingFlags, run:
             "Masks and answers belong to one way of reading their image or video, which cannot be changed.",
             hint="Leave out --video-stream and --fps.",
         )
+    run.report("open", message="reading the media")
     return engine.find_media(media, fps=reading.fps, video_stream=reading.video_stream, run=run).handle
