@@ -18,6 +18,10 @@ from sa2va_tools.media.stills import to_rgb
 
 Rgb = NDArray[np.uint8]
 
+_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+"""Matrix coefficients by ITU-T H.273 that FFmpeg converts; 0 is RGB, 2 is unknown."""
+_BT709_MATRIX, _BT2020_MATRIX = 1, 9
+_BT2020_PRIMARIES = 9
 _COMB_STEP = 10
 """Levels by which a pixel must leave the range of its neighbours above and below to count as combing."""
 
@@ -40,11 +44,19 @@ def _convert(frame: Any, conversion: ColourConversion | None) -> Rgb:
     alpha = has_alpha(frame)
     if conversion is None:
         if not alpha:
-            return np.asarray(frame.to_ndarray(format="rgb24"))
-        pixels = frame.to_ndarray(format="rgba")
+            return _to_array(frame, "rgb24")
+        pixels = _to_array(frame, "rgba")
     else:
-        pixels = convert_image(frame.to_ndarray(format="rgba64le" if alpha else "rgb48le"), conversion)
+        pixels = convert_image(_to_array(frame, "rgba64le" if alpha else "rgb48le"), conversion)
     return to_rgb(Image.fromarray(pixels)) if alpha else pixels
+
+
+def _to_array(frame: Any, pix_fmt: str) -> NDArray[Any]:
+    """The frame as RGB. For a matrix that FFmpeg does not convert, a similar one is used."""
+    matrix = None
+    if int(frame.colorspace) not in _MATRICES:
+        matrix = _BT2020_MATRIX if frame.color_primaries == _BT2020_PRIMARIES else _BT709_MATRIX
+    return np.asarray(frame.reformat(format=pix_fmt, src_colorspace=matrix).to_ndarray())
 
 
 def _take_field(frame: Any, parity: int) -> Any:
@@ -53,6 +65,7 @@ def _take_field(frame: Any, parity: int) -> Any:
     field = av.VideoFrame(frame.width, (frame.height + 1 - parity) // 2, frame.format.name)
     field.colorspace = frame.colorspace
     field.color_range = frame.color_range
+    field.color_primaries = frame.color_primaries
     for source, target in zip(frame.planes, field.planes, strict=True):
         stride = source.line_size
         lines = np.frombuffer(source, np.uint8)[: source.height * stride].reshape(-1, stride)[parity::2]

@@ -15,9 +15,12 @@ from sa2va_tools.media.frames import has_alpha
 _UNKNOWN_MATRICES = {
     8: "YCgCo",
     10: "BT.2020 with constant luminance",
-    11: "Y'D'zD'x",
+    11: "SMPTE 2085",
+    13: "constant luminance",
     14: "ICtCp",
     15: "IPT",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
 }
 """Matrix coefficients by ITU-T H.273 that FFmpeg does not convert."""
 _STEREO = {1: "side by side", 2: "one above the other", 4: "as a checkerboard", 5: "side by side"}
