@@ -40,6 +40,9 @@ def test_other_errors_are_about_the_file(error, expected):
         raise error
 
 
+STREAM = SimpleNamespace(width=64, height=48, metadata={}, codec_context=SimpleNamespace(name="h264"))
+
+
 def fail(*_: object) -> None:
     raise NO_MEMORY
 
@@ -55,7 +58,7 @@ def test_packet_is_not_skipped_for_lack_of_memory(where):
     frames = decode_stream(
         Path("a.mp4"),
         SimpleNamespace(demux=demux),
-        SimpleNamespace(width=64, height=48),
+        STREAM,
         on_fault=lambda: faults.append(1),
     )
     with pytest.raises(OutOfMemoryError):
@@ -70,7 +73,7 @@ def test_broken_packet_is_skipped():
     faults = []
     packets = [SimpleNamespace(is_corrupt=False, size=size, decode=invalid) for size in (1, 0)]
     container = SimpleNamespace(demux=lambda stream: iter(packets))
-    stream = SimpleNamespace(width=64, height=48)
+    stream = STREAM
     assert not list(decode_stream(Path("a.mp4"), container, stream, lambda: faults.append(1)))
     assert len(faults) == 2
 

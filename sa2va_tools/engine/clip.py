@@ -91,7 +91,8 @@ class Clip:
 
 def frame_cache_key(media: Media, frame_index: int) -> tuple[str, int]:
     """The key under which a model caches the frame."""
-    return media.content_hash, frame_index
+    stream = f" v:{media.video_stream}" if media.video_stream else ""
+    return f"{media.content_hash}{stream}", frame_index
 
 
 def check_frame(media: Media, frame_index: int) -> None:

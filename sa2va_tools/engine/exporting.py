@@ -162,7 +162,7 @@ def _write_video(job: ExportJob, path: Path, legend: NDArray[np.uint8]) -> None:
     frames = job.frame_indices
     size = (media.size_wh[0], media.size_wh[1] + len(legend))
     start_s = media.timestamps_s[frames[0]]
-    with VideoWriter(path, size, media.fps or Fraction(25)) as writer:
+    with VideoWriter(path, size, media.fps or Fraction(25), pixel_aspect=media.pixel_aspect) as writer:
         for done, (frame, picture) in enumerate(iter_frames(media, frames, run=job.run), start=1):
             time_s = media.timestamps_s[frame]
             is_last = frame == media.frame_count - 1

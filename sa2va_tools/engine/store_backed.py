@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,15 @@ class StoreBackedEngine(Engine):
         opened = self.library.open(given[0], run)
         return opened, [MaskObject.from_record(*each) for each in self.library.masks(given, opened, run)]
 
-    def find_media(self, source: MediaSource, *, run: Run | None = None) -> MediaRef:
-        return self.library.open(source, start_run(run)).ref
+    def find_media(
+        self,
+        source: MediaSource,
+        *,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
+        run: Run | None = None,
+    ) -> MediaRef:
+        return self.library.open(source, start_run(run), fps=fps, video_stream=video_stream).ref
 
     def find_frame(self, media: MediaSource, time_s: float, *, run: Run | None = None) -> int:
         opened = self.library.open(media, start_run(run)).media
@@ -150,7 +158,7 @@ class StoreBackedEngine(Engine):
 
     def _open(self, media: MediaInput, run: Run) -> OpenedMedia:
         run.report("open", message="reading the media")
-        return self.library.open(media.source, run, fps=media.fps)
+        return self.library.open(media.source, run, fps=media.fps, video_stream=media.video_stream)
 
     def _choose_frame(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.media.media import Media
+from sa2va_tools.media.picture_facts import MIN_LATE_S
 from sa2va_tools.wording import argument
 
 _EPSILON_S = 1e-6
@@ -65,9 +66,10 @@ def _describe_range(start_s: float | None, end_s: float | None) -> str:
 
 def _range_error(media: Media, problem: str) -> RequestError:
     last_s = media.timestamps_s[-1]
+    clock = f" A player's clock shows {media.start_s:.2f} s more." if media.start_s >= MIN_LATE_S else ""
     return RequestError(
         f"{problem}; {media.name} lasts {media.duration_s:.3f} s.",
-        hint=f"Its {media.frame_count} frames are shown from 0 s to {last_s:.3f} s.",
+        hint=f"Its {media.frame_count} frames are shown from 0 s to {last_s:.3f} s.{clock}",
     )
 
 

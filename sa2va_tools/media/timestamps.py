@@ -50,6 +50,12 @@ def compute_times(
     return FrameTimes(fps, seconds, float(last_duration * time_base or 1 / fps), tuple(pts), is_guess=False)
 
 
+def space_evenly(times: FrameTimes, fps: Fraction) -> FrameTimes:
+    """The same frames at `fps` frames per second."""
+    seconds = tuple(float(index / fps) for index in range(len(times.timestamps_s)))
+    return FrameTimes(fps, seconds, float(1 / fps), times.pts, is_guess=False)
+
+
 def _longest_increasing(stamps: Sequence[int]) -> list[int]:
     """Positions of the longest strictly increasing subsequence (patience sorting)."""
     ends: list[int] = []

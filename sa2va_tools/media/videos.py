@@ -13,16 +13,18 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sa2va_tools.errors import MediaUnreadableError
-from sa2va_tools.media.container import decode_stream, frame_orientation, open_video, stream_warnings
+from sa2va_tools.media.container import decode_stream, find_stream, frame_orientation, open_video
 from sa2va_tools.media.limits import check_duration, check_frames, check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.packets import Packets, read_packets
+from sa2va_tools.media.picture_facts import PictureFacts, describe_picture, read_container_start
 from sa2va_tools.media.probe import Probe, break_warning
-from sa2va_tools.media.timestamps import compute_times
+from sa2va_tools.media.stream_rate import find_rate, require_no_rate
+from sa2va_tools.media.timestamps import compute_times, space_evenly
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
@@ -47,33 +49,54 @@ class _Decoded:
     next_size_wh: tuple[int, int] | None = None
     """The size of the next frame, when that is where the size changes."""
     orientation: Orientation = UPRIGHT
+    facts: PictureFacts = field(default_factory=PictureFacts)
 
 
-def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Probe:
-    """Decodes up to `budget_px` pixels, or everything when the timestamps are not reliable. Raises
-    MediaUnreadableError when no frame can be used, MediaTooLargeError, OutOfMemoryError, CancelledError."""
-    with open_video(path) as (container, stream):
+def probe_video(
+    path: Path,
+    limits: MediaLimits,
+    run: Run,
+    budget_px: int,
+    *,
+    video_stream: int | None = None,
+    fps: Fraction | None = None,
+) -> Probe:
+    """Decodes up to `budget_px` pixels, or everything when the timestamps are not reliable. `video_stream`
+    chooses a stream, `fps` is the rate of a video that has none. Raises RequestError for a wrong one of
+    these, MediaUnreadableError when no frame can be used, MediaTooLargeError, OutOfMemoryError,
+    CancelledError."""
+    choice = find_stream(path, video_stream)
+    number = choice.number
+    with open_video(path, number) as (container, stream):
         size_wh = (int(stream.width), int(stream.height))
         check_pixels(path.name, size_wh, limits)
-        rate = _frame_rate(stream)
+        rate = find_rate(container, stream)
         time_base = Fraction(stream.time_base)
-        colour_warnings = stream_warnings(path.name, stream)
+        container_start_s = read_container_start(container)
         family = str(container.format.name).split(",")[0]
         packets = read_packets(path, container, stream, limits, run)
     if not packets.pts:
         raise MediaUnreadableError(
             f"{path.name} contains no frames.", hint="It may be cut off; export or download it again."
         )
-    decoded = _decode(path, limits, run, max(1, budget_px // max(1, size_wh[0] * size_wh[1])))
+    decode = partial(_decode, path, number, limits, run)
+    decoded = decode(max(1, budget_px // max(1, size_wh[0] * size_wh[1])))
     stamps = sorted(packets.known_pts)
     if not decoded.to_end and (decoded.pts != stamps[: len(decoded.pts)] or len(stamps) < len(packets.pts)):
-        decoded = _decode(path, limits, run, None)
-    decoded, warnings = _select_usable(path, packets, decoded, lambda: _decode(path, limits, run, None))
-    warnings += colour_warnings
-    times = compute_times(decoded.pts if decoded.to_end else stamps, rate, time_base, packets.last_duration)
+        decoded = decode(None)
+    decoded, warnings = _select_usable(path, packets, decoded, lambda: decode(None))
+    times = compute_times(
+        decoded.pts if decoded.to_end else stamps, rate.fps, time_base, packets.last_duration
+    )
+    start_s = max(0.0, float(times.pts[0] * time_base) - container_start_s) if times.pts else 0.0
+    natural = times
+    if fps is not None:
+        require_no_rate(path.name, rate, times)
+        times = space_evenly(times, fps)
+        start_s = 0.0
     check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
-    if times.is_guess:
-        warnings.append(f"{path.name} has no usable timestamps; {times.fps} frames per second are assumed.")
+    assumed = rate.assumed_warning(path.name, times) if fps is None else ()
+    facts = decoded.facts
     return Probe(
         _container_name(family, path),
         decoded.orientation.apply_size(decoded.size_wh),
@@ -82,13 +105,17 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
         timestamps_s=times.timestamps_s,
         last_frame_s=times.last_frame_s,
         orientation=decoded.orientation,
-        pts=() if decoded.next_size_wh and _are_repeated(times.pts, stamps) else times.pts,
-        warnings=tuple(warnings),
+        pts=() if _cannot_seek(decoded, times.pts, stamps) else times.pts,
+        warnings=(*choice.warnings, *warnings, *assumed, *facts.warnings(path.name, start_s)),
         complete=not (packets.cut_off or decoded.faults or decoded.corrupt or decoded.next_size_wh),
+        video_stream=number,
+        given_fps=None if times.timestamps_s == natural.timestamps_s else fps,
+        pixel_aspect=decoded.orientation.apply_aspect(facts.pixel_aspect),
+        start_s=start_s,
     )
 
 
-def _decode(path: Path, limits: MediaLimits, run: Run, count: int | None) -> _Decoded:
+def _decode(path: Path, number: int, limits: MediaLimits, run: Run, count: int | None) -> _Decoded:
     """Decode at most `count` frames (None: all of them)."""
     found = _Decoded()
 
@@ -99,7 +126,7 @@ def _decode(path: Path, limits: MediaLimits, run: Run, count: int | None) -> _De
     def on_resize(size_wh: tuple[int, int]) -> None:
         found.next_size_wh = size_wh
 
-    with open_video(path) as (container, stream):
+    with open_video(path, number) as (container, stream):
         for frame in decode_stream(path, container, stream, on_fault, on_resize):
             run.raise_if_cancelled()
             if len(found.pts) == count:
@@ -108,6 +135,7 @@ def _decode(path: Path, limits: MediaLimits, run: Run, count: int | None) -> _De
                 found.size_wh = (frame.width, frame.height)
                 check_pixels(path.name, found.size_wh, limits)
                 found.orientation = frame_orientation(frame)
+                found.facts = describe_picture(stream, frame)
             if frame.is_corrupt:
                 found.corrupt += 1
                 found.intact = min(found.intact, len(found.pts))
@@ -157,14 +185,11 @@ def _damage_warnings(path: Path, packets: Packets, decoded: _Decoded) -> list[st
     return warnings
 
 
-def _are_repeated(pts: Sequence[int], stamps: Sequence[int]) -> bool:
-    """Whether packets after these frames have the same timestamps, so that seeking might arrive there."""
-    return bool(pts) and sum(stamp <= pts[-1] for stamp in stamps) > len(pts)
-
-
-def _frame_rate(stream: Any) -> Fraction | None:
-    rate = stream.average_rate or stream.guessed_rate
-    return Fraction(rate) if rate and rate > 0 else None
+def _cannot_seek(decoded: _Decoded, pts: Sequence[int], stamps: Sequence[int]) -> bool:
+    """Whether seeking might arrive at other frames: at packets behind a change of size that have the same
+    timestamps, or between the key frames of an alpha channel."""
+    is_repeated = bool(pts) and sum(stamp <= pts[-1] for stamp in stamps) > len(pts)
+    return decoded.facts.has_alpha_aside or (decoded.next_size_wh is not None and is_repeated)
 
 
 def _container_name(family: str, path: Path) -> str:

@@ -28,6 +28,15 @@ _VOLATILE = frozenset({"timings_s", "encoder_passes", "memory_fallbacks", "relie
 """Keys of a provenance that differ from run to run (`relief` in format 2)."""
 _SCORES = frozenset({"score", "object_scores", "mask_scores"})
 """Their last digits depend on the cache and on the processor, even for equal masks."""
+_MEDIA_FRACTIONS = ("fps", "given_fps", "pixel_aspect")
+_MEDIA_ADDED = {
+    "complete": True,
+    "video_stream": None,
+    "given_fps": None,
+    "pixel_aspect": "1",
+    "start_s": 0.0,
+}
+"""Fields of media that old records lack."""
 _RENAMED = {"key_frames": "llm_frames", "relief": "memory_fallbacks"}
 
 
@@ -82,7 +91,7 @@ def media_to_json(media: Media) -> Json:
     """Paths and fractions become text, the orientation its fields; pixels are left out."""
     data = {entry.name: getattr(media, entry.name) for entry in fields(media) if entry.name != "pixels"}
     data["path"] = None if media.path is None else str(media.path)
-    data["fps"] = None if media.fps is None else str(media.fps)
+    data |= {name: None if data[name] is None else str(data[name]) for name in _MEDIA_FRACTIONS}
     data["orientation"] = asdict(media.orientation)
     data["files"] = [str(file) for file in media.files]
     return data
@@ -90,19 +99,21 @@ def media_to_json(media: Media) -> Json:
 
 def media_from_json(data: Json) -> Media:
     """KeyError, TypeError or ValueError if a field is missing or wrong."""
-    data = {"complete": True, **data, "pixels": None}  # old records lack the first
+    data = {**_MEDIA_ADDED, **data, "pixels": None}
     values = {entry.name: data[entry.name] for entry in fields(Media)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values["path"] = None if data["path"] is None else Path(data["path"])
-    values["fps"] = None if data["fps"] is None else Fraction(data["fps"])
+    values |= {name: None if data[name] is None else Fraction(data[name]) for name in _MEDIA_FRACTIONS}
     values["orientation"] = Orientation(**data["orientation"])
     values["files"] = tuple(Path(file) for file in data["files"])
     return Media(**values)
 
 
 def extract_media_identity(data: Json) -> Json:
-    """The same bytes in another place are the same media."""
-    return {"content_hash": data["content_hash"], "kind": data["kind"]}
+    """The same bytes in another place are the same media, unless another video stream is read, or another
+    frame rate was given."""
+    chosen = {name: data[name] for name in ("video_stream", "given_fps") if data.get(name)}
+    return {"content_hash": data["content_hash"], "kind": data["kind"], **chosen}
 
 
 def mask_to_json(record: MaskRecord) -> Json:

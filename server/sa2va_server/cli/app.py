@@ -76,23 +76,29 @@ def segment(
     *,
     each: Each = False,
     options: flags.WordFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Find things by words: a mask for each expression, tracked through every frame of a video."""
     given = split_words(words, each=each)
     common = {"expressions": list(require_expressions(given)), **options.tool_arguments()}
-    _run_tool(session, "segment_by_text", given, lambda media: {"media": media, **common}, output)
+    _run_tool(session, "segment_by_text", given, lambda media: {"media": media, **common}, reading, output)
 
 
 @app.command()
 @with_session
 def describe(
-    session: Session, words: MediaAndQuestion, *, each: Each = False, options: flags.DescribeFlags
+    session: Session,
+    words: MediaAndQuestion,
+    *,
+    each: Each = False,
+    options: flags.DescribeFlags,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Describe an image or video, or answer a question about it."""
     given = split_words(words, each=each)
     common = {"question": require_one_question(given), **options.tool_arguments()}
-    _run_tool(session, "describe", given, lambda media: {"media": media, **common})
+    _run_tool(session, "describe", given, lambda media: {"media": media, **common}, reading)
 
 
 @app.command()
@@ -103,12 +109,15 @@ def ground(
     *,
     each: Each = False,
     options: flags.WordFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Describe an image or video, with a mask for each thing that the description names."""
     given = split_words(words, each=each)
     common = {"question": require_one_question(given), **options.tool_arguments()}
-    _run_tool(session, "ground_conversation", given, lambda media: {"media": media, **common}, output)
+    _run_tool(
+        session, "ground_conversation", given, lambda media: {"media": media, **common}, reading, output
+    )
 
 
 @app.command()
@@ -121,11 +130,16 @@ def caption(
     regions: flags.RegionFlags,
     frame: Frame = None,
     time: Time = None,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Describe a region: a box, points, a polygon, an RLE or a mask (mask:…, also in place of the media)."""
     given = split_words(words, each=each)
     common = {"question": require_one_question(given), "frame_index": frame, "time_s": time}
-    _run_tool(session, "caption_region", given, lambda media: {**regions.tool_arguments(media), **common})
+
+    def make_arguments(media: str) -> dict[str, Any]:
+        return {**regions.tool_arguments(media), **common}
+
+    _run_tool(session, "caption_region", given, make_arguments, reading)
 
 
 @app.command()
@@ -141,6 +155,7 @@ def track(
     frame: Frame = None,
     time: Time = None,
     options: flags.MaskFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Track a region given on one frame through the video, forwards and backwards."""
@@ -151,7 +166,7 @@ def track(
     def make_arguments(media: str) -> dict[str, Any]:
         return {**regions.tool_arguments(media), **common}
 
-    _run_tool(session, "track_region", given, make_arguments, output)
+    _run_tool(session, "track_region", given, make_arguments, reading, output)
 
 
 def _run_tool(
@@ -159,17 +174,18 @@ def _run_tool(
     name: str,
     given: Words,
     make_arguments: Callable[[str], dict[str, Any]],
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags | None = None,
 ) -> None:
     output = output or flags.OutputFlags()
     if len(given.media) == 1 and not given.is_list:
         from sa2va_server.cli.tool_command import run_tool
 
-        run_tool(session, name, make_arguments(given.media[0]), output)
+        run_tool(session, name, make_arguments(given.media[0]), reading, output)
         return
     from sa2va_server.cli.several import run_on_each
 
-    run_on_each(session, name, given.media, make_arguments, output)
+    run_on_each(session, name, given.media, make_arguments, reading, output)
 
 
 @app.command()
@@ -181,11 +197,12 @@ def view(
         Argument(metavar="HANDLE...", help="Mask or answer handles, or one media handle or path."),
     ],
     options: flags.ViewFlags,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Draw masks, numbered and outlined, as one picture: a frame, or a sheet of frames."""
     from sa2va_server.cli.view import view_command
 
-    view_command(session, handles, options)
+    view_command(session, handles, options, reading)
 
 
 @app.command()

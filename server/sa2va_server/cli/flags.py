@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,16 @@ from sa2va_tools.errors import RequestError
 
 FileFormat = StrEnum("FileFormat", ["json", "png", "overlay", "npz", "coco", "polygons"])
 """What `--out` can write; the engine's export formats, which are not imported for `--help`."""
+
+
+def _parse_rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadParameter(
+            f"{text!r} is not a frame rate; write a number such as 25 or 30000/1001."
+        ) from error
+
 
 # ---- arguments and options of several commands --------------------------------------------------
 
@@ -52,6 +63,30 @@ After = Annotated[
 ]
 
 # ---- groups -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingFlags:
+    """How the image or video is read, where it does not tell itself."""
+
+    video_stream: Annotated[
+        int | None,
+        Option(
+            min=0,
+            metavar="N",
+            help="Which video stream of a file with several, numbered from 0 as FFmpeg's v:N. Default: the "
+            "one that players show.",
+        ),
+    ] = None
+    fps: Annotated[
+        Fraction | None,
+        Option(
+            parser=_parse_rate,
+            metavar="RATE",
+            help="Frames per second of a folder of frames, or of a video that has no frame rate, such as "
+            "25 or 30000/1001.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, as_sa2va_error, error_json, find_exit_code, print_error
 from sa2va_server.cli.export import prepare_folder
-from sa2va_server.cli.flags import OutputFlags
+from sa2va_server.cli.flags import OutputFlags, ReadingFlags
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.sources import name_folders
 from sa2va_server.cli.text import format_row, format_rows
@@ -32,7 +32,12 @@ MakeArguments = Callable[[str], Mapping[str, Any]]
 
 
 def run_on_each(
-    session: Session, name: str, media: Sequence[str], make_arguments: MakeArguments, output: OutputFlags
+    session: Session,
+    name: str,
+    media: Sequence[str],
+    make_arguments: MakeArguments,
+    reading: ReadingFlags,
+    output: OutputFlags,
 ) -> None:
     """Run the tool on each of the media. Rows are printed as soon as they are known, JSON at the end."""
     require_formats_have_folder(output)
@@ -40,7 +45,7 @@ def run_on_each(
     tool.parse(
         make_valid(make_arguments(media[0]))
     )  # what is wrong for all is told before anything is opened
-    batch = _Batch(session, tool, output, tuple(media))
+    batch = _Batch(session, tool, reading, output, tuple(media))
     with session.open_engine() as engine:
         for number, (source, folder) in enumerate(zip(media, name_folders(media), strict=True), start=1):
             batch.add(engine, number, make_arguments(source), folder)
@@ -58,6 +63,7 @@ class _Batch:
 
     session: Session
     tool: Tool[Any]
+    reading: ReadingFlags
     output: OutputFlags
     media: tuple[str, ...]
     documents: list[dict[str, Any]] = field(default_factory=list)
@@ -80,7 +86,7 @@ class _Batch:
             out = None if self.output.out is None else self.output.out / folder
             with prepare_folder(out), self.session.open_run(note) as run:
                 run.report("file", number, len(self.media), source)
-                outcome = do_tool(engine, self.tool, raw, replace(self.output, out=out), run)
+                outcome = do_tool(engine, self.tool, raw, self.reading, replace(self.output, out=out), run)
         except Exception as error:
             ours = as_sa2va_error(error)
             if self._concerns_all(ours, error, seen):

@@ -14,8 +14,9 @@ import typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, error_json, print_error
 from sa2va_server.cli.export import prepare_folder, write_masks
-from sa2va_server.cli.flags import OutputFlags
+from sa2va_server.cli.flags import OutputFlags, ReadingFlags
 from sa2va_server.cli.output import OutputError
+from sa2va_server.cli.reading import open_as_given
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.shell import quote_command
 from sa2va_server.cli.text import format_files, format_result
@@ -50,13 +51,15 @@ class Outcome:
         return document
 
 
-def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: OutputFlags) -> None:
+def run_tool(
+    session: Session, name: str, raw: Mapping[str, Any], reading: ReadingFlags, output: OutputFlags
+) -> None:
     """Run the tool, write its masks if a folder is given, and print the result."""
     tool = find_tool(name)
     tool.parse(make_valid(raw))  # a wrong argument is told before anything is opened
     require_formats_have_folder(output)
     with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
-        outcome = do_tool(engine, tool, raw, output, run)
+        outcome = do_tool(engine, tool, raw, reading, output, run)
     try:
         if session.as_json:
             session.print_json(outcome.as_document(with_files=output.out is not None))
@@ -77,12 +80,18 @@ def require_formats_have_folder(output: OutputFlags) -> None:
 
 
 def do_tool(
-    engine: Engine, tool: Tool[Any], raw: Mapping[str, Any], output: OutputFlags, run: Run
+    engine: Engine,
+    tool: Tool[Any],
+    raw: Mapping[str, Any],
+    reading: ReadingFlags,
+    output: OutputFlags,
+    run: Run,
 ) -> Outcome:
     """Run the tool and write its masks if a folder is given. A failure to write does not lose the result."""
     arguments = tool.parse(_name_media(engine, raw, run))
     try:
-        returned = tool.run(engine, arguments, run)
+        media = open_as_given(engine, arguments.media, reading, run)
+        returned = tool.run(engine, arguments.model_copy(update={"media": media}), run)
     except MediaUnreadableError as error:
         if arguments.media is not None and Path(arguments.media).expanduser().is_dir():
             error.add_hint("Add --each to take each image and video in it separately.")

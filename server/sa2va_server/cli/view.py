@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from sa2va_server.cli.export import is_media
-from sa2va_server.cli.flags import ViewFlags
+from sa2va_server.cli.flags import ReadingFlags, ViewFlags
+from sa2va_server.cli.reading import open_as_given
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.text import format_media, format_warnings
 from sa2va_tools import atomic
@@ -28,7 +29,7 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY = 92
 
 
-def view_command(session: Session, handles: Sequence[str], options: ViewFlags) -> None:
+def view_command(session: Session, handles: Sequence[str], options: ViewFlags, reading: ReadingFlags) -> None:
     """Write one picture. Without `--out`, its name follows from the first handle or file, in the working
     folder. RequestError if it would overwrite what is viewed."""
     path = options.out or Path(_name_picture(handles[0]))
@@ -39,9 +40,10 @@ def view_command(session: Session, handles: Sequence[str], options: ViewFlags) -
     if real in sources or (path.exists() and set(sources) & set(real.parents)):
         raise _overwrites_source(path)
     with session.open_engine() as engine, session.open_run() as run:
+        given = [str(open_as_given(engine, handle, reading, run)) for handle in handles]
         result = engine.view(
-            handles,
-            frame_index=_choose_frame(engine, handles[0], options, run),
+            given,
+            frame_index=_choose_frame(engine, given[0], options, run),
             max_frames=options.max_frames,
             max_side=options.max_side,
             max_bytes=MAX_BYTES,
