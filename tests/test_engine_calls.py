@@ -177,6 +177,15 @@ def test_frames_in_memory_are_the_same_if_pixels_and_rate_are(engine):
     assert not engine.segment(frames, "a box", fps=20).provenance.from_store
 
 
+def test_numbers_of_numpy_are_numbers(engine, media):
+    first = engine.segment(media, "a box", llm_frames=3, threshold=0.25, smooth=True, end_s=0.4)
+    numbers = {"llm_frames": np.int64(3), "threshold": np.float64(0.25), "smooth": np.bool_(True)}
+    again = engine.segment(media, "a box", end_s=np.float64(0.4), **numbers)
+    assert again.provenance.from_store and again.handle == first.handle
+    engine.track(media, BOX, frame_index=np.int64(2))
+    assert engine.track(media, BOX, frame_index=2).provenance.from_store
+
+
 def test_another_version_of_the_code_computes(engine, media, monkeypatch):
     engine.segment(media, "a box")
     monkeypatch.setattr(calls, "_describe_code", lambda: {"source": "changed"})
