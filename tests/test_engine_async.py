@@ -142,6 +142,24 @@ async def test_a_task_that_waits_for_the_model_can_be_cancelled(clip, tmp_path):
         assert stream.wait().objects
 
 
+async def test_pictures_and_refusals_come_while_many_calls_wait_for_the_model(engine, clip):
+    """More calls than asyncio has threads."""
+    handle = engine.segment(clip, WORDS, **OPTIONS).handle
+    asynchronous = AsyncEngine(engine)
+    stream = engine.stream(clip, WORDS, **OPTIONS)
+    next(stream)  # the model now works for this stream alone
+    waiting = [asyncio.create_task(asynchronous.describe(clip, f"What is {n}?")) for n in range(40)]
+    assert (await asynchronous.view(handle)).image
+    with pytest.raises(RequestError, match="answer:aaaaaaaaaa"):
+        await asynchronous.describe(clip, after="answer:aaaaaaaaaa")
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    stream.close()
+    await asyncio.wait(waiting)
+    assert all(task.cancelled() for task in waiting)
+
+
 async def test_leaving_an_async_loop_stops_the_work(engine, clip, long_clip):
     frames = AsyncEngine(engine).stream(long_clip, WORDS, **OPTIONS)
     async for _ in frames:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -175,6 +177,15 @@ def test_frames_in_memory_are_the_same_if_pixels_and_rate_are(engine):
     assert not engine.segment(frames, "a box", fps=20).provenance.from_store
 
 
+def test_numbers_of_numpy_are_numbers(engine, media):
+    first = engine.segment(media, "a box", llm_frames=3, threshold=0.25, smooth=True, end_s=0.4)
+    numbers = {"llm_frames": np.int64(3), "threshold": np.float64(0.25), "smooth": np.bool_(True)}
+    again = engine.segment(media, "a box", end_s=np.float64(0.4), **numbers)
+    assert again.provenance.from_store and again.handle == first.handle
+    engine.track(media, BOX, frame_index=np.int64(2))
+    assert engine.track(media, BOX, frame_index=2).provenance.from_store
+
+
 def test_another_version_of_the_code_computes(engine, media, monkeypatch):
     engine.segment(media, "a box")
     monkeypatch.setattr(calls, "_describe_code", lambda: {"source": "changed"})
@@ -209,6 +220,50 @@ def test_nothing_of_a_cancelled_call_is_served(engine, media):
         engine.segment(media, ["a box", "a ball"], run=run)
     result = engine.segment(media, ["a box", "a ball"])
     assert not result.provenance.from_store and len(result.objects) == 2
+
+
+class HeldEngine(CountingEngine):
+    """Its work waits for `release`, unless it is cancelled."""
+
+    def __init__(self, store_dir) -> None:
+        super().__init__(store_dir)
+        self.working = threading.Event()
+        self.release = threading.Event()
+
+    def _drift(self, recorder, label, span=None):
+        self.working.set()
+        while not self.release.wait(0.005):
+            recorder.run.raise_if_cancelled()
+        return super()._drift(recorder, label, span)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_an_equal_call_waits_for_the_running_one_and_takes_its_answer(media, tmp_path, is_cancelled):
+    engine = HeldEngine(tmp_path / "store")
+    handle = engine.find_media(media).handle
+    told, waits = [], threading.Event()
+    first_run = Run()
+
+    def hear(progress):
+        told.append(progress.message)
+        if progress.stage == "waiting":
+            waits.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(engine.segment, media, "a box", run=first_run)
+        assert engine.working.wait(60)
+        second = threads.submit(engine.segment, handle, "a box", run=Run(hear))
+        assert waits.wait(60)
+        if is_cancelled:
+            engine.working.clear()
+            first_run.cancel()
+            assert isinstance(first.exception(60), CancelledError)
+            assert engine.working.wait(60), "the second call does the work then"
+        engine.release.set()
+        result = second.result(60)
+    assert "segment of clip.mp4 runs" in told[1]
+    assert engine.computed == 1 and result.objects[0].found
+    assert result.provenance.from_store is not is_cancelled
 
 
 def test_reuse_can_be_switched_off(media, tmp_path):

@@ -121,14 +121,19 @@ def test_only_messages_are_written_to_standard_output(root):
 
 
 def test_a_client_that_hangs_up_stops_the_work_and_the_process(root):
-    arguments = {"media": str(root / "clip.mp4"), "expressions": ["endless"]}
-    params = {"name": "segment_by_text", "arguments": arguments, "_meta": {"progressToken": 1}}
+    """Also if calls wait or share work."""
+    endless = {"media": str(root / "clip.mp4"), "expressions": ["endless"]}
+    other = {"media": str(root / "clip.mp4")}
     with start_server(root) as process:
         _send(process, INITIALIZE, INITIALIZED)
         process.stdout.readline()
-        _send(process, {"id": 2, "method": "tools/call", "params": params})
-        while "propagate" not in process.stdout.readline():
-            assert process.poll() is None
+        calls = [("segment_by_text", endless), ("segment_by_text", endless), ("describe", other)]
+        for number, (name, arguments) in enumerate(calls, start=2):
+            params = {"name": name, "arguments": arguments, "_meta": {"progressToken": number}}
+            _send(process, {"id": number, "method": "tools/call", "params": params})
+            words = ("propagate", "joined", "waiting")[number - 2]
+            while words not in process.stdout.readline():
+                assert process.poll() is None
         process.communicate(timeout=200)
     assert process.returncode == 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -14,6 +16,8 @@ from sa2va_tools.run import Run
 
 Args = ParamSpec("Args")
 T = TypeVar("T")
+_MAX_THREADS = 256
+"""Most of them wait for the model."""
 
 
 def _as_coroutine(
@@ -37,6 +41,8 @@ class AsyncEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # Of its own: in asyncio's few threads, calls that wait for the model would keep out all others.
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "sa2va")
 
     describe = _as_coroutine(Engine.describe)
     segment = _as_coroutine(Engine.segment)
@@ -57,11 +63,11 @@ class AsyncEngine:
                 yield frame
         finally:
             run.cancel()
-            await asyncio.shield(asyncio.to_thread(stream.close))
+            await asyncio.shield(self._start_in_thread(stream.close))
 
     async def close(self) -> None:
         """Release the model, once the running call has ended."""
-        await asyncio.to_thread(self.engine.close)
+        await self._start_in_thread(self.engine.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,7 +80,7 @@ class AsyncEngine:
         return await self._run_in_thread(partial(method, *args, run=run, **kwargs), run)
 
     async def _run_in_thread(self, work: Callable[[], T], run: Run) -> T:
-        task = asyncio.ensure_future(asyncio.to_thread(work))
+        task = self._start_in_thread(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -83,3 +89,8 @@ class AsyncEngine:
             if not task.cancelled():
                 task.exception()  # retrieved, so that asyncio does not report it as lost
             raise
+
+    def _start_in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Like `asyncio.to_thread`, which always takes asyncio's own threads."""
+        context = contextvars.copy_context()
+        return asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)

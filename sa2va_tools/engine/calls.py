@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 import sa2va_tools
 from sa2va_tools.engine.call_outcome import describe_outcome, restore_result
 from sa2va_tools.engine.clip import Clip
@@ -46,7 +48,7 @@ class Call:
     opened: OpenedMedia
     clip: Clip
     details: Mapping[str, Any]
-    """JSON values: all the rest that the answer depends on."""
+    """JSON values, also NumPy's numbers: all the rest that the answer depends on."""
     run: Run
 
     @classmethod
@@ -68,10 +70,10 @@ class Call:
         content = {
             "kind": self.kind,
             "media": {name: value for name, value in media.items() if name not in _NAMES},
-            "frames": list(self.clip.frame_indices),
-            "details": dict(self.details),
+            "frames": self.clip.frame_indices,
+            "details": self.details,
         }
-        return compute_digest(content, self.run)
+        return compute_digest(_as_json(content), self.run)
 
 
 class Calls:
@@ -120,6 +122,15 @@ class Calls:
 
     def _request(self, call: Call) -> Json:
         return {"call": call.digest, "model": self._describe_model(call.run), "code": _describe_code()}
+
+
+def _as_json(value: Any) -> Any:
+    """Plain numbers for NumPy's, which callers may give as options."""
+    if isinstance(value, Mapping):
+        return {name: _as_json(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(each) for each in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @cache

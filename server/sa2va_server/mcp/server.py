@@ -17,7 +17,9 @@ import anyio.to_thread
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError, ToolError
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
+    INVALID_PARAMS,
     CallToolResult,
     Completion,
     CompletionArgument,
@@ -30,7 +32,6 @@ from mcp.types import Tool as WireTool
 
 from sa2va_server.mcp.completion import MASK_URI, complete
 from sa2va_server.mcp.jobs import REPORT_EVERY_S, JobRunner
-from sa2va_server.mcp.no_prompts import hide_prompts, unknown_prompt_error
 from sa2va_server.mcp.wire import DEFAULT_WIRE, WireOptions, make_result, make_tool
 from sa2va_tools import __version__
 from sa2va_tools.engine.protocol import Engine
@@ -81,7 +82,6 @@ class CatalogueServer(MCPServer[None]):
             lifespan=lambda _: self._serving(),
             log_level="WARNING",
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="public")},
-            middleware=[hide_prompts],
         )
         self.resource(
             "sa2va://status",
@@ -139,8 +139,9 @@ class CatalogueServer(MCPServer[None]):
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[None, Any] | None = None
     ) -> GetPromptResult:
-        """Always MCPError: the server has no prompts."""
-        raise unknown_prompt_error(name)
+        """Always MCPError. The list of prompts is empty, but the SDK announces it, and the conformance suite
+        wants it answered."""
+        raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name}. This server has tools, but no prompts.")
 
     async def list_tools(self) -> list[WireTool]:
         """The catalogue. Afterwards there is time to import what calls need: before, it would make the client
