@@ -38,7 +38,7 @@ def draw_view(
     max_frames: int,
     max_side: int,
     max_bytes: int,
-    crop: bool,
+    crop: bool = False,
     run: Run,
 ) -> ViewResult:
     """See `Engine.view`; the result has no file. Raises RequestError for sizes that leave nothing to see."""

@@ -111,8 +111,8 @@ def _explain_region(problem: Problem) -> str:
         return f"Argument {name!r} must be a region object {got}."
     if kind in _FEW:
         return f"Argument {name!r} has too {_FEW[kind]} entries {got}."
-    if kind == "missing":
-        return f"Argument {name!r} is missing."
+    if kind == "missing":  # a number of a box or a point
+        return f"Argument {name!r} is missing: there are too few numbers."
     if len(problem["loc"]) == 2:
         return f"Argument {name!r}: {_message(problem)}."
     return f"Argument {name!r}: {_message(problem)} {got}."
