@@ -29,7 +29,7 @@ def select_frames(
             f"stride is {stride!r}; it must be a whole number, 1 or more.", hint="1 takes every frame."
         )
     if media.kind == "image":
-        if start_s is not None or end_s is not None:
+        if start_s or end_s is not None:  # a start of 0 says nothing
             raise RequestError(
                 f"{media.name} is an image and has no time range.", hint="Leave out start_s and end_s."
             )
