@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -240,11 +241,12 @@ def test_names_that_no_disk_takes_are_told(engine, found, tmp_path, name, error)
         engine.export(found.handle, tmp_path / name)
 
 
-def test_a_view_without_room_is_told(engine, found, tmp_path):
+def test_a_view_without_room_is_told(engine, tmp_path):
     with pytest.raises(RequestError, match="too few for 100 frame"):
         engine.view(str(synthetic_clip(tmp_path / "long.mp4", frames=100)), max_frames=100, max_side=64)
     with pytest.raises(RequestError, match="does not fit into 1000 bytes"):
-        engine.view(found.handle, max_frames=9, max_side=400, max_bytes=1000)
+        noise = np.random.default_rng(2).integers(0, 256, (400, 400, 3), np.uint8)
+        engine.view(engine.find_media(noise).handle, max_side=400, max_bytes=1000)
 
 
 def test_pictures_of_many_large_masks_can_be_cancelled_between_two(tmp_path):

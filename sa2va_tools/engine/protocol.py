@@ -171,10 +171,14 @@ class Engine(ABC):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
+        crop: bool = False,
+        keep: bool = False,
         run: Run | None = None,
     ) -> ViewResult:
         """One picture: a frame, or a contact sheet of frames, with the masks outlined and numbered. `handles`
-        are `mask:…`, `answer:…` (all its masks) or a single `media:…` or path. Needs no model."""
+        are `mask:…`, `answer:…` (all its masks) or a single `media:…` or path. With `crop`, only the masks
+        and their surroundings are shown, enlarged. With `keep`, the picture is also written into the store,
+        which keeps the newest ones (`ViewResult.path`). Needs no model."""
 
     @abstractmethod
     def export(

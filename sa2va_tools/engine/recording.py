@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.duplicates import mark_duplicates
 from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_object import MaskObject
 from sa2va_tools.engine.results import (
@@ -96,7 +97,7 @@ class Recorder:
             question=question,
             text=text,
             raw_text=raw_text,
-            objects=tuple(objects),
+            objects=mark_duplicates(objects),
             provenance=self.provenance,
             warnings=(*warnings, *self._memory_warnings()),
             source=self.opened.media,
@@ -113,7 +114,10 @@ class Recorder:
             handle=answer.handle,
             media=answer.media,
             frame_index=self.clip.frame_indices[0],
-            captions=tuple(captions),
+            captions=tuple(
+                RegionCaption(item, caption.text)
+                for item, caption in zip(answer.objects, captions, strict=True)
+            ),
             provenance=answer.provenance,
             warnings=answer.warnings,
         )

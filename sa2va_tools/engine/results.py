@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sa2va_tools.engine.mask_access import MaskCollection
@@ -130,5 +131,12 @@ class ViewResult:
     """Source frames shown, in reading order."""
     scale: float
     """Pixels of one shown frame per pixel of the source frame."""
+    shown_wh: tuple[int, int]
+    """Source pixels that each shown frame covers: all of them, unless it is cropped."""
+    origins_xy: tuple[tuple[int, int], ...]
+    """Of each shown frame, the source pixel in its top left corner. The source's x of a place in it is
+    `origin_x + place_x / scale`."""
     media: MediaRef
     warnings: tuple[str, ...] = ()
+    path: Path | None = None
+    """The picture as a file in the store, if that was asked for (`keep`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sa2va_tools.engine.region_masks import RegionsOnFrame, check_regions
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.engine.viewing import draw_view
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, StoreError
 from sa2va_tools.masks.export import render_masks_json
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.memory_errors import translate_memory_errors
@@ -43,6 +44,8 @@ class StoreBackedEngine(Engine):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
+        crop: bool = False,
+        keep: bool = False,
         run: Run | None = None,
     ) -> ViewResult:
         run = start_run(run)
@@ -51,15 +54,25 @@ class StoreBackedEngine(Engine):
             opened = self.library.open(given[0] if media is None else media, run)
             self.library.require_same_media(given[1:] if media is None else given, opened, run)
             names = [name for name in given if isinstance(name, str) and looks_like_handle(name)]
-            return draw_view(
+            result = draw_view(
                 opened,
                 self.library.masks(names, opened, run),
                 frame_index=frame_index,
                 max_frames=max_frames,
                 max_side=max_side,
                 max_bytes=max_bytes,
+                crop=crop,
                 run=run,
             )
+            return self._keep_view(result) if keep else result
+
+    def _keep_view(self, result: ViewResult) -> ViewResult:
+        """The result with its file; with a warning if the store cannot be written, because the picture itself
+        is there."""
+        try:
+            return replace(result, path=self.library.store.save_view(result.image, ".jpg"))
+        except StoreError as error:
+            return replace(result, warnings=(*result.warnings, f"The picture was not kept: {error.message}"))
 
     def export(
         self,

@@ -2,7 +2,8 @@
 
 Layout: `<root>/v3/<kind>/<id>.json.gz`, one immutable record per file, written whole or not at all. Equal
 content has one handle, so writers in several processes need no lock. Records of format 2 (in `v2`) are still
-read. Knows nothing about models or protocols; there is no index and no retention yet.
+read. `<root>/views` has the newest pictures of results. Knows nothing about models or protocols; there is no
+index and no retention of records yet.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
 from sa2va_tools.store import files, handles, records
 from sa2va_tools.store.handles import Kind
+from sa2va_tools.store.pictures import save_picture
 from sa2va_tools.store.pieces import normalize_record
 from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
@@ -119,6 +121,12 @@ class Store:
         """The result of one call; its masks have handles of their own."""
         return self._get("answer", handle, records.answer_from_json)
 
+    def save_view(self, image: bytes, suffix: str) -> Path:
+        """The file of an encoded picture; it stays until many newer ones have been saved."""
+        folder = self.root / "views"
+        self._make_folder(folder)
+        return save_picture(folder, image, suffix)
+
     def handles(self, kind: Kind | None = None) -> tuple[str, ...]:
         """Every handle in the store, or those of one kind; newest first."""
         found: list[tuple[int, str]] = []
@@ -141,7 +149,7 @@ class Store:
         # The content that is hashed must be exactly the content that is read back and checked.
         record = normalize_record(record)
         digest = files.compute_record_digest(kind, record, run)
-        self._make_folder(kind)
+        self._make_folder(self._folder(kind))
         for length in handles.ID_LENGTHS:
             name = f"{digest[:length]}{files.SUFFIX}"
             current, older = (
@@ -174,12 +182,12 @@ class Store:
     def _folder(self, kind: Kind, layout: str = _LAYOUT) -> Path:
         return self.root / layout / kind
 
-    def _make_folder(self, kind: Kind) -> None:
+    def _make_folder(self, folder: Path) -> None:
         try:
             if not self.root.exists():
                 self.root.parent.mkdir(parents=True, exist_ok=True)
                 self.root.mkdir(mode=0o700, exist_ok=True)
-            self._folder(kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"The store at {self.root} cannot be created: {error.strerror or error}.",

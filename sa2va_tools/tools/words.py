@@ -7,7 +7,7 @@ from pydantic import Field
 from sa2va_tools.engine.options import DescribeOptions, SegmentOptions
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.requests import MAX_EXPRESSIONS
-from sa2va_tools.engine.results import SegmentResult
+from sa2va_tools.engine.results import MaskResult, SegmentResult
 from sa2va_tools.run import Run
 from sa2va_tools.tools import outputs
 from sa2va_tools.tools.arguments import After, LlmFrames, Media, RangeArguments, Texts, WordArguments
@@ -73,15 +73,18 @@ def masks_output(result: SegmentResult, verb: str) -> ToolOutput:
     found = sum(item.found for item in result.objects)
     summary = (
         f"{verb} {found} of {len(result.objects)} in {media_words(result.media)}: {masks_words(masks)}. "
-        f"Result: {result.handle}."
+        f"Result: {result.handle}.{_searched_words(result)}"
     )
-    searched = result.provenance.frames
-    if 0 < searched < result.media.frame_count:
-        summary += f" Only {searched} of {result.media.frame_count} frames were searched."
     structured = outputs.MasksResult(
         summary=summary, masks=masks, truncated=listing.truncated, **trace_fields(result, listing.warnings)
     )
     return ToolOutput(structured, in_words(summary, listing.warnings))
+
+
+def _searched_words(result: MaskResult) -> str:
+    searched = result.provenance.frames
+    total = result.media.frame_count
+    return f" Only {searched} of {total} frames were searched." if 0 < searched < total else ""
 
 
 SEGMENT = Tool(
@@ -116,7 +119,10 @@ def _ground(engine: Engine, arguments: GroundArguments, run: Run) -> ToolOutput:
         for fields, item in zip(listing.fields, result.objects, strict=False)
     ]
     found = masks_words(masks) or "no phrase has a mask"
-    summary = f"Answer about {media_words(result.media)}; {found}. Result: {result.handle}. {UNTRUSTED_NOTE}"
+    summary = (
+        f"Answer about {media_words(result.media)}; {found}. Result: {result.handle}."
+        f"{_searched_words(result)} {UNTRUSTED_NOTE}"
+    )
     structured = outputs.GroundResult(
         summary=summary,
         text=result.text,

@@ -216,6 +216,14 @@ def mcp(
             "neither is set, nothing can be read.",
         ),
     ] = None,
+    strict_schemas: Annotated[
+        bool,
+        Option(
+            "--strict-schemas",
+            help="List the tools with schemas that OpenAI's strict mode takes as they are: every argument is "
+            "required, and null stands for one that is not given.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
     from sa2va_server.mcp.server import serve_stdio
@@ -224,7 +232,9 @@ def mcp(
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
     with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
-        serve_stdio(lambda: open_restricted_engine(settings, roots), roots=roots)
+        serve_stdio(
+            lambda: open_restricted_engine(settings, roots), roots=roots, strict_schemas=strict_schemas
+        )
 
 
 app.command()(pull)

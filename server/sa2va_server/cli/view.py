@@ -45,6 +45,7 @@ def view_command(session: Session, handles: Sequence[str], options: ViewFlags) -
             max_frames=options.max_frames,
             max_side=options.max_side,
             max_bytes=MAX_BYTES,
+            crop=options.crop,
             run=run,
         )
         if is_media(engine, path, result.media.handle):
@@ -98,6 +99,8 @@ def _show(session: Session, result: ViewResult, path: Path) -> None:
             "legend": [{"number": n, "handle": handle, "label": label} for n, handle, label in result.legend],
             "frames": list(result.frames),
             "scale": result.scale,
+            "shown_wh": list(result.shown_wh),
+            "origins_xy": [list(origin) for origin in result.origins_xy],
             "media": media.model_dump(mode="json", exclude_none=True),
             "warnings": list(result.warnings),
         }

@@ -51,6 +51,12 @@ _SETTINGS = {"store_dir": "--store"}
 _WITH_OPTION = ("device", "dtype", "model", "quantize", "sam2_decoder", "store_dir")
 
 
+HOW_TO_POINT = (
+    "Use --box x0,y0,x1,y1, --point x,y, --mask mask:…, --polygon x,y,x,y,x,y (with numbers only) or "
+    "--rle FILE."
+)
+
+
 def _spell_argument(name: str, value: str) -> str:
     # `regions.0.box_xyxy.2` is about the box.
     known = [OPTIONS[part] for part in name.split(".") if part in OPTIONS]
@@ -71,4 +77,5 @@ SHELL = Vocabulary(
     argument=_spell_argument,
     call=lambda method: COMMANDS.get(method, method),
     setting=_spell_setting,
+    phrases={"region_shapes": HOW_TO_POINT},
 )
