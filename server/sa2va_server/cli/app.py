@@ -35,8 +35,8 @@ app = Typer(
     name="sa2va",
     cls=Commands,
     help="Find, mask, track and describe things in images and videos by words.",
-    epilog="Start with: sa2va demo. Every command has --help. Exit codes: 0 done, 1 failed, 2 wrong arguments, "
-    "130 stopped, 141 output no longer read; of several files, the highest.",
+    epilog="Start with: sa2va demo. Every command has --help. Exit codes: 0 done, 1 failed, 2 wrong "
+    "arguments, 130 stopped, 141 output no longer read; of several files, the highest.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

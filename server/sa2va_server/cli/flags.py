@@ -199,7 +199,11 @@ class OutputFlags:
 
     out: Annotated[
         Path | None,
-        Option(parser=read_path, metavar="DIR", help="Write masks.json and other files into DIR."),
+        Option(
+            parser=read_path,
+            metavar="DIR",
+            help="Write masks.json and other files into DIR; of several files, each into its own folder.",
+        ),
     ] = None
     formats: Annotated[
         list[FileFormat] | None,
