@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sa2va_tools.engine.mask_access import MaskCollection
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
@@ -16,6 +16,8 @@ from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 if TYPE_CHECKING:
     from sa2va_tools.media.media import Media
 
+ResultKind = Literal["describe", "segment", "ground", "caption", "track"]
+"""Which call made a result."""
 _MASK_OPTIONS = frozenset({"gate_by_object_score", "threshold", "smooth"})
 
 

@@ -20,6 +20,7 @@ from sa2va_server.cli.doctor import doctor
 from sa2va_server.cli.flags import Frame, Media, Question, RegionMedia
 from sa2va_server.cli.models import models_app, pull
 from sa2va_server.cli.nano import eval_app, train_app
+from sa2va_server.cli.results import add_commands
 from sa2va_server.cli.session import Session
 from sa2va_tools import __version__
 
@@ -101,10 +102,11 @@ def caption(
     question: Question = None,
     regions: flags.RegionFlags,
     frame: Frame = None,
+    rle_in_json: flags.RleInJson = False,
 ) -> None:
     """Describe a region: a box, points, a polygon or a mask."""
     arguments = {**regions.tool_arguments(media), "question": question, "frame_index": frame}
-    _run_tool(session, "caption_region", arguments)
+    _run_tool(session, "caption_region", arguments, flags.OutputFlags(rle_in_json=rle_in_json))
 
 
 @app.command()
@@ -158,6 +160,7 @@ def demo(
     run_demo(session, out)
 
 
+add_commands(app)
 app.command()(doctor)
 
 

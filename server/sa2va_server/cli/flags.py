@@ -44,6 +44,11 @@ After = Annotated[
 
 _HINT = "Use --box x0,y0,x1,y1, --point x,y, --mask mask:…, or --polygon x,y,x,y,x,y, with numbers only."
 
+RleInJson = Annotated[
+    bool,
+    Option("--rle-in-json", help="With --json: add the masks themselves, as COCO RLE per frame."),
+]
+
 # ---- groups -----------------------------------------------------------------------------------
 
 
@@ -188,6 +193,7 @@ class OutputFlags:
             help="With --out: files to write besides masks.json; repeat for more. Default: png, overlay.",
         ),
     ] = None
+    rle_in_json: RleInJson = False
 
 
 @dataclass(frozen=True, kw_only=True)

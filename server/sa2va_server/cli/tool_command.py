@@ -13,6 +13,7 @@ import typer
 from sa2va_server.cli.commands import EXIT_FAILED, error_json, print_error
 from sa2va_server.cli.export import prepare_folder, write_masks
 from sa2va_server.cli.flags import OutputFlags
+from sa2va_server.cli.rle_json import add_rles, require_json
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.text import format_files, format_result
 from sa2va_tools.errors import RequestError, Sa2vaError
@@ -27,21 +28,24 @@ def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: Output
     arguments = tool.parse(raw)
     if output.formats and output.out is None:
         raise RequestError("--format needs --out.", hint="Add --out DIR.")
+    require_json(wants_rle=output.rle_in_json, as_json=session.as_json)
     files: dict[str, str] = {}
     failure: Sa2vaError | None = None
     with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
         returned = tool.run(engine, arguments, run)
         result = returned.structured
+        document = returned.as_dict() or {}
+        if output.rle_in_json:
+            add_rles(engine, document)
         if output.out is not None and isinstance(result, MasksResult | GroundResult):
             try:
-                files = write_masks(engine, result, output.out, output.formats, run)
+                files = write_masks(engine, [result.handle], output.out, output.formats, run)
             except Sa2vaError as error:
                 if run.cancelled:
                     raise
                 error.hint = f"{error.hint} The result itself is stored as {result.handle}.".strip()
                 failure = error
     if session.as_json:
-        document = returned.as_dict() or {}
         if output.out is not None:
             document["files"] = files
         if failure is not None:
@@ -67,4 +71,5 @@ def _suggest_next(
         return ["Nothing was found, so there is nothing to view."]
     store = f" --store {session.flags.store_dir}" if session.flags.store_dir else ""
     steps = [f"To look at it: sa2va view {result.handle}{store} --out view.png"]
-    return steps if output.out else [*steps, "To save masks and an overlay: the same command with --out DIR"]
+    save = f"To save masks and an overlay: sa2va export {result.handle}{store} --out DIR"
+    return steps if output.out else [*steps, save]
