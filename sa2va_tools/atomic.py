@@ -22,6 +22,7 @@ TEMPORARY_PREFIX = ".partial-"
 IsOwn = Callable[[Path, str], bool]
 """Whether the file or folder at a path, which had this name in its folder, is one that may be replaced."""
 _unfinished: set[Path] = set()
+_is_ending = False
 
 
 def write_bytes(path: Path, data: bytes, *, is_own: IsOwn | None = None) -> None:
@@ -89,6 +90,8 @@ def _temporary(folder: Path, target: Path) -> Iterator[Path]:
     about the target."""
     temporary = make_temporary_path(folder)
     _unfinished.add(temporary)
+    if _is_ending:
+        raise StoreError(f"Cannot write {target}: this program is ending.", hint="Start it again.")
     try:
         yield temporary
     except OSError as error:
@@ -98,8 +101,11 @@ def _temporary(folder: Path, target: Path) -> Iterator[Path]:
         _unfinished.discard(temporary)
 
 
-def remove_unfinished() -> None:
-    """Delete all temporary files and folders of this process. Whoever is still writing one of them fails."""
+def remove_unfinished(*, finally_: bool = False) -> None:
+    """Delete all temporary files and folders of this process. Whoever is still writing one of them fails;
+    with `finally_`, also whoever begins one."""
+    global _is_ending
+    _is_ending = finally_
     for path in list(_unfinished):
         _delete(path)
 

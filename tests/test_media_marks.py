@@ -81,6 +81,6 @@ def test_links_folders_other_kinds_and_absent_files_are_not_ours(tmp_path):
 def test_what_has_no_room_for_a_mark_is_refused(tmp_path):
     for name, data in (("a.txt", b"x"), ("a.json", b"[]"), ("a.png", b"")):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=name.removeprefix("a")):
             mark_file(tmp_path / name)
         assert (tmp_path / name).read_bytes() == data

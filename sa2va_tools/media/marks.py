@@ -7,6 +7,7 @@ before it. A file that somebody has changed since does not count as ours any mor
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 import zlib
@@ -33,20 +34,33 @@ class _Format:
 
 def mark_file(path: Path) -> None:
     """Mark a file that has just been written. ValueError for a kind of file that cannot be marked."""
-    kind = _find_format(path)
     with path.open("r+b") as file:
-        length = file.seek(0, os.SEEK_END) - len(kind.replaces)
-        file.seek(max(length, 0))
-        if length < 0 or file.read() != kind.replaces:
-            raise ValueError(f"{path.name} does not end as a {path.suffix} file does")
-        file.truncate(length)
-        if path.suffix.lower() == ".webp":
-            _enlarge_riff(file, length + _end_length(kind))
-        end = kind.make_end(_make_mark(_compute_digest(file, length)))
-        file.seek(length)
-        file.write(end)
+        _mark(file, path.suffix)
         file.flush()
         os.fsync(file.fileno())
+
+
+def mark_bytes(data: bytes, suffix: str) -> bytes:
+    """The content of a file with a mark. ValueError for a kind of file that cannot be marked."""
+    file = io.BytesIO(data)
+    _mark(file, suffix)
+    return file.getvalue()
+
+
+def _mark(file: BinaryIO, suffix: str) -> None:
+    kind = _FORMATS.get(suffix.lower())
+    if kind is None:
+        raise ValueError(f"{suffix!r} files cannot be marked")
+    length = file.seek(0, os.SEEK_END) - len(kind.replaces)
+    file.seek(max(length, 0))
+    if length < 0 or file.read() != kind.replaces:
+        raise ValueError(f"the file does not end as {suffix} files do")
+    file.truncate(length)
+    if suffix.lower() == ".webp":
+        _enlarge_riff(file, length + _end_length(kind))
+    end = kind.make_end(_make_mark(_compute_digest(file, length)))
+    file.seek(length)
+    file.write(end)
 
 
 def is_own_file(path: Path, name: str | None = None) -> bool:
@@ -67,13 +81,6 @@ def is_own_file(path: Path, name: str | None = None) -> bool:
             return end == kind.make_end(_make_mark(_compute_digest(file, length)))
     except OSError:
         return False
-
-
-def _find_format(path: Path) -> _Format:
-    try:
-        return _FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise ValueError(f"{path.name}: files of this kind cannot be marked") from None
 
 
 def _make_mark(digest: str) -> bytes:

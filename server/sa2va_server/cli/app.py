@@ -22,6 +22,7 @@ from sa2va_server.cli.models import models_app, pull
 from sa2va_server.cli.nano import eval_app, train_app
 from sa2va_server.cli.results import add_commands
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.stopping import end_at_once
 from sa2va_tools import __version__
 
 app = Typer(
@@ -183,7 +184,7 @@ def mcp(
 
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
-    with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
+    with end_at_once(), contextlib.redirect_stdout(session.out):  # the protocol needs the real one
         serve_stdio(lambda: open_restricted_engine(settings, roots), roots=roots)
 
 
