@@ -20,6 +20,7 @@ from sa2va_server.cli.flags import MEDIA_HELP, Each, Frame, MediaAndQuestion, Ti
 from sa2va_server.cli.models import models_app, pull
 from sa2va_server.cli.nano import eval_app, train_app
 from sa2va_server.cli.output import guard_output
+from sa2va_server.cli.results import add_commands
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.sources import (
     Words,
@@ -28,6 +29,7 @@ from sa2va_server.cli.sources import (
     require_one_question,
     split_words,
 )
+from sa2va_server.cli.stopping import end_at_once
 from sa2va_server.cli.values import read_path
 from sa2va_tools import __version__
 
@@ -120,11 +122,17 @@ def caption(
     regions: flags.RegionFlags,
     frame: Frame = None,
     time: Time = None,
+    rle_in_json: flags.RleInJson = False,
 ) -> None:
     """Describe a region: a box, points, a polygon, an RLE or a mask (mask:…, also in place of the media)."""
     given = split_words(words, each=each)
     common = {"question": require_one_question(given), "frame_index": frame, "time_s": time}
-    _run_tool(session, "caption_region", given, lambda media: {**regions.tool_arguments(media), **common})
+    output = flags.OutputFlags(rle_in_json=rle_in_json)
+
+    def make_arguments(media: str) -> dict[str, Any]:
+        return {**regions.tool_arguments(media), **common}
+
+    _run_tool(session, "caption_region", given, make_arguments, output)
 
 
 @app.command()
@@ -201,6 +209,7 @@ def demo(
     run_demo(session, out)
 
 
+add_commands(app)
 app.command()(doctor)
 
 
@@ -232,7 +241,7 @@ def mcp(
 
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
-    with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
+    with end_at_once(), contextlib.redirect_stdout(session.out):  # the protocol needs the real one
         serve_stdio(
             lambda: open_restricted_engine(settings, roots), roots=roots, strict_schemas=strict_schemas
         )

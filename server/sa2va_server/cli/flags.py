@@ -52,6 +52,11 @@ After = Annotated[
     str | None, Option(metavar="HANDLE", help="Continue the conversation of this answer handle (answer:…).")
 ]
 
+RleInJson = Annotated[
+    bool,
+    Option("--rle-in-json", help="With --json: add the masks themselves, as COCO RLE per frame."),
+]
+
 # ---- groups -----------------------------------------------------------------------------------
 
 
@@ -202,7 +207,7 @@ class OutputFlags:
         Option(
             parser=read_path,
             metavar="DIR",
-            help="Write masks.json and other files into DIR; of several files, each into its own folder.",
+            help="Write masks.json and other files into DIR; of several sources, each into its own folder.",
         ),
     ] = None
     formats: Annotated[
@@ -212,6 +217,7 @@ class OutputFlags:
             help="With --out: files to write besides masks.json; repeat for more. Default: png, overlay.",
         ),
     ] = None
+    rle_in_json: RleInJson = False
 
 
 @dataclass(frozen=True, kw_only=True)
