@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sa2va_tools.engine.regions import Region, as_regions
@@ -129,6 +130,7 @@ def test_numbers_and_booleans_may_be_text(name, value, meant):
         json.dumps(BOX),
         json.dumps([BOX]),
         [json.dumps(BOX)],
+        [[BOX]],
         str([BOX]),
         [10, 10, 40, 30],
         [[10, 10, 40, 30]],
@@ -171,7 +173,13 @@ def test_text_that_only_begins_like_a_list_stays_text(text):
 
 def test_texts_may_be_one_text_or_a_list_in_any_form(engine, clip):
     parse = find_tool("segment_by_text").parse
-    for expressions in (["red", "blue"], '["red", "blue"]', "['red', 'blue']", ("red", "blue")):
+    for expressions in (
+        ["red", "blue"],
+        [["red", "blue"]],
+        '["red", "blue"]',
+        "['red', 'blue']",
+        ("red", "blue"),
+    ):
         assert parse({"media": clip, "expressions": expressions}).expressions == ["red", "blue"]
     assert parse({"media": clip, "expressions": "red, blue"}).expressions == ["red, blue"]
 
@@ -197,3 +205,13 @@ def test_a_part_of_a_video_is_told_as_such(engine, clip):
         part = answer(engine, find_tool(name), {"media": clip, "end_s": 0.15, **more})[0]["summary"]
         whole = answer(engine, find_tool(name), {"media": clip, **more})[0]["summary"]
         assert "Only 2 of 4 frames were searched" in part and "searched" not in whole
+
+
+def test_a_start_of_zero_says_nothing_even_about_an_image(engine):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    image = engine.find_media(pixels).handle
+    arguments = {"media": image, "expressions": "red"}
+    tool = find_tool("segment_by_text")
+    assert answer(engine, tool, arguments | {"start_s": 0}) == answer(engine, tool, arguments)
+    with pytest.raises(RequestError, match="has no time range"):
+        answer(engine, tool, arguments | {"start_s": 1})

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from sa2va_tools import atomic
+from sa2va_tools.errors import StoreError
 
 MAX_FILES = 200
 MAX_BYTES = 32 * 2**20
@@ -20,21 +21,29 @@ def save_picture(folder: Path, data: bytes, suffix: str) -> Path:
     never this one. StoreError if the disk refuses."""
     path = folder / f"{sha256(data).hexdigest()[:24]}{suffix}"
     atomic.write_bytes(path, data)
-    _remove_oldest(folder, path)
+    try:
+        _remove_oldest(path, len(data))
+    except OSError as error:
+        raise StoreError(
+            f"Old pictures in {folder} cannot be removed: {error.strerror or error}.",
+            hint="Check the permissions of that folder.",
+        ) from error
     return path
 
 
-def _remove_oldest(folder: Path, kept: Path) -> None:
+def _remove_oldest(kept: Path, size: int) -> None:
+    folder = kept.parent
     count = 1
-    size = kept.stat().st_size
     for path, bytes_ in _list_newest_first(folder):
         if path == kept:
             continue
         count += 1
         size += bytes_
         if count > MAX_FILES or size > MAX_BYTES:
-            with suppress(OSError):  # the next picture tries again
-                path.unlink()
+            with suppress(
+                PermissionError
+            ):  # Windows refuses while somebody looks at it; the next one tries again
+                path.unlink(missing_ok=True)
 
 
 def _list_newest_first(folder: Path) -> list[tuple[Path, int]]:

@@ -122,9 +122,19 @@ def _as_region_list(value: Any) -> Any:
     """A single region, a bare mask handle or a box of four numbers, as a list of region objects."""
     if isinstance(value, str):
         return [] if is_empty(value) else [{"mask": value}]
-    items = value if isinstance(value, list | tuple) else [value]
+    items = _unwrap(value) if isinstance(value, list | tuple) else [value]
     items = [items] if _is_box(items) else list(map(read_structure, items))
     return [{"mask": item} if isinstance(item, str) else _as_box_object(item) for item in items]
+
+
+def _as_texts(value: Any) -> Any:
+    return [value] if isinstance(value, str) else _unwrap(value)
+
+
+def _unwrap(items: Any) -> Any:
+    """The list in a list with nothing else, unless it is a box."""
+    is_wrapped = isinstance(items, list | tuple) and len(items) == 1 and isinstance(items[0], list | tuple)
+    return items[0] if is_wrapped and not _is_box(items[0]) else items
 
 
 def _as_box_object(item: Any) -> Any:
@@ -135,7 +145,7 @@ def _is_box(item: Any) -> bool:
     return isinstance(item, list | tuple) and len(item) == 4 and all(isinstance(n, int | float) for n in item)
 
 
-Texts = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Texts = Annotated[list[str], BeforeValidator(_as_texts)]
 """One text or several; always a list after validation. The schema shows only the list: several frameworks
 cannot express both."""
 
