@@ -15,6 +15,7 @@ import numpy as np
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.run import Run, RunStats
+from sa2va_tools.wording import argument
 
 _SHOWN = 80
 
@@ -40,7 +41,9 @@ def check_whole_number(name: str, value: object, *, least: int, most: int | None
     number = int(value)
     if number < least or (most is not None and number > most):
         limits = f"from {least} to {most}" if most is not None else f"{least} or more"
-        raise RequestError(f"{name} is {number}; it must be {limits}.", hint=f"Choose another {name}.")
+        raise RequestError(
+            f"{argument(name)} is {number}; it must be {limits}.", hint=f"Choose another {argument(name)}."
+        )
     return number
 
 
@@ -53,7 +56,9 @@ def check_number(name: str, value: object) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise RequestError(f"{name} is {show_value(value)}; it must be a finite number.", hint="Correct it.")
+        raise RequestError(
+            f"{argument(name)} is {show_value(value)}; it must be a finite number.", hint="Correct it."
+        )
     return number
 
 
@@ -70,9 +75,9 @@ def check_path(name: str, value: object) -> Path:
         raise type_error(name, value, "a path (text or pathlib.Path)")
     text = os.fsdecode(value)
     if not text.strip():
-        raise RequestError(f"{name} is empty.", hint="Give a path; '.' is the working folder.")
+        raise RequestError(f"{argument(name)} is empty.", hint="Give a path; '.' is the working folder.")
     if "\0" in text:
-        raise RequestError(f"{name} contains a NUL character.", hint="Give another folder or file.")
+        raise RequestError(f"{argument(name)} contains a NUL character.", hint="Give another folder or file.")
     # os.path.expanduser keeps the ~ of an unknown user, while Path's raises.
     return Path(os.path.expanduser(text))  # noqa: PTH111
 

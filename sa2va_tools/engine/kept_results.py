@@ -18,6 +18,7 @@ from sa2va_tools.engine.checks import (
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, ResultKind, SegmentResult
 from sa2va_tools.errors import RequestError
 from sa2va_tools.run import Run
+from sa2va_tools.wording import argument, call
 
 if TYPE_CHECKING:
     from sa2va_tools.engine.stored_results import StoredResult
@@ -80,14 +81,16 @@ class KeptResults(ABC):
         ways = [bool(names), older_than_s is not None, check_flag("everything", everything)]
         if sum(ways) != 1:
             raise RequestError(
-                "Say what to remove: handles, older_than_s or everything, and only one of them.",
-                hint="See list_results for what there is.",
+                f"Say what to remove: {argument('handles')}, {argument('older_than_s')} or "
+                f"{argument('everything')}, and only one of them.",
+                hint=f"See {call('list_results')} for what there is.",
             )
         if older_than_s is not None:
             older_than_s = check_number("older_than_s", older_than_s)
             if older_than_s < 0:
                 raise RequestError(
-                    f"older_than_s is {older_than_s:g}; it must be 0 or more.", hint="Give an age in seconds."
+                    f"{argument('older_than_s')} is {older_than_s:g}; it must be 0 or more.",
+                    hint="Give an age in seconds.",
                 )
         age_s = -math.inf if everything else older_than_s  # also what a wrong clock dated in the future
         return self._remove_results(names, age_s, check_flag("dry_run", dry_run), start_run(run))
