@@ -1,4 +1,4 @@
-"""What people type: several files, boxes as printed, times, RLE, empty values, and errors in their own words."""
+"""What people type: several files, boxes as printed, times, RLE, empty values; and errors in their words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from typer import BadParameter
 
 from sa2va_server.cli.coordinates import read_box, read_corners, read_points
+from sa2va_server.cli.flags import RegionFlags
 from sa2va_server.cli.shell import quote_command
 from sa2va_server.cli.sources import name_folders, split_words
 from sa2va_server.cli.values import read_seconds
@@ -262,7 +263,12 @@ def test_points_and_corners_are_taken_as_programs_print_them():
     assert read_points("--point", "[[1, 2], [3, 4]]") == [(1, 2), (3, 4)]
     assert read_points("--point", '{"points_xy": [[1, 2]]}') == [(1, 2)]
     corners = [(0, 0), (9, 0), (9, -0.5)]
-    for text in ("0,0 9,0 9,-.5", "[[0,0],[9,0],[9,-0.5]]", "[[0,0,9,0,9,-0.5]]", '{"polygon_xy": [[0,0],[9,0],[9,-0.5]]}'):  # fmt: skip
+    for text in (
+        "0,0 9,0 9,-.5",
+        "[[0,0],[9,0],[9,-0.5]]",
+        "[[0,0,9,0,9,-0.5]]",
+        '{"polygon_xy": [[0,0],[9,0],[9,-0.5]]}',
+    ):
         assert read_corners(text) == corners
     with pytest.raises(RequestError, match="needs 2 numbers"):
         read_points("--negative-point", "1,2,3,4")
@@ -285,10 +291,12 @@ def test_a_box_of_a_detector_is_cut_at_the_edge(run, pictures, box):
     assert 0 <= x0 < x1 <= 320 and 0 <= y0 < y1 <= 240 and "overhangs" in result["warnings"][0]
 
 
-def test_a_negative_point_shapes_the_region(run, pictures):
-    words = ("caption", pictures[0], "--point", "80,80", "--json")
-    with_negative = json.loads(run(*words, "--negative-point", "-1,100").stdout)
-    assert with_negative["regions"][0]["handle"] != json.loads(run(*words).stdout)["regions"][0]["handle"]
+def test_negative_points_belong_to_the_points(run, pictures):
+    flags = RegionFlags(points=["1,2", "3,4"], negative_points=["-1,5"])
+    (region,) = flags.tool_arguments("a.png")["regions"]
+    assert region["points_xy"] == [(1, 2), (3, 4)] and region["negative_points_xy"] == [(-1, 5)]
+    result = run("caption", pictures[0], "--point", "80,80", "--negative-point", "-1,100")
+    assert result.exit_code == 0 and "overhangs" in result.stdout, result.stderr
     alone = run("caption", pictures[0], "--negative-point", "3,4")
     assert alone.exit_code == 2 and "needs a --point" in alone.stderr
 
@@ -310,10 +318,9 @@ COMPRESSED = rle.validate(UNCOMPRESSED)
     ],
     ids=["uncompressed", "compressed", "list", "annotation", "frame"],
 )
-def test_an_rle_is_taken_from_a_file_json_and_standard_input(run, pictures, document, monkeypatch):
+def test_an_rle_is_taken_from_a_file_and_from_json(run, pictures, document):
     text = json.dumps(document)
     Path("mask.json").write_text(text, "utf-8")
-    monkeypatch.setattr("sys.stdin", Path("mask.json").open(encoding="utf-8"))
     for value in ("mask.json", text):
         result = run("caption", pictures[0], "--rle", value)
         assert result.exit_code == 0 and "covers 160 pixels" in result.stdout, result.stderr
@@ -411,9 +418,16 @@ def test_an_empty_option_is_an_error_and_writes_nothing(run, pictures, option, m
 
 
 @pytest.mark.parametrize(
-    "words", [("demo", "--out", ""), ("mcp", "--root", ""), ("view", "pic1.png", "--out", ""), ("train", "nano", "--out", ""), ("eval", "nano", "--out", "")],
+    "words",
+    [
+        ("demo", "--out", ""),
+        ("mcp", "--root", ""),
+        ("view", "pic1.png", "--out", ""),
+        ("train", "nano", "--out", ""),
+        ("eval", "nano", "--out", ""),
+    ],
     ids=lambda words: words[0],
-)  # fmt: skip
+)
 def test_no_command_takes_an_empty_path_for_the_working_folder(run, pictures, words):
     result = run(*words)
     assert result.exit_code == 2 and "empty" in result.stderr
@@ -471,7 +485,6 @@ WRONG_CALLS = [
     ("segment", "CLIP", "x", "--stride", "5000"),
     ("segment", "CLIP", "x", "--threshold", "7"),
     ("segment", "CLIP", "x", "--after", "answer:aaaaaaaaaa"),
-    ("segment", "CLIP", "x", "--after", ""),
     ("segment", "CLIP", "x", "--after", "mask:aaaaaaaaaa"),
     ("segment", "CLIP", "x", "--llm-frames", "99"),
     ("segment", "CLIP", "x", "--out", "pic1.png"),
@@ -485,11 +498,24 @@ WRONG_CALLS = [
     ("segment", "media:nonsense!", "x"),
     ("describe", "CLIP", "one", "two"),
     ("describe", "CLIP", "--max-new-tokens", "0"),
+    ("export", "mask:aaaaaaaaaa", "--out", "there"),
+    ("export", "answer:nonsense", "--out", "there"),
+    ("export", "answer:aaaaaaaaaa"),
+    ("export", "media:aaaaaaaaaa", "--out", "there"),
+    ("show", "answer:aaaaaaaaaa"),
+    ("show", "pic1.png"),
+    ("list", "--media", "none.png"),
+    ("list", "--media", ""),
+    ("list", "--kind", "x"),
+    ("list", "--limit", "0"),
+    ("rm",),
+    ("rm", "answer:aaaaaaaaaa", "--yes"),
+    ("rm", "--older-than", "soon"),
+    ("segment", "pic1.png", "x", "--rle-in-json"),
     ("view", "answer:aaaaaaaaaa"),
     ("view", "CLIP", "pic1.png"),
     ("view", ""),
     ("view", "pic1.png", "--frame", "3"),
-    ("view", "CLIP", "--max-side", "64", "--max-frames", "100"),
 ]
 
 

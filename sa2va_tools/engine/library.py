@@ -17,6 +17,7 @@ from sa2va_tools.engine.mask_object import MediaRef
 from sa2va_tools.errors import (
     AccessDeniedError,
     MediaError,
+    MediaNotFoundError,
     MediaUnreadableError,
     RequestError,
     StoreError,
@@ -32,6 +33,7 @@ from sa2va_tools.media.streams import check_stream_number
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.handles import KINDS, looks_like_handle, parse_id, parse_kind
+from sa2va_tools.store.inventory import UPLOADS
 from sa2va_tools.store.records import MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
 from sa2va_tools.store.store import Store
@@ -129,11 +131,11 @@ class Library:
 
     @property
     def _uploads(self) -> Path:
-        return self.store.root / "uploads"
+        return self.store.root / UPLOADS
 
     def _open_handle(self, handle: str, kind: str, reading: Reading, run: Run) -> OpenedMedia:
         """A handle stands for one way of reading; with another, it stands for its file."""
-        handle = self._media_handle(handle, kind, run)
+        handle = self.find_media_handle(handle, kind, run)
         media = self._in_memory.get(handle)
         if media is not None:
             if reading != Reading():
@@ -143,7 +145,7 @@ class Library:
                 )
             return OpenedMedia(media, describe_media(media, handle))
         self.require_access(handle)
-        media = self.store.get_media(handle, self._may_read, run)
+        media = self.store.get_media(handle, self.may_read, run)
         if media.path is not None:
             self._require_links(media.path)
         if media.path is not None and reading != Reading():
@@ -154,7 +156,7 @@ class Library:
     def require_access(self, media_handle: str) -> None:
         """AccessDeniedError if every file of these media is outside the roots, whether or not it exists."""
         paths = self.store.media_paths(media_handle)
-        if paths and not any(self._may_read(path) for path in paths):
+        if paths and not any(self.may_read(path) for path in paths):
             raise self.access.refuse()
 
     def allows(self, handle: str) -> bool:
@@ -163,12 +165,12 @@ class Library:
         kind = parse_kind(handle)
         try:
             if kind is not None and self.access.roots is not None:
-                self.require_access(self._media_handle(handle, kind, Run()))
+                self.require_access(self.find_media_handle(handle, kind, Run()))
         except (AccessDeniedError, RequestError, StoreError):
             return False
         return kind is not None
 
-    def _may_read(self, path: Path) -> bool:
+    def may_read(self, path: Path) -> bool:
         """Bytes that a program passed have no place of their own; whoever was given their handle may use
         it."""
         return path.parent == self._uploads or self.access.allows(path)
@@ -183,6 +185,26 @@ class Library:
                     f"{path.name}/{link.name} is a link that leads out of the folders that may be read.",
                     hint="Copy the frames into the folder, or ask for the other folder to be allowed.",
                 )
+
+    def may_list(self, handle: str, places: Sequence[Media]) -> bool:
+        """Whether results about the media at these places may be shown to someone who does not know their
+        handles."""
+        if self.access.roots is None or handle in self._in_memory:
+            return True
+        return any(place.path is not None and self.access.allows(place.path) for place in places)
+
+    def find_path(self, source: Any) -> Path | None:
+        """The real path that a source names, which need not exist any more. None for handles and for media in
+        memory. TypeError, and the errors of `AccessPolicy.resolve` for what may not be read."""
+        if source_kind(source) != "path" or looks_like_handle(str(source)):
+            return None
+        try:
+            return self.access.resolve(str(source))
+        except MediaNotFoundError:
+            path = Path(os.path.realpath(Path(str(source)).expanduser()))
+            if not self.access.allows(path):
+                raise
+            return path
 
     def _check_limits(self, media: Media) -> None:
         """The present limits: a handle may date from a time of wider ones. Raises MediaTooLargeError."""
@@ -223,7 +245,8 @@ class Library:
                     self._probed.popitem(last=False)
         return media, before
 
-    def _media_handle(self, handle: str, kind: str, run: Run) -> str:
+    def find_media_handle(self, handle: str, kind: str, run: Run) -> str:
+        """The `media:` handle that a handle of any kind leads to. UnknownHandleError, RequestError."""
         if kind == "mask":
             return self.store.mask_media(handle, run)
         if kind == "answer":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sa2va_tools.engine.mask_access import MaskCollection
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
@@ -17,6 +17,8 @@ from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 if TYPE_CHECKING:
     from sa2va_tools.media.media import Media
 
+ResultKind = Literal["describe", "segment", "ground", "caption", "track"]
+"""Which call made a result."""
 _MASK_OPTIONS = frozenset({"gate_by_object_score", "threshold", "smooth"})
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
-from sa2va_tools.wording import argument
+from sa2va_tools.wording import argument, phrase
 
 _MAX_EXPLAINED = 5
 _MAX_REGIONS_EXPLAINED = 2
@@ -65,7 +65,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
     left_out = len(others[_MAX_EXPLAINED:]) + len(regions[_MAX_REGIONS_EXPLAINED:])
     if left_out:
         sentences.append(f"… and {left_out} more errors.")
-    hint = _list_names(model) if others else _SHAPES
+    hint = _list_names(model) if others else phrase("region_shapes", _SHAPES)
     return RequestError(" ".join(dict.fromkeys(sentences)), hint=hint)
 
 
@@ -83,11 +83,8 @@ def _first_of_each_region(problems: Iterable[Problem]) -> list[Problem]:
 def _list_names(model: type[BaseModel]) -> str:
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     optional = [name for name in model.model_fields if name not in required]
-    return f"Required: {_join(required)}. Optional: {_join(optional)}."
-
-
-def _join(names: Iterable[str]) -> str:
-    return ", ".join(map(argument, names)) or "none"
+    listed = (", ".join(map(argument, names)) or "none" for names in (required, optional))
+    return "Required: {}. Optional: {}.".format(*listed)
 
 
 def _explain_argument(problem: Problem, model: type[BaseModel]) -> str:

@@ -7,7 +7,7 @@ from pydantic import Field
 from sa2va_tools.engine.options import DescribeOptions, SegmentOptions
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.requests import MAX_EXPRESSIONS
-from sa2va_tools.engine.results import MaskResult, SegmentResult
+from sa2va_tools.engine.results import AnswerResult, MaskResult, SegmentResult
 from sa2va_tools.run import Run
 from sa2va_tools.tools import outputs
 from sa2va_tools.tools.arguments import After, LlmFrames, Media, RangeArguments, Texts, WordArguments
@@ -28,7 +28,11 @@ class DescribeArguments(RangeArguments):
 
 def _describe(engine: Engine, arguments: DescribeArguments, run: Run) -> ToolOutput:
     options = arguments.make_options(DescribeOptions)
-    result = engine.describe(arguments.media, arguments.question, options, run=run)
+    return describe_output(engine.describe(arguments.media, arguments.question, options, run=run))
+
+
+def describe_output(result: AnswerResult) -> ToolOutput:
+    """An answer in words as structured content and words."""
     summary = f"Answer about {media_words(result.media)}. Result: {result.handle}. {UNTRUSTED_NOTE}"
     structured = outputs.DescribeResult(
         summary=summary, text=result.text, **trace_fields(result, result.warnings)
@@ -112,7 +116,11 @@ class GroundArguments(WordArguments):
 
 def _ground(engine: Engine, arguments: GroundArguments, run: Run) -> ToolOutput:
     options = arguments.make_options(SegmentOptions)
-    result = engine.ground(arguments.media, arguments.question, options, run=run)
+    return ground_output(engine.ground(arguments.media, arguments.question, options, run=run))
+
+
+def ground_output(result: AnswerResult) -> ToolOutput:
+    """An answer with masks as structured content and words."""
     listing = list_masks(result.objects, result.media, result.warnings)
     masks = [
         outputs.PhraseMaskOut(**fields, phrase_span=item.phrase_span)

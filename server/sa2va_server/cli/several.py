@@ -18,7 +18,7 @@ from sa2va_server.cli.flags import OutputFlags, ReadingFlags
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.sources import name_folders
 from sa2va_server.cli.text import format_row, format_rows
-from sa2va_server.cli.tool_command import Outcome, do_tool, require_formats_have_folder
+from sa2va_server.cli.tool_command import Outcome, check_output, do_tool
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import CancelledError, CheckpointError, RequestError, Sa2vaError
 from sa2va_tools.printable import make_printable, make_valid
@@ -40,7 +40,7 @@ def run_on_each(
     output: OutputFlags,
 ) -> None:
     """Run the tool on each of the media. Rows are printed as soon as they are known, JSON at the end."""
-    require_formats_have_folder(output)
+    check_output(session, output)
     tool = find_tool(name)
     tool.parse(
         make_valid(make_arguments(media[0]))
@@ -96,7 +96,7 @@ class _Batch:
             self._add_outcome(source, outcome, out is not None)
 
     def _concerns_all(self, ours: Sa2vaError, error: Exception, seen: set[str]) -> bool:
-        if self.session.ctrl_c.pressed or isinstance(error, ModuleNotFoundError):
+        if self.session.stops.received or isinstance(error, ModuleNotFoundError):
             return True
         # Before the media is opened, only what all have in common has been looked at.
         is_wrong_option = isinstance(ours, RequestError) and "open" not in seen

@@ -59,6 +59,10 @@ def split_words(words: Sequence[str], *, each: bool = False) -> Words:
     and video in it. RequestError for a file after a text; MediaNotFoundError for a pattern without match."""
     media: list[str] = []
     texts: list[str] = []
+    if words and not words[0].strip():
+        raise RequestError(
+            "MEDIA is empty.", hint="Is a variable not set? Give the path of a file or folder."
+        )
     for word in words:
         found = _find_media(word)
         if not texts and (found or not media):
