@@ -163,7 +163,8 @@ class StoreBackedEngine(Engine):
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
 
     def find_handles(self, beginning: str) -> tuple[str, ...]:
-        return tuple(name for name in self.library.store.handles() if name.startswith(beginning))
+        matching = (name for name in self.library.store.handles() if name.startswith(beginning))
+        return tuple(name for name in matching if self.library.allows(name))
 
     # ---- stored results -------------------------------------------------------------------------
 

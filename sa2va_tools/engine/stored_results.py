@@ -137,7 +137,7 @@ def require_readable(library: Library, media_handle: str) -> Media:
     places = library.store.recall_media(media_handle)
     readable = [place for place in places if place.path is None or library.may_read(place.path)]
     if not readable:
-        library.access.resolve(str(places[0].path))  # raises, without revealing whether the file exists
+        raise library.access.refuse()
     return readable[0]
 
 
