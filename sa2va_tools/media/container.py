@@ -29,8 +29,11 @@ _HDR_CURVES = {16: "PQ", 18: "HLG"}
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
-    """(container, video stream). Wrap what is done with them in `translate_decoder_errors`."""
+def open_video(path: Path, *, damaged: bool = False) -> Iterator[tuple[Any, Any]]:
+    """(container, video stream). Wrap what is done with them in `translate_decoder_errors`.
+
+    With `damaged`, one thread decodes: with several, an error hides sound frames that other threads hold.
+    """
     with translate_decoder_errors(path):
         try:
             container = av.open(str(path), mode="r", options=_OPTIONS, metadata_errors="replace")
@@ -40,7 +43,13 @@ def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
                 hint=f"Check that it opens in a player. {SUPPORTED_FORMATS}",
             ) from error
     with container:
-        yield container, _video_stream(path, container)
+        stream = _video_stream(path, container)
+        if damaged:
+            stream.thread_type = "NONE"
+            stream.codec_context.thread_count = 1
+        else:
+            stream.thread_type = "AUTO"
+        yield container, stream
 
 
 def _video_stream(path: Path, container: Any) -> Any:
@@ -57,7 +66,6 @@ def _video_stream(path: Path, container: Any) -> Any:
         raise MediaUnreadableError(
             f"{path.name} uses a codec that is not supported.", hint="Re-encode it as H.264 MP4."
         )
-    stream.thread_type = "AUTO"
     return stream
 
 
@@ -89,9 +97,10 @@ def has_alpha(frame: Any) -> bool:
     return frame.format is not None and any(component.is_alpha for component in frame.format.components)
 
 
-def frame_orientation(frame: Any) -> Orientation:
+def frame_orientation(frame: Any, default: Orientation = UPRIGHT) -> Orientation:
+    """As the frame says, else `default`."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return UPRIGHT if matrix is None else Orientation.from_display_matrix(bytes(matrix))
+    return default if matrix is None else Orientation.from_display_matrix(bytes(matrix))
 
 
 def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
@@ -114,42 +123,17 @@ def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def decode_stream(
-    path: Path,
-    container: Any,
-    stream: Any,
-    on_fault: Callable[[], None] = lambda: None,
-    on_resize: Callable[[tuple[int, int]], None] | None = None,
+    path: Path, container: Any, stream: Any, on_fault: Callable[[int | None], None] = lambda pts: None
 ) -> Iterator[Any]:
-    """Frames in presentation order from where the container stands. Packets that do not decode are skipped
-    after calling `on_fault`. Ends when the frame size changes, after calling `on_resize`; without that it
-    raises MediaUnreadableError."""
-    size_wh: tuple[int, int] | None = None
+    """Frames in presentation order from where the container stands, whatever their sizes and however damaged.
+    Packets that do not decode are skipped after calling `on_fault` with their timestamp."""
     for packet in iter_packets(path, container, stream):
-        # A packet that is cut short would make the decoder drop whole frames that it still holds.
-        if packet.is_corrupt:
-            on_fault()
-            continue
         with translate_decoder_errors(path, "decoded", (stream.width, stream.height)):
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
                 if is_memory_error(error):  # then it says nothing about the packet
                     raise
-                on_fault()
+                on_fault(packet.pts)
                 continue
-        for frame in frames:
-            size_wh = size_wh or (frame.width, frame.height)
-            if (frame.width, frame.height) != size_wh:
-                if on_resize is None:
-                    raise _resize_error(path, size_wh, frame)
-                on_resize((frame.width, frame.height))
-                return
-            yield frame
-
-
-def _resize_error(path: Path, size_wh: tuple[int, int], frame: Any) -> MediaUnreadableError:
-    return MediaUnreadableError(
-        f"{path.name} changes its size midway, from {size_wh[0]}×{size_wh[1]} to "
-        f"{frame.width}×{frame.height}.",
-        hint="Re-encode it at one size, or cut it where the size changes.",
-    )
+        yield from frames

@@ -17,7 +17,7 @@ from PIL import Image
 
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, iter_animation
-from sa2va_tools.media.container import decode_stream, has_alpha, open_video
+from sa2va_tools.media.container import decode_stream, frame_orientation, has_alpha, open_video
 from sa2va_tools.media.failures import translate_decoder_errors
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.stills import read_still, to_rgb
@@ -121,7 +121,7 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
     index_of = {stamp: index for index, stamp in enumerate(media.pts)}
     for stretch, seeks in _split_at_gaps(media, path, wanted):
         keep = frozenset(stretch)
-        with open_video(path) as (container, stream):
+        with open_video(path, damaged=not media.complete) as (container, stream):
             if seeks:
                 with translate_decoder_errors(path):
                     container.seek(media.pts[stretch[0]], stream=stream, backward=True)
@@ -170,7 +170,14 @@ def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
             rgb = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba")))
         else:
             rgb = frame.to_ndarray(format="rgb24")
-        return media.orientation.apply(rgb)
+        return _fit(frame_orientation(frame, media.orientation).apply(rgb), media.size_wh)
+
+
+def _fit(rgb: Rgb, size_wh: tuple[int, int]) -> Rgb:
+    """A frame of a video, scaled to the size of the first one, where its size changes."""
+    if rgb.shape[1::-1] == size_wh:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size_wh, Image.Resampling.BICUBIC))
 
 
 def _make_change_error(media: Media) -> MediaUnreadableError:

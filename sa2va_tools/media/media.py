@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, is_animated, probe_animation
+from sa2va_tools.media.diagnosis.explain import explain_failure
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.folders import probe_folder
 from sa2va_tools.media.limits import check_bytes
@@ -59,6 +60,8 @@ class Media:
     warnings: tuple[str, ...] = ()
     complete: bool = True
     """False when frames of the file are lost or damaged."""
+    damaged_frames: tuple[int, ...] = ()
+    """Frames of a video that decode with errors; those beyond what is checked on opening are not known."""
     last_frame_s: float = field(default=0.0, repr=False)
     """How long the last frame is shown."""
     orientation: Orientation = field(default=UPRIGHT, repr=False)
@@ -96,7 +99,10 @@ def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = 
     run = run or Run()
     path = Path(path).absolute()
     run.raise_if_cancelled()
-    kind, probe = _probe(path, limits, run)
+    try:
+        kind, probe = _probe(path, limits, run)
+    except MediaUnreadableError as error:
+        raise explain_failure(path, error) from error
     transparency = [transparency_warning(path.name)] if probe.transparent else []
     return Media(
         path=path,
@@ -110,6 +116,7 @@ def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = 
         rotation_deg=probe.orientation.rotation_deg,
         warnings=(*probe.warnings, *transparency),
         complete=probe.complete,
+        damaged_frames=probe.damaged_frames,
         last_frame_s=probe.last_frame_s,
         orientation=probe.orientation,
         pts=probe.pts,

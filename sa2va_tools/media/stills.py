@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.diagnosis.cut_off import find_cut
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.heif import HEIF_SUFFIXES, is_sequence, open_heif
 from sa2va_tools.media.limits import check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
 from sa2va_tools.media.sniff import read_suffix
+from sa2va_tools.media.tails import read_without_end
 from sa2va_tools.settings import MediaLimits
 
 IMAGE_SUFFIXES = (".jpg", ".png", ".gif", ".bmp", ".tif", ".webp", ".heic", ".avif")
@@ -57,7 +59,10 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
             orientation = image_orientation(image, search_png=decode)
             container = "jpeg" if image.format == "MPO" else str(image.format).lower()
             warnings = _page_warnings(path.name, image)
-            if decode:
+            if decode and find_cut(path):
+                image = _read_uncut(path)
+                warnings += (f"{path.name} lacks its last bytes; all its pixels are there.",)
+            elif decode:
                 image.load()
             transparent = decode and has_transparency(image)
             size_wh = orientation.apply_size(image.size)
@@ -71,6 +76,14 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
         check_pixels(path.name, size_wh, limits)
         transparent = decode and has_transparency(_read_with_opencv(path))
     return Probe(container, size_wh, orientation=orientation, warnings=warnings, transparent=transparent)
+
+
+def _read_uncut(path: Path) -> Image.Image:
+    """An image that lacks its last bytes. Raises MediaUnreadableError when they held pixels."""
+    image = read_without_end(path)
+    if image is None:
+        raise MediaUnreadableError(f"{path.name} is cut off.", hint="Download or copy it again.")
+    return image
 
 
 def _page_warnings(name: str, image: Image.Image) -> tuple[str, ...]:
@@ -89,9 +102,12 @@ def read_still(path: Path) -> NDArray[np.uint8]:
         with open_image(path) as image:
             return to_upright_rgb(image)
     except MediaUnreadableError as error:
-        if not _is_unidentified_tiff(path, error):
+        if _is_unidentified_tiff(path, error):
+            return to_rgb(_read_with_opencv(path))
+        restored = read_without_end(path)
+        if restored is None:
             raise
-        return to_rgb(_read_with_opencv(path))
+    return to_upright_rgb(restored)
 
 
 def to_upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -153,7 +169,9 @@ def _is_unidentified_tiff(path: Path, error: MediaUnreadableError) -> bool:
 
 def _tiff_size_wh(path: Path) -> tuple[int, int]:
     with translate_decoder_errors(path), path.open("rb") as file:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        head = file.read(8)
+        head += file.read(8) if b"+" in head[2:4] else b""  # BigTIFF
+        directory = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(directory.next)
         directory.load(file)
         return int(directory[_TIFF_WIDTH]), int(directory[_TIFF_HEIGHT])
