@@ -35,7 +35,9 @@ def test_no_frames(tmp_path):
 def test_missing_index(tmp_path):
     path = make_video(tmp_path / "a.mp4", 12)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: it has [\d,]+ of at least [\d,]+ bytes"):
+    with pytest.raises(
+        MediaUnreadableError, match=r"a\.mp4 is cut off: it has [\d,]+ of at least [\d,]+ bytes"
+    ):
         open_media(path)
 
 
@@ -169,7 +171,9 @@ def muxed(path: Path, counts: tuple[int, int]) -> Path:
     """The same as one stream with continuous timestamps, as recorders of calls write it."""
     codec = "libvpx" if path.suffix == ".webm" else "libx264"
     one = make_video(path.with_stem("one"), counts[0], codec=codec, options={"g": "5", "bf": "0"})
-    two = make_video(path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5", "bf": "0"})
+    two = make_video(
+        path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5", "bf": "0"}
+    )
     with av.open(str(path), "w") as new, av.open(str(one)) as first, av.open(str(two)) as second:
         made = new.add_stream_from_template(first.streams.video[0])
         for source, frames_before in ((first, 0), (second, counts[0])):
@@ -183,11 +187,15 @@ def muxed(path: Path, counts: tuple[int, int]) -> Path:
 
 
 @pytest.mark.parametrize("counts", [(1, 4), (4, 4), (40, 3), (4, 40)])
-@pytest.mark.parametrize(("name", "make"), [("a.h264", joined), ("a.ts", joined), ("a.ts", muxed), ("a.webm", muxed)])
+@pytest.mark.parametrize(
+    ("name", "make"), [("a.h264", joined), ("a.ts", joined), ("a.ts", muxed), ("a.webm", muxed)]
+)
 def test_frames_after_a_change_of_size_are_scaled_to_the_first(tmp_path, name, make, counts, capfd):
     media = open_media(make(tmp_path / name, counts))
     assert (media.size_wh, media.frame_count, media.complete) == ((64, 48), sum(counts), True)
-    assert f"{name} changes its size, at frame {counts[0]} to 32×32; all frames are scaled" in media.warnings[0]
+    assert (
+        f"{name} changes its size, at frame {counts[0]} to 32×32; all frames are scaled" in media.warnings[0]
+    )
     frames = [rgb for _, rgb in iter_frames(media)]
     assert {rgb.shape for rgb in frames} == {(48, 64, 3)}
     assert [number_of(rgb) for rgb in frames] == [index % 28 for count in counts for index in range(count)]
@@ -205,7 +213,9 @@ def test_frames_around_a_change_of_size_are_read_by_index(tmp_path, name, make):
     media = open_media(make(tmp_path / name, (100, 100)))
     assert media.frame_count == 200 and media.size_wh == (64, 48)
     for wanted in ([97], [0, 60], [40, 90, 160], [100], [99, 199]):
-        assert [number_of(rgb) for rgb in read_frames(media, wanted)] == [index % 100 % 28 for index in wanted]
+        assert [number_of(rgb) for rgb in read_frames(media, wanted)] == [
+            index % 100 % 28 for index in wanted
+        ]
 
 
 def test_scaled_frames_are_the_same_whether_or_not_decoding_starts_there(tmp_path):

@@ -245,7 +245,8 @@ def test_unreadable_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"just some words\n" * 20, b"ffconcat version 1.0\nfile '/etc/passwd'\n", bytes(range(7, 256)) * 4]
+    "content",
+    [b"just some words\n" * 20, b"ffconcat version 1.0\nfile '/etc/passwd'\n", bytes(range(7, 256)) * 4],
 )
 def test_other_formats_are_refused(tmp_path, content, capfd):
     path = tmp_path / "a.mp4"

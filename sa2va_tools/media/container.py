@@ -111,7 +111,8 @@ def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             try:
                 packet = next(source, None)
             except av.FFmpegError as error:
-                if is_memory_error(error):
+                # "Try again" is what FFmpeg says at the end of a file that grows.
+                if is_memory_error(error) and not isinstance(error, av.error.BlockingIOError):
                     raise
                 packet = av.Packet()
                 packet.stream = stream

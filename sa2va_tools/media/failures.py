@@ -113,7 +113,11 @@ def _translate(
             hint="Change its permissions, or copy it to a folder that you may read.",
         )
     is_ffmpeg = isinstance(error, av.FFmpegError) and error.errno == errno.EIO  # its word for broken files
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE) and not is_ffmpeg:
+    if (
+        isinstance(error, OSError)
+        and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE)
+        and not is_ffmpeg
+    ):
         return MediaUnreadableError(f"{path.name} cannot be read from disk: {error.strerror}.")
     is_unknown = isinstance(error, UnidentifiedImageError)  # its text is a path and an object's address
     quote = "" if is_ffmpeg else quote_error(error)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, is_animated, probe_animation
-from sa2va_tools.media.diagnosis.explain import explain_failure
+from sa2va_tools.media.diagnosis.explain import explain_encryption, explain_failure, make_empty_error
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.folders import probe_folder
 from sa2va_tools.media.limits import check_bytes
@@ -99,10 +99,14 @@ def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = 
     run = run or Run()
     path = Path(path).absolute()
     run.raise_if_cancelled()
+    before = _read_state(path)
     try:
         kind, probe = _probe(path, limits, run)
     except MediaUnreadableError as error:
+        _check_unchanged(path, before)
         raise explain_failure(path, error) from error
+    content_hash = hash_files(path, probe.files, run)
+    _check_unchanged(path, before)
     transparency = [transparency_warning(path.name)] if probe.transparent else []
     return Media(
         path=path,
@@ -111,7 +115,7 @@ def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = 
         frame_count=probe.frame_count,
         fps=probe.fps,
         timestamps_s=probe.timestamps_s,
-        content_hash=hash_files(path, probe.files, run),
+        content_hash=content_hash,
         container=probe.container,
         rotation_deg=probe.orientation.rotation_deg,
         warnings=(*probe.warnings, *transparency),
@@ -133,6 +137,9 @@ def _probe(path: Path, limits: MediaLimits, run: Run) -> tuple[Literal["image", 
         return "video", probe_animation(path, limits, run)
     if suffix in IMAGE_SUFFIXES:
         return "image", probe_still(path, limits)
+    encrypted = explain_encryption(path)  # its pictures may decode, as noise
+    if encrypted:
+        raise encrypted
     return "video", probe_video(path, limits, run, _VERIFY_BUDGET_PX)
 
 
@@ -149,11 +156,28 @@ def _is_folder(path: Path, limits: MediaLimits) -> bool:
             f"{path.name} is not a regular file (a pipe, socket or device).", hint=SUPPORTED_FORMATS
         )
     if status.st_size == 0:
-        raise MediaUnreadableError(
-            f"{path.name} is empty (0 bytes).", hint="It may be cut off; export or download it again."
-        )
+        raise make_empty_error(path)
     check_bytes(path.name, status.st_size, limits)
     return False
+
+
+def _read_state(path: Path) -> tuple[int, int] | None:
+    """A file's size and when it was changed; None for anything else."""
+    with translate_decoder_errors(path):
+        status = path.stat() if path.is_file() else None
+    return (status.st_size, status.st_mtime_ns) if status else None
+
+
+def _check_unchanged(path: Path, before: tuple[int, int] | None) -> None:
+    """Raises MediaUnreadableError when a file is not as it was `before`."""
+    after = _read_state(path)
+    if before is None or after == before:
+        return
+    grew = f" (it grew from {before[0]:,} to {after[0]:,} bytes)" if after and after[0] > before[0] else ""
+    raise MediaUnreadableError(
+        f"{path.name} changed while it was read{grew}.",
+        hint="Wait until it is completely written, or give a copy of it.",
+    )
 
 
 def hash_files(path: Path, files: tuple[Path, ...], run: Run | None = None) -> str:

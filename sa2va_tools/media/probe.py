@@ -33,6 +33,8 @@ class Probe:
     """False when frames are lost or damaged."""
     damaged_frames: tuple[int, ...] = ()
     """Indices of frames that decode with errors."""
+    without_end: bool = False
+    """Whether a still image lacks its last bytes, but no pixel."""
     transparent: bool = False
     """Whether a pixel that is not opaque was found; it is laid over white."""
 

@@ -59,7 +59,8 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
             orientation = image_orientation(image, search_png=decode)
             container = "jpeg" if image.format == "MPO" else str(image.format).lower()
             warnings = _page_warnings(path.name, image)
-            if decode and find_cut(path):
+            without_end = decode and bool(find_cut(path))
+            if without_end:
                 image = _read_uncut(path)
                 warnings += (f"{path.name} lacks its last bytes; all its pixels are there.",)
             elif decode:
@@ -72,10 +73,18 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
         size_wh = _tiff_size_wh(path)
         container = "tiff"
         warnings = ()
+        without_end = False
         orientation = UPRIGHT
         check_pixels(path.name, size_wh, limits)
         transparent = decode and has_transparency(_read_with_opencv(path))
-    return Probe(container, size_wh, orientation=orientation, warnings=warnings, transparent=transparent)
+    return Probe(
+        container,
+        size_wh,
+        orientation=orientation,
+        warnings=warnings,
+        without_end=without_end,
+        transparent=transparent,
+    )
 
 
 def _read_uncut(path: Path) -> Image.Image:

@@ -58,8 +58,8 @@ def _decode(path: Path, data: bytes, kind: str) -> Image.Image:
 
 
 def _has_all_scans(jpeg: bytes) -> bool:
-    """Whether every coefficient of every component comes, in a progressive image to its last bit, in some scan
-    that the file begins: a cut between two scans leaves a coarse picture."""
+    """Whether the file begins all scans, of every component and coefficient, in a progressive image to the
+    last bit: a cut between two scans leaves a coarse picture."""
     wanted = 0
     seen = set()
     at = 2

@@ -26,8 +26,8 @@ from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
 _MAX_DAMAGED_SHARE = 1 / 3
-"""A file whose first frame is damaged is called corrupt when more than this share of its frames is, or when more
-frames are lost than left."""
+"""A file whose first frame is damaged is called corrupt when more than this share of its frames is, or when
+more frames are lost than left."""
 
 
 def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Probe:

@@ -1,5 +1,5 @@
-"""The structure of ISO media files (MP4, MOV, HEIC, AVIF) and of Matroska and WebM: boxes and elements, found by
-their sizes, whether or not the file is long enough to hold them."""
+"""The structure of ISO media files (MP4, MOV, HEIC, AVIF) and of Matroska and WebM: boxes and elements, found
+by their sizes, whether or not the file is long enough to hold them."""
 
 from __future__ import annotations
 

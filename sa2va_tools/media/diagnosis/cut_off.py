@@ -22,6 +22,7 @@ _PACK, _PROGRAM_END = b"\0\0\x01\xba", b"\0\0\x01\xb9"
 _PACK_BYTES = 1 << 18
 """Packs are shorter."""
 _TS_PACKETS = (188, 192, 204)
+_OGG_LAST = 4
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)
 
 
@@ -77,7 +78,7 @@ def _check_iso(file: BinaryIO, length: int) -> str:
         return "it ends within a box"
     if b"moov" not in kinds and b"meta" not in kinds and b"moof" not in kinds:
         return "its index (the moov box), which recorders write last, is missing"
-    if kinds[-1] == b"moof" or not {b"mdat", b"moof", b"idat"} & {*kinds} and b"meta" not in kinds:
+    if kinds[-1] == b"moof" or (not {b"mdat", b"moof", b"idat"} & {*kinds} and b"meta" not in kinds):
         return "its pictures (the mdat box) are missing"
     return ""
 
@@ -181,7 +182,11 @@ def _check_jpeg(file: BinaryIO, length: int) -> str:
 
 def _check_bmp(file: BinaryIO, length: int) -> str:
     file.seek(2)
-    return _compare(length, int.from_bytes(file.read(4), "little")) if length >= 6 else "it ends within its header"
+    return (
+        _compare(length, int.from_bytes(file.read(4), "little"))
+        if length >= 6
+        else "it ends within its header"
+    )
 
 
 def _check_tiff(file: BinaryIO, length: int) -> str:
@@ -205,16 +210,17 @@ def _check_flv(file: BinaryIO, length: int) -> str:
 
 def _check_ogg(file: BinaryIO, length: int) -> str:
     at = 0
+    flags = _OGG_LAST
     while at < length:
         file.seek(at)
         head = file.read(27)
         if not head.startswith(b"OggS"[: len(head)]):
             return ""
-        segments = file.read(head[26]) if len(head) == 27 else b""
-        at += 27 + (head[26] if len(head) == 27 else 0) + sum(segments)
-        if at > length:
-            return _compare(length, at)
-    return ""
+        if len(head) < 27:
+            return "it ends within a page"
+        flags = head[5]
+        at += 27 + head[26] + sum(file.read(head[26]))
+    return _compare(length, at) or ("" if flags & _OGG_LAST else "its last page is missing")
 
 
 def _check_asf(file: BinaryIO, length: int) -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
 from sa2va_tools.media.diagnosis.boxes import Part, find_boxes, iter_elements
 from sa2va_tools.media.failures import translate_decoder_errors
 
-_SCHEMES = {b"cenc": "Common Encryption", b"cbcs": "Common Encryption", b"itun": "FairPlay", b"adkm": "Adobe DRM"}
+_SCHEMES = {
+    b"cenc": "Common Encryption",
+    b"cbcs": "Common Encryption",
+    b"itun": "FairPlay",
+    b"adkm": "Adobe DRM",
+}
 _SAMPLE_ENTRIES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 _VISUAL_ENTRY_BYTES = 78
 """The fields of a visual sample entry, before the boxes in it."""
@@ -22,9 +28,16 @@ _ASF_ENCRYPTION = (
     bytes.fromhex("14E68A292226174CB935DAE07EE9289C"),
 )
 """The content encryption object and the extended one."""
-_TS_PACKET = 188
+_TS_PACKET, _TS_PID = 188, 0x1FFF
 _TS_SAMPLE = 2000
 _ZIP = b"PK\x03\x04"
+_TOOLS = (
+    (b"Salted__", "with OpenSSL"),
+    (b"age-encryption.org/", "with age"),
+    (b"-----BEGIN PGP MESSAGE", "with PGP"),
+    (b"\x85\x01\x0c\x03", "with PGP"),
+    (b"\x85\x02\x0c\x03", "with PGP"),
+)
 
 
 def find_encryption(path: Path) -> str:
@@ -43,13 +56,9 @@ def find_encryption(path: Path) -> str:
             return "(Windows Media DRM)" if any(guid in header for guid in _ASF_ENCRYPTION) else ""
         if head[:1] == head[_TS_PACKET : _TS_PACKET + 1] == b"\x47" and _is_scrambled(file):
             return "(a scrambled broadcast)"
-        if head.startswith(b"Salted__"):
-            return "with OpenSSL"
-        if head.startswith(b"age-encryption.org/"):
-            return "with age"
-        if head.startswith((b"-----BEGIN PGP", b"\x85\x01\x0c\x03", b"\x85\x02\x0c\x03")):
-            return "with PGP"
-        return "(a ZIP archive with a password)" if head.startswith(_ZIP) and head[6] & 1 else ""
+        if head.startswith(_ZIP) and head[6] & 1:
+            return "(a ZIP archive with a password)"
+        return next((words for magic, words in _TOOLS if head.startswith(magic)), "")
 
 
 def _iso_encryption(file: BinaryIO, length: int) -> str:
@@ -109,8 +118,13 @@ def _contains(file: BinaryIO, outer: Part, path: tuple[bytes, ...]) -> bool:
 
 
 def _is_scrambled(file: BinaryIO) -> bool:
-    """Whether most packets of a transport stream that are not its tables are marked as scrambled."""
+    """Whether most packets of a transport stream's largest part are marked as scrambled."""
     file.seek(0)
     data = file.read(_TS_PACKET * _TS_SAMPLE)
     packets = [data[at : at + 4] for at in range(0, len(data) - 3, _TS_PACKET)]
-    return sum(packet[3] >> 6 > 1 for packet in packets) > len(packets) / 2
+    by_pid = Counter(int.from_bytes(packet[1:3], "big") & _TS_PID for packet in packets)
+    largest = by_pid.most_common(1)[0][0]
+    marked = [
+        packet[3] & 0x80 for packet in packets if int.from_bytes(packet[1:3], "big") & _TS_PID == largest
+    ]
+    return sum(map(bool, marked)) > len(marked) / 2

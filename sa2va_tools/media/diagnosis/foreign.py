@@ -16,12 +16,20 @@ _JOIN = "Save the video as one file first, for example with: ffmpeg -i {name} -c
 _TARGET = "Give the path of the file that it points to."
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs.github.com/spec/", "a Git LFS pointer, not the file itself", "Run: git lfs pull"),
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a Git LFS pointer, not the file itself",
+        "Run: git lfs pull",
+    ),
     (b"#EXTM3U", "a playlist (HLS), which only lists parts of a video", _JOIN),
     (b"L\0\0\0\x01\x14\x02\0", "a Windows shortcut", _TARGET),
     (b"[InternetShortcut]", "an internet shortcut", _DOWNLOAD),
     (b"book\0\0\0\0mark\0\0\0\0", "a macOS alias", _TARGET),
-    (b"\0\x05\x16\x07", "macOS metadata (AppleDouble)", "Give the file of the same name without `._` in front."),
+    (
+        b"\0\x05\x16\x07",
+        "macOS metadata (AppleDouble)",
+        "Give the file of the same name without `._` in front.",
+    ),
     (b"%PDF", "a PDF document", _EXPORT),
     (b"%!PS", "a PostScript document", _EXPORT),
     (b"8BPS", "a Photoshop document", _CONVERT),
@@ -34,7 +42,11 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\xfd7zXZ\0", "an xz file", _UNPACK),
     (b"\x28\xb5\x2f\xfd", "a Zstandard file", _UNPACK),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document of an old format", _EXPORT),
-    (b"d8:announce", "a torrent description, which only names the files to download", "Download the files it names."),
+    (
+        b"d8:announce",
+        "a torrent description, which only names the files to download",
+        "Download the files it names.",
+    ),
     (b"\x93NUMPY", "a NumPy array", "Load it with numpy.load in Python and pass the array."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "Load it in Python and pass the array."),
     (b"SQLite format 3\0", "a database", ""),

@@ -5,7 +5,24 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 _OFFSETS_AND_COUNTS = ((273, 279), (324, 325))
 """Tags of strips and of tiles: where they are and how many bytes they have."""
@@ -42,7 +59,9 @@ def measure_tiff(file: BinaryIO, length: int) -> int:
     return int(end)
 
 
-def _read_entry(file: BinaryIO, entry: bytes, order: str, *, is_big: bool) -> tuple[int, tuple[int, ...], int]:
+def _read_entry(
+    file: BinaryIO, entry: bytes, order: str, *, is_big: bool
+) -> tuple[int, tuple[int, ...], int]:
     """(tag, its values if they are of use here, where they end in the file)."""
     word = "Q" if is_big else "I"
     tag, kind, count = struct.unpack_from(f"{order}HH{word}", entry)
