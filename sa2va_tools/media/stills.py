@@ -14,16 +14,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.media.diagnosis.cut_off import find_cut
+from sa2va_tools.media.diagnosis.tiff import read_directory
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.heif import HEIF_SUFFIXES, is_sequence, open_heif
 from sa2va_tools.media.limits import check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
-from sa2va_tools.media.sniff import read_suffix
+from sa2va_tools.media.sniff import file_suffix, read_suffix
 from sa2va_tools.media.tails import read_without_end
 from sa2va_tools.settings import MediaLimits
 
@@ -169,21 +170,18 @@ def image_orientation(image: Image.Image, *, search_png: bool = True) -> Orienta
 
 
 def _is_unidentified_tiff(path: Path, error: MediaUnreadableError) -> bool:
-    """Whether it is a TIFF with a sample layout that Pillow does not know, such as three floats per pixel."""
-    if not isinstance(error.__cause__, UnidentifiedImageError):
-        return False
-    with translate_decoder_errors(path):
-        return read_suffix(path) == ".tif"
+    """Whether it is a TIFF that Pillow does not know: with a sample layout such as three floats per pixel, or a
+    BigTIFF with the high byte first."""
+    with translate_decoder_errors(path), path.open("rb") as file:
+        head = file.read(8)
+    is_known = not isinstance(error.__cause__, UnidentifiedImageError) and not head.startswith(b"MM\0+")
+    return file_suffix(head) == ".tif" and not is_known
 
 
 def _tiff_size_wh(path: Path) -> tuple[int, int]:
     with translate_decoder_errors(path), path.open("rb") as file:
-        head = file.read(8)
-        head += file.read(8) if b"+" in head[2:4] else b""  # BigTIFF
-        directory = TiffImagePlugin.ImageFileDirectory_v2(head)
-        file.seek(directory.next)
-        directory.load(file)
-        return int(directory[_TIFF_WIDTH]), int(directory[_TIFF_HEIGHT])
+        tags = read_directory(file).tags
+        return tags[_TIFF_WIDTH][0], tags[_TIFF_HEIGHT][0]
 
 
 @contextmanager

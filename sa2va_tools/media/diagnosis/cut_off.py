@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sa2va_tools.media.diagnosis.boxes import iter_boxes, read_element
-from sa2va_tools.media.diagnosis.tiff import measure_tiff
+from sa2va_tools.media.diagnosis.tiff import read_directory
 from sa2va_tools.media.failures import translate_decoder_errors
 
 _HEAD_BYTES = 200
@@ -190,7 +190,7 @@ def _check_bmp(file: BinaryIO, length: int) -> str:
 
 
 def _check_tiff(file: BinaryIO, length: int) -> str:
-    return _compare(length, measure_tiff(file, length))
+    return _compare(length, read_directory(file).end)
 
 
 def _check_flv(file: BinaryIO, length: int) -> str:
