@@ -6,6 +6,7 @@ at a time is held, however long the video.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,11 +148,19 @@ def _split_at_gaps(media: Media, path: Path, wanted: Sequence[int]) -> list[tupl
             if not media.pts or index - before < _MIN_SEEK_GAP:
                 continue
             arrival = _key_frame_pts(media, container, stream, index)
-            if arrival is not None and media.pts[before] < arrival <= media.pts[index]:
+            if arrival is None or not media.pts[before] < arrival <= media.pts[index]:
+                continue
+            if not _is_damaged(media, arrival, media.pts[index]):
                 seekable.append(position)
     starts = sorted({0, *seekable})
     ends = [*starts[1:], len(wanted)]
     return [(wanted[start:end], start in seekable) for start, end in zip(starts, ends, strict=True)]
+
+
+def _is_damaged(media: Media, first_pts: int, last_pts: int) -> bool:
+    """Whether a frame in this stretch has errors: then its pixels depend on the frames before."""
+    start = bisect_left(media.damaged_frames, bisect_left(media.pts, first_pts))
+    return start < len(media.damaged_frames) and media.pts[media.damaged_frames[start]] <= last_pts
 
 
 def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int | None:

@@ -55,7 +55,9 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
     stamps = sorted(packets.known_pts)
     times = compute_times(decoded.pts if decoded.to_end else stamps, rate, time_base, packets.last_duration)
     check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
-    warnings = damage_warnings(path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off)
+    warnings = damage_warnings(
+        path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off, has_hole=packets.has_hole
+    )
     warnings += resize_warning(path.name, decoded)
     if times.joins:
         warnings.append(
@@ -64,6 +66,7 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
         )
     if times.is_guess:
         warnings.append(f"{path.name} has no usable timestamps; {times.fps} frames per second are assumed.")
+    is_damaged = bool(packets.has_hole or decoded.faults or decoded.damaged)
     return Probe(
         _container_name(family, path),
         decoded.size_wh,
@@ -72,9 +75,11 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
         timestamps_s=times.timestamps_s,
         last_frame_s=times.last_frame_s,
         orientation=decoded.orientation,
-        pts=times.pts,
+        pts=()
+        if is_damaged and decoded.to_end
+        else times.pts,  # with errors, frames depend on where one begins
         warnings=(*warnings, *colour_warnings),
-        complete=not (packets.cut_off or decoded.faults or decoded.damaged),
+        complete=not (packets.cut_off or is_damaged),
         damaged_frames=tuple(sorted(decoded.damaged)),
     )
 
@@ -83,7 +88,7 @@ def _decode_exactly(
     packets: Packets, budget: int, decode: Callable[[int | None, bool], DecodedFrames]
 ) -> DecodedFrames:
     """`budget` frames, or all of them when the packets do not tell the timestamps of the rest."""
-    damaged = packets.cut_off or bool(packets.damaged_pts)
+    damaged = packets.cut_off or packets.has_hole or bool(packets.damaged_pts)
     decoded = decode(budget, damaged)
     if not damaged and (decoded.faults or decoded.damaged):
         damaged = True
