@@ -130,7 +130,9 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
                 run.raise_if_cancelled()
                 index = index_of.get(frame.pts, -1) if index_of else count
                 if index in keep:
-                    yield index, _to_upright_rgb(media, path, frame)
+                    rgb = _to_upright_rgb(media, path, frame)
+                    may_change = index >= media.same_size_frames
+                    yield index, _fit(rgb, media.size_wh) if may_change else rgb
                 if index >= stretch[-1]:
                     break
 
@@ -179,7 +181,7 @@ def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
             rgb = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba")))
         else:
             rgb = frame.to_ndarray(format="rgb24")
-        return _fit(frame_orientation(frame, media.orientation).apply(rgb), media.size_wh)
+        return frame_orientation(frame, media.orientation).apply(rgb)
 
 
 def _fit(rgb: Rgb, size_wh: tuple[int, int]) -> Rgb:

@@ -92,7 +92,8 @@ def _skips(before: Any, after: Any) -> bool:
     """Whether time jumps between two packets between which there are other bytes."""
     if None in (before.dts, after.dts, before.pos, after.pos):
         return False
-    return after.dts - before.dts > 1.5 * (before.duration or 0) and after.pos > before.pos + before.size
+    has_other_bytes = after.pos > before.pos + before.size
+    return bool(has_other_bytes and after.dts - before.dts > 1.5 * (before.duration or 0))
 
 
 def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:

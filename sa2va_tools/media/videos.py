@@ -81,6 +81,7 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
         warnings=(*warnings, *colour_warnings),
         complete=not (packets.cut_off or is_damaged),
         damaged_frames=tuple(sorted(decoded.damaged)),
+        same_size_frames=decoded.changes[0][0] if decoded.changes else len(decoded.pts),
     )
 
 
