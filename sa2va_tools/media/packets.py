@@ -13,7 +13,9 @@ import av
 
 from sa2va_tools.media.container import iter_packets
 from sa2va_tools.media.diagnosis.holes import has_hole
+from sa2va_tools.media.diagnosis.joins import begins_recording
 from sa2va_tools.media.limits import check_duration, check_frames
+from sa2va_tools.media.timestamps import MAX_GAP_S
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
@@ -30,6 +32,8 @@ class Packets:
     """Number of packets, including those that an edit list hides."""
     last_duration: int = 0
     """Of the last packet that has one, in ticks."""
+    may_jump: bool = False
+    """Whether the format is one whose recordings can be joined byte by byte."""
     damaged_pts: list[int] = field(default_factory=list)
     """Timestamps of packets that the container calls damaged."""
     cut_off: bool = False
@@ -46,7 +50,10 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     """Reads the whole file. Raises MediaTooLargeError as soon as a limit is passed, CancelledError."""
     found = Packets()
     time_base = Fraction(stream.time_base)
+    found.may_jump = container.format.name in ("mpegts", "mpeg")
     earliest: int | None = None
+    latest: int | None = None
+    jumped_s = 0.0
     # FFmpeg finds the frames of a transport stream only when the next one begins, and flags one too early.
     flags_early = container.format.name == "mpegts"
     previous: Any = None
@@ -56,7 +63,7 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
         run.raise_if_cancelled()
         if packet.size == 0:
             break
-        if suspect is not None and not _goes_back(previous, packet):
+        if suspect is not None and not (flags_early and _begins_recording(path, previous, packet)):
             found.damaged_pts.append(suspect)
         is_damaged = previous is not None and previous.is_corrupt if flags_early else packet.is_corrupt
         suspect = packet.pts if is_damaged else None
@@ -71,8 +78,11 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
         found.last_duration = int(packet.duration or 0) or found.last_duration
         check_frames(path.name, len(found.pts), limits)
         if packet.pts is not None:
+            if found.may_jump and latest is not None and packet.pts - latest > MAX_GAP_S / time_base:
+                jumped_s += float((packet.pts - latest) * time_base)
+            latest = packet.pts
             earliest = packet.pts if earliest is None else min(earliest, packet.pts)
-            check_duration(path.name, float((packet.pts - earliest) * time_base), limits)
+            check_duration(path.name, float((packet.pts - earliest) * time_base) - jumped_s, limits)
     if suspect is not None:
         found.damaged_pts.append(suspect)
     # Sound that is not compressed may be zero bytes for long.
@@ -82,10 +92,11 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     return found
 
 
-def _goes_back(before: Any, after: Any) -> bool:
-    """Whether time starts again between two packets. There two recordings were joined, and an MPEG transport
-    stream, which counts its packets, seems to have lost some."""
-    return before.dts is not None and after.dts is not None and after.dts < before.dts
+def _begins_recording(path: Path, before: Any, after: Any) -> bool:
+    """Whether a recording begins between two packets of a transport stream, which counts its packets: the
+    count starts again, and nothing is lost."""
+    goes_back = before.dts is not None and after.dts is not None and after.dts < before.dts
+    return goes_back or (after.pos is not None and begins_recording(path, after.pos))
 
 
 def _skips(before: Any, after: Any) -> bool:

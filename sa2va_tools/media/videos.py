@@ -53,7 +53,13 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
     decoded.mark_lost_and_damaged(packets.damaged_pts)
     _check_usable(path, packets, decoded)
     stamps = sorted(packets.known_pts)
-    times = compute_times(decoded.pts if decoded.to_end else stamps, rate, time_base, packets.last_duration)
+    times = compute_times(
+        decoded.pts if decoded.to_end else stamps,
+        rate,
+        time_base,
+        packets.last_duration,
+        may_jump=packets.may_jump,
+    )
     check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
     warnings = damage_warnings(
         path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off, has_hole=packets.has_hole
@@ -61,7 +67,7 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
     warnings += resize_warning(path.name, decoded)
     if times.joins:
         warnings.append(
-            f"The timestamps of {path.name} start again at {list_numbers('frame', times.joins)}, as in "
+            f"The timestamps of {path.name} jump at {list_numbers('frame', times.joins)}, as in "
             "recordings that were joined; their times go on from the frame before."
         )
     if times.is_guess:
