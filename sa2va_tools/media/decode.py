@@ -13,10 +13,11 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, iter_animation
-from sa2va_tools.media.container import decode_stream, open_video
+from sa2va_tools.media.container import decode_stream, frame_orientation, open_video
 from sa2va_tools.media.failures import translate_decoder_errors
 from sa2va_tools.media.frames import frame_to_rgb
 from sa2va_tools.media.media import Media
@@ -121,7 +122,7 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
     index_of = {stamp: index for index, stamp in enumerate(media.pts)}
     for stretch, seeks in _split_at_gaps(media, path, wanted):
         keep = frozenset(stretch)
-        with open_video(path, media.video_stream) as (container, stream):
+        with open_video(path, media.video_stream, damaged=not media.complete) as (container, stream):
             if seeks:
                 with translate_decoder_errors(path):
                     container.seek(media.pts[stretch[0]], stream=stream, backward=True)
@@ -166,7 +167,15 @@ def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int
 
 def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
     with translate_decoder_errors(path, "decoded", media.size_wh):
-        return media.orientation.apply(frame_to_rgb(frame))
+        rgb = frame_orientation(frame, media.orientation).apply(frame_to_rgb(frame))
+        return _fit(rgb, media.size_wh)
+
+
+def _fit(rgb: Rgb, size_wh: tuple[int, int]) -> Rgb:
+    """A frame of a video, scaled to the size of the first one, where its size changes."""
+    if rgb.shape[1::-1] == size_wh:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size_wh, Image.Resampling.BICUBIC))
 
 
 def _make_change_error(media: Media) -> MediaUnreadableError:

@@ -29,6 +29,8 @@ class Packets:
     """Number of packets, including those that an edit list hides."""
     last_duration: int = 0
     """Of the last packet that has one, in ticks."""
+    damaged_pts: list[int] = field(default_factory=list)
+    """Timestamps of packets that the container calls damaged."""
     cut_off: bool = False
     """Whether the data end before they should."""
 
@@ -42,13 +44,22 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     found = Packets()
     time_base = Fraction(stream.time_base)
     earliest: int | None = None
+    # FFmpeg finds the frames of a transport stream only when the next one begins, and flags one too early.
+    flags_early = container.format.name == "mpegts"
+    previous: Any = None
+    suspect: int | None = None
     for packet in iter_packets(path, container, stream):
         run.raise_if_cancelled()
         if packet.size == 0:
             break
+        if suspect is not None and not _goes_back(previous, packet):
+            found.damaged_pts.append(suspect)
+        is_damaged = previous is not None and previous.is_corrupt if flags_early else packet.is_corrupt
+        suspect = packet.pts if is_damaged else None
+        previous = packet
         found.total += 1
         found.cut_off = bool(packet.is_corrupt)
-        if packet.is_corrupt or packet.is_discard:
+        if packet.is_discard:
             continue
         found.pts.append(packet.pts)
         found.last_duration = int(packet.duration or 0) or found.last_duration
@@ -56,8 +67,16 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
         if packet.pts is not None:
             earliest = packet.pts if earliest is None else min(earliest, packet.pts)
             check_duration(path.name, float((packet.pts - earliest) * time_base), limits)
+    if suspect is not None:
+        found.damaged_pts.append(suspect)
     found.cut_off = found.cut_off or _ends_early(container, stream, found)
     return found
+
+
+def _goes_back(before: Any, after: Any) -> bool:
+    """Whether time starts again between two packets. There two recordings were joined, and an MPEG transport
+    stream, which counts its packets, seems to have lost some."""
+    return before.dts is not None and after.dts is not None and after.dts < before.dts
 
 
 def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:

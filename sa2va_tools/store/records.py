@@ -31,6 +31,7 @@ _SCORES = frozenset({"score", "object_scores", "mask_scores"})
 _MEDIA_FRACTIONS = ("fps", "given_fps", "pixel_aspect")
 _MEDIA_ADDED = {
     "complete": True,
+    "damaged_frames": (),
     "video_stream": None,
     "given_fps": None,
     "pixel_aspect": "1",
