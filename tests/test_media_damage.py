@@ -249,3 +249,11 @@ def test_change_of_rotation(tmp_path, monkeypatch):
     frames = read_frames(media, range(8))
     assert [rgb.shape for rgb in frames] == [(48, 64, 3)] * 8
     assert frames[0][2, 2, 0] > 180 and frames[7][2, 61, 0] > 180  # the red corner, turned
+
+
+def test_file_that_is_replaced_by_one_of_another_size(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 8)
+    media = open_media(path)
+    make_video(tmp_path / "b.mp4", 8, size_wh=(32, 32)).replace(path)
+    with pytest.raises(MediaUnreadableError, match="changed since it was opened"):
+        read_frames(media, [3])

@@ -66,11 +66,15 @@ class DecodedFrames:
                 self.damaged.add(known[after][1])
 
 
-def damage_warnings(name: str, decoded: DecodedFrames, count: int, *, cut_off: bool) -> list[str]:
+def damage_warnings(
+    name: str, decoded: DecodedFrames, count: int, *, cut_off: bool, has_hole: bool
+) -> list[str]:
     """About a file that is cut off, lost frames and damaged frames."""
     warnings = [cut_warning(name, count)] if cut_off else []
     lost = decoded.faults - (1 if cut_off and decoded.faults == 1 else 0)
     parts = []
+    if has_hole:
+        parts.append("some of its bytes were never written, and the frames in them are missing")
     if lost > 0:
         parts.append(f"{lost} of its frames cannot be decoded and {'are' if lost > 1 else 'is'} left out")
     if decoded.damaged:

@@ -6,6 +6,7 @@ at a time is held, however long the video.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
                 run.raise_if_cancelled()
                 index = index_of.get(frame.pts, -1) if index_of else count
                 if index in keep:
-                    yield index, _to_upright_rgb(media, path, frame)
+                    rgb = _to_upright_rgb(media, path, frame)
+                    may_change = index >= media.same_size_frames
+                    yield index, _fit(rgb, media.size_wh) if may_change else rgb
                 if index >= stretch[-1]:
                     break
 
@@ -148,11 +151,19 @@ def _split_at_gaps(media: Media, path: Path, wanted: Sequence[int]) -> list[tupl
             if not media.pts or index - before < _MIN_SEEK_GAP:
                 continue
             arrival = _key_frame_pts(media, container, stream, index)
-            if arrival is not None and media.pts[before] < arrival <= media.pts[index]:
+            if arrival is None or not media.pts[before] < arrival <= media.pts[index]:
+                continue
+            if not _is_damaged(media, arrival, media.pts[index]):
                 seekable.append(position)
     starts = sorted({0, *seekable})
     ends = [*starts[1:], len(wanted)]
     return [(wanted[start:end], start in seekable) for start, end in zip(starts, ends, strict=True)]
+
+
+def _is_damaged(media: Media, first_pts: int, last_pts: int) -> bool:
+    """Whether a frame in this stretch has errors: then its pixels depend on the frames before."""
+    start = bisect_left(media.damaged_frames, bisect_left(media.pts, first_pts))
+    return start < len(media.damaged_frames) and media.pts[media.damaged_frames[start]] <= last_pts
 
 
 def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int | None:
@@ -167,8 +178,7 @@ def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int
 
 def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
     with translate_decoder_errors(path, "decoded", media.size_wh):
-        rgb = frame_orientation(frame, media.orientation).apply(frame_to_rgb(frame))
-        return _fit(rgb, media.size_wh)
+        return frame_orientation(frame, media.orientation).apply(frame_to_rgb(frame))
 
 
 def _fit(rgb: Rgb, size_wh: tuple[int, int]) -> Rgb:

@@ -66,6 +66,8 @@ class Media:
     """False when frames of the file are lost or damaged."""
     damaged_frames: tuple[int, ...] = ()
     """Frames of a video that decode with errors; those beyond what is checked on opening are not known."""
+    same_size_frames: int = field(default=0, repr=False)
+    """The first frames of a video that are known to have one size; later ones may have to be scaled."""
     last_frame_s: float = field(default=0.0, repr=False)
     """How long the last frame is shown."""
     orientation: Orientation = field(default=UPRIGHT, repr=False)
@@ -144,6 +146,7 @@ def open_media(
         warnings=(*probe.warnings, *transparency),
         complete=probe.complete,
         damaged_frames=probe.damaged_frames,
+        same_size_frames=probe.same_size_frames,
         last_frame_s=probe.last_frame_s,
         orientation=probe.orientation,
         pts=probe.pts,

@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from sa2va_tools.media.container import iter_packets
+from sa2va_tools.media.diagnosis.holes import has_hole
 from sa2va_tools.media.limits import check_duration, check_frames
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
@@ -33,6 +34,8 @@ class Packets:
     """Timestamps of packets that the container calls damaged."""
     cut_off: bool = False
     """Whether the data end before they should."""
+    has_hole: bool = False
+    """Whether frames are missing where bytes of the file were never written."""
 
     @property
     def known_pts(self) -> list[int]:
@@ -47,6 +50,7 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     # FFmpeg finds the frames of a transport stream only when the next one begins, and flags one too early.
     flags_early = container.format.name == "mpegts"
     previous: Any = None
+    skipped: list[tuple[int, int]] = []
     suspect: int | None = None
     for packet in iter_packets(path, container, stream):
         run.raise_if_cancelled()
@@ -56,6 +60,8 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
             found.damaged_pts.append(suspect)
         is_damaged = previous is not None and previous.is_corrupt if flags_early else packet.is_corrupt
         suspect = packet.pts if is_damaged else None
+        if previous is not None and _skips(previous, packet):
+            skipped.append((previous.pos, packet.pos))
         previous = packet
         found.total += 1
         found.cut_off = bool(packet.is_corrupt)
@@ -69,6 +75,9 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
             check_duration(path.name, float((packet.pts - earliest) * time_base), limits)
     if suspect is not None:
         found.damaged_pts.append(suspect)
+    # Sound that is not compressed may be zero bytes for long.
+    if not any(sound.codec_context.name.startswith("pcm_") for sound in container.streams.audio):
+        found.has_hole = has_hole(path, skipped)
     found.cut_off = found.cut_off or _ends_early(container, stream, found)
     return found
 
@@ -77,6 +86,14 @@ def _goes_back(before: Any, after: Any) -> bool:
     """Whether time starts again between two packets. There two recordings were joined, and an MPEG transport
     stream, which counts its packets, seems to have lost some."""
     return before.dts is not None and after.dts is not None and after.dts < before.dts
+
+
+def _skips(before: Any, after: Any) -> bool:
+    """Whether time jumps between two packets between which there are other bytes."""
+    if None in (before.dts, after.dts, before.pos, after.pos):
+        return False
+    has_other_bytes = after.pos > before.pos + before.size
+    return bool(has_other_bytes and after.dts - before.dts > 1.5 * (before.duration or 0))
 
 
 def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:

@@ -33,6 +33,8 @@ class Probe:
     """False when frames are lost or damaged."""
     damaged_frames: tuple[int, ...] = ()
     """Indices of frames that decode with errors."""
+    same_size_frames: int = 0
+    """The first frames of a video that are known to have one size."""
     without_end: bool = False
     """Whether a still image lacks its last bytes, but no pixel."""
     transparent: bool = False

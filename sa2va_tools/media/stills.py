@@ -174,8 +174,8 @@ def image_orientation(image: Image.Image, *, search_png: bool = True) -> Orienta
 
 
 def _is_unidentified_tiff(path: Path, error: MediaUnreadableError) -> bool:
-    """Whether it is a TIFF that Pillow does not know: with a sample layout such as three floats per pixel, or a
-    BigTIFF with the high byte first."""
+    """Whether it is a TIFF that Pillow does not know: with a sample layout such as three floats per pixel, or
+    a BigTIFF with the high byte first."""
     with translate_decoder_errors(path), path.open("rb") as file:
         head = file.read(8)
     is_known = not isinstance(error.__cause__, UnidentifiedImageError) and not head.startswith(b"MM\0+")

@@ -72,7 +72,9 @@ def probe_video(
         require_no_rate(path.name, rate, natural)
     times = natural if fps is None else space_evenly(natural, fps)
     check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
-    warnings = damage_warnings(path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off)
+    warnings = damage_warnings(
+        path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off, has_hole=packets.has_hole
+    )
     warnings += resize_warning(path.name, decoded)
     if times.joins:
         warnings.append(
@@ -81,6 +83,9 @@ def probe_video(
         )
     warnings += () if fps else rate.assumed_warning(path.name, times)
     start_s = max(0.0, float(times.pts[0] * time_base) - container_start_s) if times.pts and not fps else 0.0
+    is_damaged = bool(packets.has_hole or decoded.faults or decoded.damaged)
+    # Alpha has key frames of its own, and with errors, frames depend on where one begins.
+    must_start_over = decoded.facts.has_alpha_aside or (is_damaged and decoded.to_end)
     return Probe(
         _container_name(family, path),
         decoded.size_wh,
@@ -89,10 +94,11 @@ def probe_video(
         timestamps_s=times.timestamps_s,
         last_frame_s=times.last_frame_s,
         orientation=decoded.orientation,
-        pts=() if decoded.facts.has_alpha_aside else times.pts,  # alpha has key frames of its own
+        pts=() if must_start_over else times.pts,
         warnings=(*choice.warnings, *warnings, *decoded.facts.warnings(path.name, start_s)),
-        complete=not (packets.cut_off or decoded.faults or decoded.damaged),
+        complete=not (packets.cut_off or is_damaged),
         damaged_frames=tuple(sorted(decoded.damaged)),
+        same_size_frames=decoded.changes[0][0] if decoded.changes else len(decoded.pts),
         video_stream=choice.number,
         given_fps=None if times.timestamps_s == natural.timestamps_s else fps,
         pixel_aspect=decoded.orientation.apply_aspect(decoded.facts.pixel_aspect),
@@ -104,7 +110,7 @@ def _decode_exactly(
     packets: Packets, budget: int, decode: Callable[[int | None, bool], DecodedFrames]
 ) -> DecodedFrames:
     """`budget` frames, or all of them when the packets do not tell the timestamps of the rest."""
-    damaged = packets.cut_off or bool(packets.damaged_pts)
+    damaged = packets.cut_off or packets.has_hole or bool(packets.damaged_pts)
     decoded = decode(budget, damaged)
     if not damaged and (decoded.faults or decoded.damaged):
         damaged = True
