@@ -24,16 +24,56 @@ written for a reader that sees nothing else, often a language model.
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
+from sa2va_tools.printable import make_printable
+from sa2va_tools.wording import PYTHON, Vocabulary, Wording
+
 
 class Sa2vaError(Exception):
-    """Base of the family. `message` is what went wrong, `hint` the next step (may be empty)."""
+    """Base of the family. `message` is what went wrong, `hint` the next step (may be empty).
+
+    Both are one line of printable text. Names of arguments, methods and settings in them (see `wording`) are
+    spelled as in Python until a front end gives its own vocabulary to `spell`.
+    """
 
     code = "error"
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(f"{message} {hint}".strip())
+        self._message = Wording.read(message)
+        self._hints = [Wording.read(hint)]
+        self.spell(PYTHON)
+        super().__init__(str(self))
+
+    @property
+    def message(self) -> str:
+        return self._spelled[0]
+
+    @property
+    def hint(self) -> str:
+        return self._spelled[1]
+
+    def spell(self, vocabulary: Vocabulary) -> None:
+        """Use the words of a front end from now on."""
+        hints = (make_printable(hint.spell(vocabulary)) for hint in self._hints)
+        self._spelled = make_printable(self._message.spell(vocabulary)), " ".join(filter(None, hints))
+
+    def add_hint(self, hint: str) -> None:
+        """Append a sentence to the hint. What is spelled for a front end is to be spelled again."""
+        self._hints.append(Wording.read(hint))
+        self.spell(PYTHON)
+
+    def as_lines(self) -> list[str]:
+        """For people at a terminal: a line each for message and hint."""
+        return [f"error: {self.message}", *([f"hint: {self.hint}"] if self.hint else [])]
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without calling __init__, whose arguments differ between the classes.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class MediaError(Sa2vaError):

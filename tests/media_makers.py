@@ -74,10 +74,16 @@ def make_video(
         container.mux(stream.encode())
         if sound is not None:
             _write_silence(container, sound)
-    if codec == "libsvtav1" and hasattr(os, "sched_setscheduler"):
-        # Run by root, it gives the calling thread real-time priority, and later tests would starve others.
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    if codec == "libsvtav1":
+        keep_priority()
     return path
+
+
+def keep_priority() -> None:
+    """SVT-AV1, run by root, gives the calling thread real-time priority, and later tests would starve
+    others: this takes it back."""
+    if hasattr(os, "sched_setscheduler"):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def make_audio(path: Path) -> Path:

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from sa2va_server.cli.flags import DescribeFlags, FileFormat, MaskFlags, WordFlags
-from sa2va_server.cli.session import open_bars, replace_controls
+from sa2va_server.cli.session import open_bars
 from sa2va_tools.engine.exporting import DEFAULT_FORMATS, FORMATS
 from sa2va_tools.errors import CheckpointError
+from sa2va_tools.printable import make_printable
 from sa2va_tools.run import Progress
 from sa2va_tools.testing import FakeEngine
 from sa2va_tools.tools.catalogue import CATALOGUE, find_tool
@@ -359,7 +360,7 @@ def test_doctor_explains_why_the_round_trip_fails(run):
 
 
 def test_text_of_media_cannot_control_the_terminal():
-    assert replace_controls("a\x1b[2Jb\u202ec") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c"
+    assert make_printable("a\x1b[2Jb\u202ec") == "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}c"
 
 
 def test_progress_bars_accept_every_report(capsys):

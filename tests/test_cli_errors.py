@@ -46,9 +46,7 @@ def test_an_error_has_a_hint_and_json(run):
     assert json.loads(result.stdout)["error"]["code"] == "media_not_found"
 
 
-@pytest.mark.parametrize(
-    "words", [("CLIP",), ("CLIP", "x", "--stride", "abc"), ("CLIP", "x", "--modle", "m")]
-)
+@pytest.mark.parametrize("words", [(), ("CLIP", "x", "--stride", "abc"), ("CLIP", "x", "--modle", "m")])
 def test_json_reports_a_command_line_that_cannot_be_parsed(run, clip, words):
     result = run("segment", *(clip if word == "CLIP" else word for word in words), "--json")
     error = json.loads(result.stdout)["error"]

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from sa2va_server.cli.vocabulary import SHELL
 from sa2va_tools.model.checkpoints.config_file import parse_config, read_config
 from sa2va_tools.model.checkpoints.memory_estimate import (
     Work,
@@ -18,6 +19,7 @@ from sa2va_tools.model.checkpoints.memory_estimate import (
 from sa2va_tools.model.hub.names import NANO_FOLDER
 from sa2va_tools.model.hub.published import PUBLISHED_CHECKPOINTS, find_published, make_published_config
 from sa2va_tools.model.sa2va import build_empty
+from sa2va_tools.wording import spell
 
 
 @pytest.fixture
@@ -136,8 +138,9 @@ def test_the_estimate_has_the_right_magnitude():
     assert weights + 0.5 < total < weights + 4
     free = int(12 * 2**30)
     assert "It fits" in advise_on_memory(config, "bfloat16", Work(), free)
-    assert "--dtype bfloat16" in advise_on_memory(config, "float32", Work(), free)
-    assert "--quantize nf4" in advise_on_memory(config, "bfloat16", Work(), int(5 * 2**30))
+    assert "--dtype bfloat16" in spell(advise_on_memory(config, "float32", Work(), free), SHELL)
+    smaller = spell(advise_on_memory(config, "bfloat16", Work(), int(5 * 2**30)), SHELL)
+    assert "--quantize nf4" in smaller
     assert "smaller checkpoint" in advise_on_memory(config, "bfloat16", Work(), 2**30, device="cpu")
 
 

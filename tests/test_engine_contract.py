@@ -209,7 +209,7 @@ def test_media_of_another_type(engine, source):
             call()
 
 
-def test_fps_is_for_frames_in_memory(engine, media):
+def test_fps_is_for_frames_without_a_rate(engine, media):
     with pytest.raises(RequestError, match="fps"):
         engine.segment(media / "clip.mp4", "a box", fps=10)
     with pytest.raises(RequestError, match="fps"):

@@ -145,8 +145,8 @@ def test_a_file_that_is_still_being_written_is_not_remembered(engine, clip, tmp_
 
     real = library.open_media
 
-    def slow(path, limits, run):
-        media = real(path, limits, run)
+    def slow(path, *others, **how):
+        media = real(path, *others, **how)
         with growing.open("ab") as file:
             file.write(b"more")
         return media

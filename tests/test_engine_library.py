@@ -71,9 +71,9 @@ def test_a_file_that_moved_is_found_again_by_its_new_path(folders):
 def test_a_path_is_read_once_while_its_file_stays_as_it_is(folders, monkeypatch):
     opened, real = [], library_module.open_media
 
-    def counted(path, *others):
+    def counted(path, *others, **how):
         opened.append(path.name)
-        return real(path, *others)
+        return real(path, *others, **how)
 
     monkeypatch.setattr(library_module, "open_media", counted)
     library, path = _library(folders, "first"), folders / "first" / "a.png"

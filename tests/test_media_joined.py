@@ -76,7 +76,7 @@ def test_transport_streams_joined_by_cat(tmp_path, codec, counts):
 
 @pytest.mark.parametrize("starts_s", [(0, 7200, 14400), (30_000, 0), (0, 30_000)])
 def test_recordings_that_begin_at_other_times(tmp_path, starts_s):
-    """Of which the earlier may come last; FFmpeg then takes its timestamps for later ones of a full counter."""
+    """The earlier may come last; FFmpeg then takes its timestamps for later ones, after an overflow."""
     parts = []
     for start_s in starts_s:
         part = make_video(tmp_path / "part.ts", 20, options={"bf": "0"})

@@ -40,6 +40,9 @@ def test_other_errors_are_about_the_file(error, expected):
         raise error
 
 
+STREAM = SimpleNamespace(width=64, height=48, metadata={}, codec_context=SimpleNamespace(name="h264"))
+
+
 def fail(*_: object) -> None:
     raise NO_MEMORY
 
@@ -49,13 +52,13 @@ def test_packet_is_not_skipped_for_lack_of_memory(where):
     def demux(stream):
         if where == "demux":
             fail()
-        yield SimpleNamespace(size=1, pts=0, decode=fail)
+        yield SimpleNamespace(size=1, decode=fail)
 
     faults = []
     frames = decode_stream(
         Path("a.mp4"),
         SimpleNamespace(demux=demux),
-        SimpleNamespace(width=64, height=48),
+        STREAM,
         on_fault=faults.append,
     )
     with pytest.raises(OutOfMemoryError):
@@ -70,8 +73,7 @@ def test_broken_packet_is_skipped():
     faults = []
     packets = [SimpleNamespace(size=size, pts=size, decode=invalid) for size in (1, 0)]
     container = SimpleNamespace(demux=lambda stream: iter(packets))
-    stream = SimpleNamespace(width=64, height=48)
-    assert not list(decode_stream(Path("a.mp4"), container, stream, faults.append))
+    assert not list(decode_stream(Path("a.mp4"), container, STREAM, faults.append))
     assert faults == [1, 0]
 
 

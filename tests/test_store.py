@@ -215,14 +215,14 @@ def test_malformed_handles_never_reach_the_disk(store, handle):
     with pytest.raises(UnknownHandleError, match="is not a handle; a mask handle looks like") as caught:
         store.get_mask(handle)
     assert len(caught.value.message) < 200
-    assert "segment_by_text" in caught.value.hint
+    assert "Masks come from segment, ground or track" in caught.value.hint
     assert not store.root.exists()
 
 
 def test_an_unknown_handle_lists_known_ones(store, media):
     with pytest.raises(UnknownHandleError, match="mask:abcdefghij is not in the store") as caught:
         store.get_mask("mask:abcdefghij")
-    assert "segment_by_text" in caught.value.hint
+    assert "Masks come from segment, ground or track" in caught.value.hint
     assert "Known" not in caught.value.hint
     media_handle = store.put_media(media)
     known = [store.put_mask(_mask(media_handle, label=str(index))) for index in range(7)]

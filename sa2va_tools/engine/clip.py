@@ -16,6 +16,7 @@ from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.media import Media
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.run import Run
+from sa2va_tools.wording import argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Clip:
             raise RequestError(
                 f"Frame {frame_index} is outside the selected range (frames {whole_range[0]} to "
                 f"{whole_range[-1]}).",
-                hint="Choose a frame inside start_s … end_s, or widen the range.",
+                hint=f"Choose a frame between {argument('start_s')} and {argument('end_s')}, or widen the "
+                "range.",
             )
         return replace(self, frame_indices=tuple(sorted({*self.frame_indices, frame_index})))
 
@@ -89,7 +91,8 @@ class Clip:
 
 def frame_cache_key(media: Media, frame_index: int) -> tuple[str, int]:
     """The key under which a model caches the frame."""
-    return media.content_hash, frame_index
+    stream = f" v:{media.video_stream}" if media.video_stream else ""
+    return f"{media.content_hash}{stream}", frame_index
 
 
 def check_frame(media: Media, frame_index: int) -> None:

@@ -11,6 +11,7 @@ from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.output import ModelAnswer
 from sa2va_tools.model.text.prompts import Turn
+from sa2va_tools.wording import argument, call
 
 MAX_TURNS = 32
 
@@ -31,7 +32,8 @@ class Conversation:
             raise RequestError(
                 f"The conversation is about frames {', '.join(map(str, self.llm_frames))}, but the current "
                 "range does not include all of them.",
-                hint="Leave out start_s, end_s and stride, or repeat those of the first turn.",
+                hint=f"Leave out {argument('start_s')}, {argument('end_s')} and {argument('stride')}, or "
+                "repeat those of the first turn.",
             )
         return plan.with_llm_positions(positions, clip)
 
@@ -53,17 +55,17 @@ def load_conversation(library: Library, after: str | None, opened: OpenedMedia) 
     if record.media_handle != opened.ref.handle:
         raise RequestError(
             f"{after} is about {record.media_handle}, not about {opened.ref.handle} ({opened.ref.name}).",
-            hint="Continue it with the same image or video, or leave out `after`.",
+            hint=f"Continue it with the same image or video, or leave out {argument('after')}.",
         )
     turns = tuple(Turn(question, answer) for question, answer in record.turns)
     if not turns:
         raise RequestError(
             f"{after} ({record.kind}) cannot be continued.",
-            hint="Continue the answer of describe, segment or ground.",
+            hint=f"Continue the answer of {call('describe')}, {call('segment')} or {call('ground')}.",
         )
     if len(turns) >= MAX_TURNS:
         raise RequestError(
             f"The conversation up to {after} has {len(turns)} turns; at most {MAX_TURNS} are allowed.",
-            hint="Start a new one: leave out `after`.",
+            hint=f"Start a new one: leave out {argument('after')}.",
         )
     return Conversation(turns, tuple(record.provenance["llm_frames"]))

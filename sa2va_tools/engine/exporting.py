@@ -29,6 +29,7 @@ from sa2va_tools.media.decode import iter_frames, read_image
 from sa2va_tools.media.encode import VideoWriter, encode_image
 from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
+from sa2va_tools.wording import argument
 
 DEFAULT_FORMATS = ("json", "png", "overlay")
 
@@ -71,7 +72,7 @@ def save_objects(
         problem = f"Unknown format {', '.join(unknown)}" if unknown else "The list of formats is empty"
         raise RequestError(
             f"{problem}; the formats are {', '.join(FORMATS)}.",
-            hint="Leave formats out to get json, png and overlay.",
+            hint=f"Leave {argument('formats')} out to get json, png and overlay.",
         )
     found = tuple(item for item in objects if item.found)
     if not found:
@@ -161,7 +162,7 @@ def _write_video(job: ExportJob, path: Path, legend: NDArray[np.uint8]) -> None:
     frames = job.frame_indices
     size = (media.size_wh[0], media.size_wh[1] + len(legend))
     start_s = media.timestamps_s[frames[0]]
-    with VideoWriter(path, size, media.fps or Fraction(25)) as writer:
+    with VideoWriter(path, size, media.fps or Fraction(25), pixel_aspect=media.pixel_aspect) as writer:
         for done, (frame, picture) in enumerate(iter_frames(media, frames, run=job.run), start=1):
             time_s = media.timestamps_s[frame]
             is_last = frame == media.frame_count - 1

@@ -34,6 +34,7 @@ from sa2va_tools.model.output import (
     RegionAnswer,
 )
 from sa2va_tools.run import Run
+from sa2va_tools.wording import argument
 
 if TYPE_CHECKING:
     from sa2va_tools.model.families.base import ImageFeatures
@@ -216,8 +217,8 @@ class Job:
         ]
         return OutOfMemoryError(
             " ".join(filter(None, parts)),
-            hint="Use fewer objects or frames at once, smaller images or fewer llm_frames, or use a "
-            "smaller checkpoint.",
+            hint="Use fewer objects or frames at once, smaller images or a smaller checkpoint, or reduce "
+            f"{argument('llm_frames')}.",
         )
 
     # ---- the result ---------------------------------------------------------------------------

@@ -13,17 +13,20 @@ from typing import Any
 from sa2va_tools import atomic
 from sa2va_tools.engine.mask_object import MediaRef
 from sa2va_tools.errors import MediaError, MediaUnreadableError, RequestError
+from sa2va_tools.media.frame_rate import parse_frame_rate
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
 from sa2va_tools.media.memory import open_pixels
 from sa2va_tools.media.sniff import file_suffix, source_kind
 from sa2va_tools.media.source import AccessPolicy
+from sa2va_tools.media.streams import check_stream_number
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.handles import KINDS, looks_like_handle, parse_id, parse_kind
 from sa2va_tools.store.records import MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
 from sa2va_tools.store.store import Store
+from sa2va_tools.wording import argument
 
 _MAX_PROBED = 64
 """Paths whose media need not be probed again; their timestamps take a few bytes a frame."""
@@ -41,6 +44,14 @@ class OpenedMedia:
     """The stamp of its file when it was opened."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file is to be read, as the caller says; None where the file itself tells."""
+
+    fps: Fraction | None = None
+    video_stream: int | None = None
+
+
 class Library:
     """Everything that a caller can mean. The policy applies to handles as well: the store may have been
     filled by someone with wider access."""
@@ -49,32 +60,36 @@ class Library:
         self.store = store
         self.access = access
         self.limits = limits
-        self._probed: OrderedDict[Path, tuple[Media, str]] = OrderedDict()
+        self._probed: OrderedDict[tuple[Path, Reading], tuple[Media, str]] = OrderedDict()
         self._in_memory: OrderedDict[str, Media] = OrderedDict()
 
-    def open(self, source: Any, run: Run, *, fps: float | Fraction | None = None) -> OpenedMedia:
+    def open(
+        self, source: Any, run: Run, *, fps: float | Fraction | None = None, video_stream: int | None = None
+    ) -> OpenedMedia:
         """Open a path, `file://` URL, handle, NumPy array, PIL image, list or iterator of frames, or the
-        bytes of a file. `fps` is for frames in memory. TypeError for anything else."""
+        bytes of a file. `fps` is for frames in memory, and for folders and videos without a frame rate;
+        `video_stream` is for files with several. TypeError for anything else."""
         kind = source_kind(source)
         if kind == "pixels":
+            if video_stream is not None:
+                raise RequestError(
+                    "Frames in memory have no video streams.", hint=f"Leave out {argument('video_stream')}."
+                )
             return self._open_pixels(source, run, fps)
-        if fps is not None:
-            raise RequestError(
-                "fps is only for frames in memory; files have their own.", hint="Leave it out."
-            )
+        reading = Reading(None if fps is None else parse_frame_rate(fps), check_stream_number(video_stream))
         if kind == "bytes":
-            return self._open_path(self._spool(bytes(source)), run)
+            return self._open_path(self._spool(bytes(source)), reading, run)
         text = str(source)
         handle_kind = parse_kind(text.strip())
         if handle_kind is not None:
-            return self._open_handle(text.strip(), handle_kind, run)
+            return self._open_handle(text.strip(), handle_kind, reading, run)
         if looks_like_handle(text):
             kinds = (kind for kind in KINDS if text.strip().startswith(f"{kind}:"))
             parse_id(text.strip(), next(kinds))  # raises: a mistyped handle is not a file name
-        return self._open_path(self.access.resolve(text), run)
+        return self._open_path(self.access.resolve(text), reading, run)
 
-    def _open_path(self, path: Path, run: Run) -> OpenedMedia:
-        media, stamp = self._probe(path, run)
+    def _open_path(self, path: Path, reading: Reading, run: Run) -> OpenedMedia:
+        media, stamp = self._probe(path, reading, run)
         return OpenedMedia(media, describe_media(media, self.store.put_media(media)), stamp)
 
     def _open_pixels(self, source: Any, run: Run, fps: float | Fraction | None) -> OpenedMedia:
@@ -104,15 +119,23 @@ class Library:
     def _uploads(self) -> Path:
         return self.store.root / "uploads"
 
-    def _open_handle(self, handle: str, kind: str, run: Run) -> OpenedMedia:
+    def _open_handle(self, handle: str, kind: str, reading: Reading, run: Run) -> OpenedMedia:
+        """A handle stands for one way of reading; with another, it stands for its file."""
         handle = self._media_handle(handle, kind, run)
         if handle in self._in_memory:
+            if reading != Reading():
+                raise RequestError(
+                    f"{handle} stands for frames in memory, whose frame rate is fixed.",
+                    hint=f"Give the frames again, with {argument('fps')}.",
+                )
             media = self._in_memory[handle]
             return OpenedMedia(media, describe_media(media, handle))
         paths = self.store.media_paths(handle)
         if paths and not any(self._may_read(path) for path in paths):
             self.access.resolve(paths[0])  # raises, without revealing whether the file exists
         media = self.store.get_media(handle, self._may_read, run)
+        if media.path is not None and reading != Reading():
+            return self._open_path(media.path, reading, run)
         self._check_limits(media)
         return OpenedMedia(media, describe_media(media, handle), _find_stamp(media.path))
 
@@ -136,22 +159,22 @@ class Library:
         except (OSError, MediaError):
             return True
 
-    def _probe(self, path: Path, run: Run) -> tuple[Media, str | None]:
+    def _probe(self, path: Path, reading: Reading, run: Run) -> tuple[Media, str | None]:
         """A path is probed again only if its stamp has changed, because long files take seconds. Raises
         MediaUnreadableError if the file changes meanwhile."""
         before = _find_stamp(path)
-        known = self._probed.get(path)
+        known = self._probed.get((path, reading))
         if known is not None and known[1] == before:
             self._check_limits(known[0])
             return known
-        media = open_media(path, self.limits, run)
+        media = open_media(path, self.limits, run, video_stream=reading.video_stream, fps=reading.fps)
         if before is not None and _find_stamp(path) != before:
             raise MediaUnreadableError(
                 f"{path.name} changed while it was being read.",
                 hint="Wait until it is completely written or downloaded, then try again.",
             )
         if before is not None:
-            self._probed[path] = (media, before)
+            self._probed[(path, reading)] = (media, before)
             if len(self._probed) > _MAX_PROBED:
                 self._probed.popitem(last=False)
         return media, before

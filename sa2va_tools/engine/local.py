@@ -170,7 +170,7 @@ class LocalEngine(StoreBackedEngine):
             masks = marked.make_masks(lambda prompts: job.segment_points(frame, picture, prompts))
             answers = job.caption(picture, masks, text)
             recorder = job.recorder()
-            warnings = job.warnings([answer for answer, _ in answers], [question or ""])
+            warnings = [*marked.warnings, *job.warnings([answer for answer, _ in answers], [question or ""])]
         captions = [
             RegionCaption(_record_region(recorder, region, label, mask), clean_answer(answer.text).text)
             for region, label, mask, (answer, _) in zip(regions, marked.labels, masks, answers, strict=True)
@@ -190,7 +190,11 @@ class LocalEngine(StoreBackedEngine):
             tracks = run_to_end(job.track_masks(np.stack(masks), position))
             recorder = job.recorder()
             small = [number for number, (_, visible) in enumerate(tracks, start=1) if not visible]
-            warnings = [*job.warnings(), *warn_about_small_regions(small, video=clip.is_video)]
+            warnings = [
+                *marked.warnings,
+                *job.warnings(),
+                *warn_about_small_regions(small, video=clip.is_video),
+            ]
         objects = [
             recorder.record_object(label, track)
             for label, (track, _) in zip(marked.labels, tracks, strict=True)

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.output import MaskOptions
+from sa2va_tools.wording import argument
 
 Mode = Literal["auto", "sa2va", "sa2va-i"]
 MAX_LLM_FRAMES = 64
@@ -42,7 +43,7 @@ class DescribeOptions(FrameRange):
         _check_llm_frames(self.llm_frames)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise RequestError(
-                f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more.",
+                f"{argument('max_new_tokens')} is {self.max_new_tokens}; it must be 1 or more.",
                 hint="Leave it out to use the default.",
             )
 
@@ -63,7 +64,7 @@ class SegmentOptions(FrameRange, MaskOptions):
         super().__post_init__()
         if self.mode not in get_args(Mode):
             raise RequestError(
-                f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}.",
+                f"{argument('mode')} is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}.",
                 hint="Leave it out to let the checkpoint decide.",
             )
         _check_llm_frames(self.llm_frames)
@@ -133,6 +134,6 @@ def merge_options(kind: type[Options], options: Options | None, changes: Mapping
 def _check_llm_frames(count: int | None) -> None:
     if count is not None and not (isinstance(count, Integral) and 1 <= count <= MAX_LLM_FRAMES):
         raise RequestError(
-            f"llm_frames is {count!r}; it must be a whole number from 1 to {MAX_LLM_FRAMES}.",
+            f"{argument('llm_frames')} is {count!r}; it must be a whole number from 1 to {MAX_LLM_FRAMES}.",
             hint="Leave it out to use the checkpoint's own number.",
         )

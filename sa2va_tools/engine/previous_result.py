@@ -17,6 +17,7 @@ from sa2va_tools.errors import RequestError
 from sa2va_tools.model.config import Sa2vaConfig
 from sa2va_tools.run import Run
 from sa2va_tools.store.records import ExtensionRecord
+from sa2va_tools.wording import call
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def load_previous_result(library: Library, handle: str, run: Run) -> PreviousRes
     if record.kind not in ("segment", "ground", "track") or not (record.mask_handles or extension):
         raise RequestError(
             f"{handle} ({record.kind}) has no masks to which objects could be added.",
-            hint="Give the answer handle of segment, ground or track; to start over, call segment.",
+            hint=f"Give the answer handle of {call('segment')}, {call('ground')} or {call('track')}.",
         )
     opened = library.open(handle, run)
     masks = [(name, library.mask(name, opened, run)) for name in record.mask_handles]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from os import PathLike
 from typing import Any, Self, Unpack
 
@@ -38,17 +39,22 @@ uint8, PIL image, list or iterator of frames, or the bytes of a file. TypeError 
 
 @dataclass(frozen=True, slots=True)
 class MediaInput:
-    """What was given as media, and the frame rate if that is frames in memory."""
+    """What was given as media, and how to read it, where that is open."""
 
     source: MediaSource
-    fps: float | None = None
+    fps: float | Fraction | None = None
+    """The frame rate of frames in memory, and of folders and videos that have none."""
+    video_stream: int | None = None
+    """Which video stream of a file, numbered from 0 as FFmpeg's `v:N`; None: the one that players show."""
 
 
 class Engine(ABC):
     """Describe, segment, ground, caption and track; see each method.
 
     Options are given as one value or as keyword arguments: `segment(clip, "the dog", end_s=5)` is
-    `segment(clip, "the dog", SegmentOptions(end_s=5))`. `fps` tells the frame rate of frames in memory.
+    `segment(clip, "the dog", SegmentOptions(end_s=5))`. `fps` tells the frame rate of frames in memory, and
+    of folders of frames and videos that have none; `video_stream` chooses a video stream of a file, numbered
+    from 0 as FFmpeg's `v:N` (None: the one that players show).
 
     Besides TypeError for arguments of a wrong type, every method raises errors of `sa2va_tools.errors` only:
     MediaError and AccessDeniedError for the media, RequestError for an argument, CheckpointError if the model
@@ -63,14 +69,17 @@ class Engine(ABC):
         question: str | None = None,
         options: DescribeOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[DescribeFields],
     ) -> AnswerResult:
         """Describe an image or video, or answer a question about it, in words. Of a video, the model sees
         frames spread over the range."""
         options = merge_options(DescribeOptions, options, changes)
-        return self._describe(MediaInput(media, fps), _check_question(question), options, start_run(run))
+        return self._describe(
+            MediaInput(media, fps, video_stream), _check_question(question), options, start_run(run)
+        )
 
     def segment(
         self,
@@ -78,14 +87,17 @@ class Engine(ABC):
         expressions: str | Sequence[str],
         options: SegmentOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[SegmentFields],
     ) -> SegmentResult:
         """Masks (tracks, on video) of the objects that each expression refers to. Each expression is a prompt
         of its own; all objects are tracked in one pass."""
         options = merge_options(SegmentOptions, options, changes)
-        return self._segment(MediaInput(media, fps), check_expressions(expressions), options, start_run(run))
+        return self._segment(
+            MediaInput(media, fps, video_stream), check_expressions(expressions), options, start_run(run)
+        )
 
     def stream(
         self,
@@ -93,7 +105,8 @@ class Engine(ABC):
         expressions: str | Sequence[str],
         options: SegmentOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[SegmentFields],
     ) -> SegmentStream:
@@ -102,7 +115,9 @@ class Engine(ABC):
         the stream (or leaving it as a context manager) stops the work."""
         options = merge_options(SegmentOptions, options, changes)
         checked = check_expressions(expressions)
-        return SegmentStream(self._stream(MediaInput(media, fps), checked, options, start_run(run)))
+        return SegmentStream(
+            self._stream(MediaInput(media, fps, video_stream), checked, options, start_run(run))
+        )
 
     def extend(
         self, answer: str, expressions: str | Sequence[str], *, run: Run | None = None
@@ -119,13 +134,16 @@ class Engine(ABC):
         question: str | None = None,
         options: SegmentOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[SegmentFields],
     ) -> AnswerResult:
         """A description, or the answer to a question, whose phrases have masks."""
         options = merge_options(SegmentOptions, options, changes)
-        return self._ground(MediaInput(media, fps), _check_question(question), options, start_run(run))
+        return self._ground(
+            MediaInput(media, fps, video_stream), _check_question(question), options, start_run(run)
+        )
 
     def caption_region(
         self,
@@ -134,14 +152,15 @@ class Engine(ABC):
         question: str | None = None,
         *,
         frame_index: int | None = None,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
         run: Run | None = None,
     ) -> CaptionResult:
         """What is at each region of an image, or of one frame of a video (`frame_index`; None takes the frame
         where a mask handle's mask is largest, or the first). A region is a `Region`, a dictionary of its
         fields, a box (x0, y0, x1, y1) or a `mask:` handle."""
         checked = as_regions(regions)
-        given = MediaInput(media, fps)
+        given = MediaInput(media, fps, video_stream)
         return self._caption_region(given, checked, _check_question(question), frame_index, start_run(run))
 
     def track(
@@ -150,14 +169,15 @@ class Engine(ABC):
         regions: RegionLike | Sequence[RegionLike],
         options: TrackOptions | None = None,
         *,
-        fps: float | None = None,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
         run: Run | None = None,
         **changes: Unpack[TrackFields],
     ) -> SegmentResult:
         """Each region, given on `frame_index`, as a track over the range, forwards and backwards. On
         `frame_index` itself the mask is the region as it was given. Regions as in `caption_region`."""
         options = merge_options(TrackOptions, options, changes)
-        return self._track(MediaInput(media, fps), as_regions(regions), options, start_run(run))
+        return self._track(MediaInput(media, fps, video_stream), as_regions(regions), options, start_run(run))
 
     # ---- looking and saving ---------------------------------------------------------------------
 
@@ -194,8 +214,16 @@ class Engine(ABC):
         frame. Needs no model."""
 
     @abstractmethod
-    def find_media(self, source: MediaSource, *, run: Run | None = None) -> MediaRef:
-        """The image or video that `source` is, or that a `mask:…` or `answer:…` handle belongs to."""
+    def find_media(
+        self,
+        source: MediaSource,
+        *,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
+        run: Run | None = None,
+    ) -> MediaRef:
+        """The image or video that `source` is, or that a `mask:…` or `answer:…` handle belongs to. Its handle
+        remembers `fps` and `video_stream`."""
 
     @abstractmethod
     def find_frame(self, media: MediaSource, time_s: float, *, run: Run | None = None) -> int:

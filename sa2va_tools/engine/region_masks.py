@@ -8,11 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.engine.placing import (
+    OVERHANG_SHARE,
+    Box,
+    Point,
+    format_numbers,
+    place_box,
+    place_points,
+    warn_about_overhang,
+)
 from sa2va_tools.engine.regions import Region
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.model.output import PointPrompt
+from sa2va_tools.wording import argument, call
 
 Mask = NDArray[np.bool_]
 SegmentPoints = Callable[[Sequence[PointPrompt]], Mask]
@@ -29,6 +39,8 @@ class RegionsOnFrame:
     size_wh: tuple[int, int]
     pointed: tuple[Mask | PointPrompt, ...]
     """Of each region the mask that it already is, or the points that SAM-2 makes a mask of."""
+    warnings: tuple[str, ...] = ()
+    """About regions that overhang the picture."""
 
     def make_masks(self, segment_points: SegmentPoints) -> list[Mask]:
         """One mask per region, (height, width), none of them empty. A box in which SAM-2 finds no object
@@ -45,7 +57,8 @@ class RegionsOnFrame:
         if not mask.any():
             raise RequestError(
                 f"No object was found at region {number + 1} on frame {self.frame_index}.",
-                hint="Look at that frame with view first; put the point on the object, or use a box.",
+                hint=f"Look at that frame with {call('view')} first; put the point on the object, or "
+                "use a box.",
             )
         return mask
 
@@ -68,7 +81,8 @@ def check_regions(
         for region in regions
     ]
     labels = [region_label(region, number, find_label) for number, region in enumerate(regions, start=1)]
-    return RegionsOnFrame(tuple(regions), tuple(labels), frame_index, size_wh, tuple(pointed))
+    warnings = warn_about_overhang(regions, size_wh)
+    return RegionsOnFrame(tuple(regions), tuple(labels), frame_index, size_wh, tuple(pointed), warnings)
 
 
 def region_label(region: Region, number: int, find_label: Callable[[str], str]) -> str:
@@ -76,9 +90,9 @@ def region_label(region: Region, number: int, find_label: Callable[[str], str]) 
     if region.mask is not None:
         return find_label(region.mask)
     if region.box_xyxy is not None:
-        return f"region {number} (box {_format(region.box_xyxy)})"
+        return f"region {number} (box {format_numbers(region.box_xyxy)})"
     if region.points_xy is not None:
-        return f"region {number} (point {_format(region.points_xy[0])})"
+        return f"region {number} (point {format_numbers(region.points_xy[0])})"
     return f"region {number} ({'polygon' if region.polygon_xy is not None else 'mask'})"
 
 
@@ -86,12 +100,16 @@ def _check_unit(region: Region, size_wh: tuple[int, int]) -> None:
     """Fractions sent as pixels would silently point at the top left corner."""
     box = region.box_xyxy
     points = [*(region.points_xy or ()), *(region.polygon_xy or ()), *((box[:2], box[2:]) if box else ())]
-    if region.unit == "pixel" and points and min(size_wh) > 2 and all(max(x, y) <= 1 for x, y in points):
+    if region.unit == "pixel" and points and min(size_wh) > 2 and all(map(_looks_like_fractions, points)):
         raise RequestError(
-            f"These coordinates look like fractions, but the unit is pixels: {_format(points[-1])} in a "
-            f"picture of {size_wh[0]} × {size_wh[1]} pixels.",
-            hint="Add unit: 'fraction' to the region, or give pixels.",
+            f"These coordinates look like fractions, but the unit is pixels: {format_numbers(points[-1])} in "
+            f"a picture of {size_wh[0]} × {size_wh[1]} pixels.",
+            hint=f"Add {argument('unit', 'fraction')}, or give pixels.",
         )
+
+
+def _looks_like_fractions(point: Point) -> bool:
+    return all(-OVERHANG_SHARE <= number <= 1 + OVERHANG_SHARE for number in point)
 
 
 def _is_mask(region: Region) -> bool:
@@ -106,7 +124,7 @@ def _read_mask(
     if region.rle is not None:
         data = {"size": list(region.rle.size), "counts": region.rle.counts}
         return rle.decode(rle.validate(data, size_wh=size_wh))
-    corners = [_pixel(point, region, size_wh) for point in region.polygon_xy or ()]
+    corners = place_points(region.polygon_xy or (), region.unit, size_wh).points
     return rle.decode(rle.from_polygon(corners, size_wh))
 
 
@@ -124,49 +142,22 @@ def _mask_on_frame(handle: str, track: MaskTrack, frame_index: int) -> Mask:
 
 def _point_prompt(region: Region, size_wh: tuple[int, int]) -> PointPrompt:
     if region.box_xyxy is not None:
-        corners = _box_corners(region.box_xyxy, region, size_wh)
-        if corners[0][0] >= corners[1][0] or corners[0][1] >= corners[1][1]:
-            raise RequestError(
-                f"The box {list(region.box_xyxy)} has no area: x0 must be less than x1, and y0 less than y1.",
-                hint="Give [x0, y0, x1, y1] with the top left corner first.",
-            )
+        corners = place_box(region.box_xyxy, region.unit, size_wh).points
         return PointPrompt(tuple(_fraction(point, size_wh) for point in corners), (2, 3))
-    inside = [_pixel(point, region, size_wh) for point in region.points_xy or []]
-    outside = [_pixel(point, region, size_wh) for point in region.negative_points_xy]
+    inside = place_points(region.points_xy or (), region.unit, size_wh).points
+    outside = place_points(region.negative_points_xy, region.unit, size_wh).points
     labels = (1,) * len(inside) + (0,) * len(outside)
     return PointPrompt(tuple(_fraction(point, size_wh) for point in (*inside, *outside)), labels)
 
 
-def _box_corners(
-    box_xyxy: tuple[float, ...], region: Region, size_wh: tuple[int, int]
-) -> list[tuple[float, float]]:
-    return [_pixel((x, y), region, size_wh) for x, y in (box_xyxy[:2], box_xyxy[2:])]
-
-
-def _fill_box(box_xyxy: tuple[float, ...], region: Region, size_wh: tuple[int, int]) -> Mask:
+def _fill_box(box_xyxy: Box, region: Region, size_wh: tuple[int, int]) -> Mask:
     """The box itself as the mask."""
-    (x0, y0), (x1, y1) = _box_corners(box_xyxy, region, size_wh)
+    (x0, y0), (x1, y1) = place_box(box_xyxy, region.unit, size_wh).points
     mask = np.zeros((size_wh[1], size_wh[0]), bool)
-    mask[int(y0) : max(int(y1), int(y0) + 1), int(x0) : max(int(x1), int(x0) + 1)] = True
+    x0, y0 = min(int(x0), size_wh[0] - 1), min(int(y0), size_wh[1] - 1)
+    mask[y0 : max(int(y1), y0 + 1), x0 : max(int(x1), x0 + 1)] = True
     return mask
 
 
-def _pixel(point: tuple[float, float], region: Region, size_wh: tuple[int, int]) -> tuple[float, float]:
-    """Pixels of the source. Raises RequestError outside the picture."""
-    scale = size_wh if region.unit == "fraction" else (1, 1)
-    x, y = point[0] * scale[0], point[1] * scale[1]
-    if not (0 <= x <= size_wh[0] and 0 <= y <= size_wh[1]):
-        raise RequestError(
-            f"The point ({point[0]:g}, {point[1]:g}), in {region.unit}s, is outside the picture, which is "
-            f"{size_wh[0]} × {size_wh[1]} pixels.",
-            hint="Give pixels of the source (x to the right, y down), or fractions with unit='fraction'.",
-        )
-    return x, y
-
-
-def _fraction(point: tuple[float, float], size_wh: tuple[int, int]) -> tuple[float, float]:
+def _fraction(point: Point, size_wh: tuple[int, int]) -> Point:
     return point[0] / size_wh[0], point[1] / size_wh[1]
-
-
-def _format(numbers: Sequence[float]) -> str:
-    return ",".join(f"{number:g}" for number in numbers)

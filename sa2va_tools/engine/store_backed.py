@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
 from sa2va_tools.store.handles import looks_like_handle
+from sa2va_tools.wording import argument
 
 
 class StoreBackedEngine(Engine):
@@ -84,15 +86,23 @@ class StoreBackedEngine(Engine):
         opened = self.library.open(given[0], run)
         return opened, [MaskObject.from_record(*each) for each in self.library.masks(given, opened, run)]
 
-    def find_media(self, source: MediaSource, *, run: Run | None = None) -> MediaRef:
-        return self.library.open(source, start_run(run)).ref
+    def find_media(
+        self,
+        source: MediaSource,
+        *,
+        fps: float | Fraction | None = None,
+        video_stream: int | None = None,
+        run: Run | None = None,
+    ) -> MediaRef:
+        return self.library.open(source, start_run(run), fps=fps, video_stream=video_stream).ref
 
     def find_frame(self, media: MediaSource, time_s: float, *, run: Run | None = None) -> int:
         opened = self.library.open(media, start_run(run)).media
         if opened.kind == "video" and not 0 <= time_s <= (opened.duration_s or 0.0):
             raise RequestError(
-                f"time_s {time_s:g} is out of range: {opened.name} lasts {opened.duration_s:.3f} s.",
-                hint="Give a time_s within the video, or frame_index.",
+                f"{argument('time_s')} {time_s:g} is out of range: {opened.name} lasts "
+                f"{opened.duration_s:.3f} s.",
+                hint=f"Give a {argument('time_s')} within the video, or {argument('frame_index')}.",
             )
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
 
@@ -113,7 +123,7 @@ class StoreBackedEngine(Engine):
 
     def _open(self, media: MediaInput, run: Run) -> OpenedMedia:
         run.report("open", message="reading the media")
-        return self.library.open(media.source, run, fps=media.fps)
+        return self.library.open(media.source, run, fps=media.fps, video_stream=media.video_stream)
 
     def _choose_frame(
         self,

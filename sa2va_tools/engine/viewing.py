@@ -17,6 +17,7 @@ from sa2va_tools.media.encode import encode_image
 from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
 from sa2va_tools.store.records import MaskRecord
+from sa2va_tools.wording import argument
 
 _QUALITIES = (90, 80, 70, 55, 40)
 _SMALLER = 0.8
@@ -37,8 +38,8 @@ def draw_view(
     """See `Engine.view`. Raises RequestError for sizes that leave nothing to see."""
     if max_frames < 1 or max_side < _LEAST_SIDE or max_bytes < 1000:
         raise RequestError(
-            f"max_frames, max_side and max_bytes must be at least 1, {_LEAST_SIDE} and 1000; got "
-            f"{max_frames}, {max_side} and {max_bytes}.",
+            f"{argument('max_frames')}, {argument('max_side')} and max_bytes must be at least 1, "
+            f"{_LEAST_SIDE} and 1000; got {max_frames}, {max_side} and {max_bytes}.",
             hint="Leave these arguments out to get their defaults.",
         )
     frames, pictures = _pick_frames(opened.media, masks, frame_index, max_frames, run)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from sa2va_tools.errors import RequestError
+from sa2va_tools.wording import argument
 
 MAX_PIXELS = 64_000_000
 """The largest height × width of an RLE whose size is not known in advance."""
@@ -124,7 +125,8 @@ def from_polygon(points_xy: Sequence[tuple[float, float]], size_wh: tuple[int, i
         if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
             raise RequestError(
                 f"Polygon point ({x}, {y}) lies far outside the {width}×{height} image.",
-                hint="Give pixels of the source, x to the right and y down, or set the unit to fraction.",
+                hint="Give pixels of the source, x to the right and y down, or add "
+                f"{argument('unit', 'fraction')}.",
             )
     flat = [float(value) for point in points_xy for value in point]
     rle = _as_rle(coco.merge(coco.frPyObjects([flat], height, width)))

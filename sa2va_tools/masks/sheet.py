@@ -18,6 +18,7 @@ from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.draw import NumberedMask, draw_masks
 from sa2va_tools.masks.palette import draw_badge, draw_text_strip
 from sa2va_tools.run import Run, raise_if_cancelled
+from sa2va_tools.wording import argument
 
 MIN_SHOWN_SIDE = 320
 """Smaller frames are enlarged until their shorter side has this many pixels, if there is room."""
@@ -121,7 +122,7 @@ def _choose_grid(count: int, size_wh: tuple[int, int], max_side: int, caption_px
     if best is None:
         raise RequestError(
             f"{max_side} pixels are too few for {count} frame(s) of {width}×{height}.",
-            hint="Use fewer frames or a larger max_side.",
+            hint=f"Use fewer frames or a larger {argument('max_side')}.",
         )
     return best
 

@@ -14,87 +14,63 @@ from typing import Any
 import av
 
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.alpha_decoder import make_decode
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
+from sa2va_tools.media.motion_jpeg import find_motion_jpeg
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
+from sa2va_tools.media.streams import StreamChoice, choose_stream
 from sa2va_tools.memory_errors import is_memory_error
 
 _VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,asf,ogg,mxf,nut,"
-    "ivf,obu,av1,h264,hevc,m4v,yuv4mpegpipe,wtv,dv,h263,mjpeg,rm,3gp"
+    "ivf,obu,av1,h264,hevc,m4v,yuv4mpegpipe,wtv,dv,h263,mjpeg,mpjpeg,rm,3gp"
 )
 _AUDIO_FORMATS = "wav,mp3,flac,aac,aiff,ac3,eac3,caf,amr,w64,au"  # only to say that it is audio
 _OPTIONS = {"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}", "protocol_whitelist": "file"}
-_HDR_CURVES = {16: "PQ", 18: "HLG"}
-"""Transfer characteristics by ITU-T H.273: SMPTE ST 2084 and ARIB STD-B67."""
 
 
 @contextmanager
-def open_video(path: Path, *, damaged: bool = False) -> Iterator[tuple[Any, Any]]:
-    """(container, video stream). Wrap what is done with them in `translate_decoder_errors`.
+def open_video(path: Path, number: int | None, *, damaged: bool = False) -> Iterator[tuple[Any, Any]]:
+    """(container, video stream `number`; None: the one that players show). Wrap what is done with them in
+    `translate_decoder_errors`.
 
     With `damaged`, one thread decodes: with several, an error hides sound frames that other threads hold.
     """
+    if number is None:
+        number = find_stream(path).number
+    with _open_container(path) as container:
+        with translate_decoder_errors(path):
+            stream = container.streams.video[number]
+            if damaged:
+                stream.thread_type = "NONE"
+                stream.codec_context.thread_count = 1
+            else:
+                stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def find_stream(path: Path, number: int | None = None) -> StreamChoice:
+    """The video stream to read; `number` is the caller's choice. Raises MediaUnreadableError if there is
+    none, RequestError if it is not the one that was chosen."""
+    with _open_container(path) as container, translate_decoder_errors(path):
+        return choose_stream(path, container, number)
+
+
+@contextmanager
+def _open_container(path: Path) -> Iterator[Any]:
     with translate_decoder_errors(path):
+        forced = find_motion_jpeg(path)  # FFmpeg would take it for one picture
         try:
-            container = av.open(str(path), mode="r", options=_OPTIONS, metadata_errors="replace")
+            container = av.open(
+                str(path), mode="r", format=forced, options=_OPTIONS, metadata_errors="replace"
+            )
         except (av.error.InvalidDataError, av.error.ArgumentError) as error:
             raise MediaUnreadableError(
                 f"{path.name} is truncated, corrupt, or in a format that is not supported.",
                 hint=f"Check that it opens in a player. {SUPPORTED_FORMATS}",
             ) from error
     with container:
-        stream = _video_stream(path, container)
-        if damaged:
-            stream.thread_type = "NONE"
-            stream.codec_context.thread_count = 1
-        else:
-            stream.thread_type = "AUTO"
-        yield container, stream
-
-
-def _video_stream(path: Path, container: Any) -> Any:
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-    if not streams:
-        kinds = sorted({str(stream.type) for stream in container.streams})
-        content = "only audio" if container.streams.audio else "no video stream"
-        raise MediaUnreadableError(
-            f"{path.name} contains {content} (streams: {', '.join(kinds) or 'none'}).",
-            hint="Give a file that contains video.",
-        )
-    stream = streams[0]
-    if stream.codec_context is None:
-        raise MediaUnreadableError(
-            f"{path.name} uses a codec that is not supported.", hint="Re-encode it as H.264 MP4."
-        )
-    return stream
-
-
-def _is_cover(stream: Any) -> bool:
-    """To FFmpeg, a song's album cover is a video stream of one frame."""
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def stream_warnings(name: str, stream: Any) -> list[str]:
-    """What is lost or assumed when its frames become 8-bit RGB with square pixels."""
-    found = []
-    aspect = stream.sample_aspect_ratio
-    curve = _HDR_CURVES.get(int(stream.codec_context.color_trc or 0))
-    if aspect not in (None, 0, 1):
-        found.append(f"{name} has pixels that are not square ({aspect}); they are read as square.")
-    if curve:
-        found.append(
-            f"{name} is HDR video ({curve}); its colours are not tone-mapped and may look washed out."
-        )
-    if has_alpha(stream):
-        found.append(f"{name} has an alpha channel; its frames are shown on white.")
-    elif stream.metadata.get("alpha_mode") == "1":
-        found.append(f"{name} has an alpha channel, which is not read.")
-    return found
-
-
-def has_alpha(frame: Any) -> bool:
-    """Of a frame, or of a stream's frames."""
-    return frame.format is not None and any(component.is_alpha for component in frame.format.components)
+        yield container
 
 
 def frame_orientation(frame: Any, default: Orientation = UPRIGHT) -> Orientation:
@@ -128,10 +104,12 @@ def decode_stream(
 ) -> Iterator[Any]:
     """Frames in presentation order from where the container stands, whatever their sizes and however damaged.
     Packets that do not decode are skipped after calling `on_fault` with their timestamp."""
+    with translate_decoder_errors(path):
+        decode = make_decode(stream)
     for packet in iter_packets(path, container, stream):
         with translate_decoder_errors(path, "decoded", (stream.width, stream.height)):
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except av.FFmpegError as error:
                 if is_memory_error(error):  # then it says nothing about the packet
                     raise

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
+from sa2va_tools.media.picture_facts import PictureFacts
 from sa2va_tools.media.probe import cut_warning, list_numbers
 
 _MAX_LISTED = 5
@@ -32,6 +33,8 @@ class DecodedFrames:
     """Of the first frame."""
     changes: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
     """Frames at which the size changes, and the new size."""
+    facts: PictureFacts = field(default_factory=PictureFacts)
+    """Of the first frame."""
 
     def add(
         self, pts: int | None, orientation: Orientation, size_wh: tuple[int, int], *, damaged: bool

@@ -18,10 +18,11 @@ from PIL import Image
 
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, iter_animation
-from sa2va_tools.media.container import decode_stream, frame_orientation, has_alpha, open_video
+from sa2va_tools.media.container import decode_stream, frame_orientation, open_video
 from sa2va_tools.media.failures import translate_decoder_errors
+from sa2va_tools.media.frames import frame_to_rgb
 from sa2va_tools.media.media import Media
-from sa2va_tools.media.stills import read_still, to_rgb
+from sa2va_tools.media.stills import read_still
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
 
@@ -122,7 +123,7 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
     index_of = {stamp: index for index, stamp in enumerate(media.pts)}
     for stretch, seeks in _split_at_gaps(media, path, wanted):
         keep = frozenset(stretch)
-        with open_video(path, damaged=not media.complete) as (container, stream):
+        with open_video(path, media.video_stream, damaged=not media.complete) as (container, stream):
             if seeks:
                 with translate_decoder_errors(path):
                     container.seek(media.pts[stretch[0]], stream=stream, backward=True)
@@ -144,7 +145,7 @@ def _split_at_gaps(media: Media, path: Path, wanted: Sequence[int]) -> list[tupl
     nothing is decoded twice.
     """
     seekable: list[int] = []
-    with open_video(path) as (container, stream):
+    with open_video(path, media.video_stream) as (container, stream):
         for position, index in enumerate(wanted):
             before = wanted[position - 1] if position else 0
             if not media.pts or index - before < _MIN_SEEK_GAP:
@@ -177,11 +178,7 @@ def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int
 
 def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
     with translate_decoder_errors(path, "decoded", media.size_wh):
-        if has_alpha(frame):
-            rgb = to_rgb(Image.fromarray(frame.to_ndarray(format="rgba")))
-        else:
-            rgb = frame.to_ndarray(format="rgb24")
-        return frame_orientation(frame, media.orientation).apply(rgb)
+        return frame_orientation(frame, media.orientation).apply(frame_to_rgb(frame))
 
 
 def _fit(rgb: Rgb, size_wh: tuple[int, int]) -> Rgb:

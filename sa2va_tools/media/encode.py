@@ -41,9 +41,11 @@ class VideoWriter:
         crf: int = 20,
         preset: str = "veryfast",
         threads: int = 0,
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         """`size_wh` is the size of all frames, `fps` the rate of those without a timestamp. `crf` is 0
-        (lossless) … 51; with `threads` 0 the encoder decides. Raises RequestError."""
+        (lossless) … 51; with `threads` 0 the encoder decides. `pixel_aspect` is the width of a pixel by its
+        height, which players respect. Raises RequestError."""
         if fps <= 0 or min(size_wh) < 1:
             raise RequestError(f"Cannot write a video of size {size_wh} at {fps} frames per second.")
         self.path = Path(path)
@@ -52,6 +54,7 @@ class VideoWriter:
         # Without B-frames the file's duration is right for any timestamps.
         self._options = {"crf": str(crf), "preset": preset, "bf": "0"}
         self._threads = threads
+        self._pixel_aspect = pixel_aspect
         self._part = self.path.with_name(f".{self.path.stem[:80]}.{secrets.token_hex(4)}.part")
         self._container: Any = None
         self._stream: Any = None
@@ -121,6 +124,8 @@ class VideoWriter:
         context = stream.codec_context
         context.time_base = Fraction(1, _TICKS_PER_S)
         context.thread_count = self._threads
+        if self._pixel_aspect != 1:
+            context.sample_aspect_ratio = self._pixel_aspect
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         return stream
 

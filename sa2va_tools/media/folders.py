@@ -1,6 +1,7 @@
 """A folder of frames as a video, in natural order (frame2 before frame10).
 
-A folder has no frame rate: it plays at 24 frames per second, and a warning says so. Hidden files and files
+A folder has no frame rate: it plays at the rate that the caller gives, or at 24 frames per second, and a
+warning says so. Hidden files and files
 that are not still images are skipped. Links to files outside the folder are refused, because only the folder
 itself was checked against the allowed roots. The video ends before the first frame that cannot be read.
 """
@@ -23,6 +24,10 @@ from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
 FOLDER_FPS = Fraction(24)
+_RATE_WARNING = (
+    f"A folder of frames has no frame rate; {FOLDER_FPS} frames per second are assumed. To set it: --fps on "
+    "the command line, fps= in Python."
+)
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _OTHER_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif"}
@@ -34,7 +39,9 @@ _MAX_SEARCHED = 2000
 """Entries that are searched for suggestions."""
 
 
-def probe_folder(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Probe:
+def probe_folder(
+    path: Path, limits: MediaLimits, run: Run, budget_px: int, fps: Fraction | None = None
+) -> Probe:
     """Reads every header; decodes every frame if they have at most `budget_px` pixels together, else the
     first. Raises MediaUnreadableError when there is no frame, the first cannot be read, or sizes differ,
     MediaTooLargeError, OutOfMemoryError, CancelledError."""
@@ -61,22 +68,20 @@ def probe_folder(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> P
         lack = "lacks its" if without_end == 1 else "lack their"
         notes = [f"{without_end} of the frames in {path.name} {lack} last bytes; all pixels are there."]
     count = len(files)
-    check_duration(path.name, float(count / FOLDER_FPS), limits)
+    rate = fps or FOLDER_FPS
+    check_duration(path.name, float(count / rate), limits)
     return Probe(
         "frames",
         first.size_wh,
         frame_count=count,
-        fps=FOLDER_FPS,
-        timestamps_s=tuple(float(index / FOLDER_FPS) for index in range(count)),
-        last_frame_s=float(1 / FOLDER_FPS),
+        fps=rate,
+        timestamps_s=tuple(float(index / rate) for index in range(count)),
+        last_frame_s=float(1 / rate),
         files=files,
-        warnings=(
-            *broken,
-            *notes,
-            f"A folder of frames has no frame rate; {FOLDER_FPS} frames per second are assumed.",
-        ),
+        warnings=(*broken, *notes, *(() if fps else (_RATE_WARNING,))),
         complete=not broken,
         transparent=transparent,
+        given_fps=None if rate == FOLDER_FPS else rate,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -17,19 +17,23 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError
+from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, is_animated, probe_animation
 from sa2va_tools.media.diagnosis.explain import explain_encryption, explain_failure, make_empty_error
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.folders import probe_folder
+from sa2va_tools.media.frame_rate import parse_frame_rate
 from sa2va_tools.media.limits import check_bytes
+from sa2va_tools.media.motion_jpeg import find_motion_jpeg
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe, transparency_warning
 from sa2va_tools.media.sniff import read_suffix
 from sa2va_tools.media.stills import IMAGE_SUFFIXES, probe_still
+from sa2va_tools.media.streams import check_stream_number
 from sa2va_tools.media.videos import probe_video
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
+from sa2va_tools.wording import argument
 
 _VERIFY_BUDGET_PX = 300_000_000
 """Pixels that are decoded on opening as a check: 325 frames of 1280×720, about a second on one core."""
@@ -71,6 +75,15 @@ class Media:
     """Timestamps of a video's frames in the stream's ticks, to seek by; empty when there are none."""
     files: tuple[Path, ...] = field(default=(), repr=False)
     """Frames of a folder, in order."""
+    video_stream: int | None = None
+    """The stream that is read of a file with video streams, numbered from 0 as FFmpeg's `v:N`; None where
+    there are none, or in old records, which mean the stream that players show."""
+    given_fps: Fraction | None = None
+    """The frame rate that the caller gave for frames in files that have none."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel by its height, after orientation. Coordinates count pixels, whatever their shape."""
+    start_s: float = 0.0
+    """When a player shows the first frame, by the player's clock, which may begin earlier with the sound."""
     pixels: tuple[NDArray[np.uint8], ...] | None = field(default=None, repr=False, compare=False)
     """The frames of media in memory: upright RGB, (H, W, 3), read-only; None for files."""
 
@@ -90,10 +103,19 @@ def pixels_name(kind: str, size_wh: tuple[int, int]) -> str:
     return f"{kind} {size_wh[0]}x{size_wh[1]}"
 
 
-def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = None) -> Media:
-    """Probe and validate a file or a folder of frames.
+def open_media(
+    path: Path,
+    limits: MediaLimits | None = None,
+    run: Run | None = None,
+    *,
+    video_stream: int | None = None,
+    fps: float | Fraction | None = None,
+) -> Media:
+    """Probe and validate a file or a folder of frames. `video_stream` chooses a video stream of the file
+    (None: the one that players show). `fps` is the frame rate of a folder or a video that has none.
 
-    Raises MediaNotFoundError, MediaUnreadableError (empty, truncated, corrupt, audio only, not a regular
+    Raises RequestError or TypeError for `video_stream` or `fps` that is wrong or does not apply,
+     MediaNotFoundError, MediaUnreadableError (empty, truncated, corrupt, audio only, not a regular
     file, an unsupported format, frames of mixed sizes), MediaTooLargeError before the memory is spent,
     MissingExtraError for HEIC and AVIF without the extra [heif], OutOfMemoryError, CancelledError.
     """
@@ -101,9 +123,10 @@ def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = 
     run = run or Run()
     path = Path(path).absolute()
     run.raise_if_cancelled()
+    given = _Given(check_stream_number(video_stream), None if fps is None else parse_frame_rate(fps))
     before = _read_state(path)
     try:
-        kind, probe = _probe(path, limits, run)
+        kind, probe = _probe(path, limits, run, given)
     except MediaUnreadableError as error:
         _check_unchanged(path, before)
         raise explain_failure(path, error) from error
@@ -128,22 +151,56 @@ def open_media(path: Path, limits: MediaLimits | None = None, run: Run | None = 
         orientation=probe.orientation,
         pts=probe.pts,
         files=probe.files,
+        video_stream=probe.video_stream,
+        given_fps=probe.given_fps,
+        pixel_aspect=probe.pixel_aspect,
+        start_s=probe.start_s,
     )
 
 
-def _probe(path: Path, limits: MediaLimits, run: Run) -> tuple[Literal["image", "video"], Probe]:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the caller says about a file, checked; None where the file itself tells."""
+
+    video_stream: int | None
+    fps: Fraction | None
+
+    def require_nothing(self, path: Path, what: str) -> None:
+        """RequestError if something was given for a file to which it does not apply."""
+        if self.video_stream is not None:
+            raise RequestError(
+                f"{path.name} is {what} and has no video streams to choose from.",
+                hint=f"Leave out {argument('video_stream')}.",
+            )
+        if self.fps is not None:
+            raise RequestError(
+                f"{path.name} is {what}; a frame rate can be given only for a folder of frames or a video "
+                "that has none.",
+                hint=f"Leave out {argument('fps')}.",
+            )
+
+
+def _probe(
+    path: Path, limits: MediaLimits, run: Run, given: _Given
+) -> tuple[Literal["image", "video"], Probe]:
     if _is_folder(path, limits):
-        return "video", probe_folder(path, limits, run, _VERIFY_BUDGET_PX)
+        replace(given, fps=None).require_nothing(path, "a folder of frames")
+        return "video", probe_folder(path, limits, run, _VERIFY_BUDGET_PX, given.fps)
     with translate_decoder_errors(path):
         suffix = read_suffix(path)
+        is_video = find_motion_jpeg(path) is not None
     if suffix in ANIMATED_SUFFIXES and is_animated(path, limits):
+        given.require_nothing(path, "an animation with its own times")
         return "video", probe_animation(path, limits, run)
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES and not is_video:
+        given.require_nothing(path, "an image")
         return "image", probe_still(path, limits)
     encrypted = explain_encryption(path)  # its pictures may decode, as noise
     if encrypted:
         raise encrypted
-    return "video", probe_video(path, limits, run, _VERIFY_BUDGET_PX)
+    return "video", probe_video(
+        path, limits, run, _VERIFY_BUDGET_PX, video_stream=given.video_stream, fps=given.fps
+    )
 
 
 def _is_folder(path: Path, limits: MediaLimits) -> bool:

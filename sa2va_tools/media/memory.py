@@ -20,6 +20,7 @@ from PIL import Image
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.media.failures import translate_decoder_errors
+from sa2va_tools.media.frame_rate import parse_frame_rate
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, pixels_name
 from sa2va_tools.media.probe import transparency_warning
@@ -31,7 +32,6 @@ from sa2va_tools.settings import MediaLimits
 
 DEFAULT_FPS = Fraction(24)
 """The rate of a video in memory without `fps`; the same as for a folder of frames."""
-_MAX_FPS = 90_000
 
 
 def open_pixels(
@@ -218,11 +218,4 @@ def _frame_rate(fps: object, is_image: bool) -> Fraction | None:
             "An image has no frame rate.",
             hint="Leave out fps, or give a (T, H, W, 3) array or a list of frames for a video.",
         )
-    if isinstance(fps, bool) or not isinstance(fps, (int, float, Fraction, np.integer, np.floating)):
-        raise TypeError(f"fps has type {type(fps).__name__}; expected an int, a float or a Fraction.")
-    rate = Fraction(0)
-    if 0 < fps <= _MAX_FPS:
-        rate = fps if isinstance(fps, Fraction) else Fraction(float(fps)).limit_denominator(1_000_000)
-    if rate <= 0:
-        raise RequestError(f"fps is {fps}; expected a number above 0, at most {_MAX_FPS:,}.")
-    return rate
+    return parse_frame_rate(fps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,10 @@ class Orientation:
 
     def apply_size(self, size_wh: tuple[int, int]) -> tuple[int, int]:
         return (size_wh[1], size_wh[0]) if self.transpose else size_wh
+
+    def apply_aspect(self, pixel_aspect: Fraction) -> Fraction:
+        """Width by height of a pixel."""
+        return 1 / pixel_aspect if self.transpose else pixel_aspect
 
 
 UPRIGHT = Orientation()

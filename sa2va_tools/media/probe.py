@@ -39,6 +39,14 @@ class Probe:
     """Whether a still image lacks its last bytes, but no pixel."""
     transparent: bool = False
     """Whether a pixel that is not opaque was found; it is laid over white."""
+    video_stream: int | None = None
+    """N of FFmpeg's `v:N` for a file with video streams."""
+    given_fps: Fraction | None = None
+    """The rate that the caller gave for frames that have none."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel by its height."""
+    start_s: float = 0.0
+    """When a player shows the first frame, by the player's clock."""
 
 
 def transparency_warning(name: str) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.media.media import Media
+from sa2va_tools.media.picture_facts import MIN_LATE_S
+from sa2va_tools.wording import argument
 
 _EPSILON_S = 1e-6
 """Timestamps are rounded binary fractions: a range from 0.3 should include a frame at 0.3."""
@@ -26,12 +28,14 @@ def select_frames(
     """
     if not isinstance(stride, Integral) or stride < 1:
         raise RequestError(
-            f"stride is {stride!r}; it must be a whole number, 1 or more.", hint="1 takes every frame."
+            f"{argument('stride')} is {stride!r}; it must be a whole number, 1 or more.",
+            hint="1 takes every frame.",
         )
     if media.kind == "image":
         if start_s is not None or end_s is not None:
             raise RequestError(
-                f"{media.name} is an image and has no time range.", hint="Leave out start_s and end_s."
+                f"{media.name} is an image and has no time range.",
+                hint=f"Leave out {argument('start_s')} and {argument('end_s')}.",
             )
         return (0,)
     _check_range(media, start_s, end_s)
@@ -49,7 +53,7 @@ def select_frames(
 def _check_range(media: Media, start_s: float | None, end_s: float | None) -> None:
     for name, value in (("start_s", start_s), ("end_s", end_s)):
         if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
-            raise _range_error(media, f"{name} is {value!r}; it must be a number of seconds, 0 or more")
+            raise _range_error(media, f"{argument(name)} is {value!r}; it must be 0 or more seconds")
     if start_s is not None and end_s is not None and end_s < start_s:
         raise _range_error(media, f"The range ends ({end_s:g} s) before it starts ({start_s:g} s)")
 
@@ -62,9 +66,10 @@ def _describe_range(start_s: float | None, end_s: float | None) -> str:
 
 def _range_error(media: Media, problem: str) -> RequestError:
     last_s = media.timestamps_s[-1]
+    clock = f" A player's clock shows {media.start_s:.2f} s more." if media.start_s >= MIN_LATE_S else ""
     return RequestError(
         f"{problem}; {media.name} lasts {media.duration_s:.3f} s.",
-        hint=f"Its {media.frame_count} frames are shown from 0 s to {last_s:.3f} s.",
+        hint=f"Its {media.frame_count} frames are shown from 0 s to {last_s:.3f} s.{clock}",
     )
 
 

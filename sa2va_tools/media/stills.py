@@ -1,8 +1,8 @@
 """Still images → 8-bit RGB, by Pillow (OpenCV for TIFFs that Pillow cannot read, heif.py for HEIC, AVIF).
 
 Alpha is laid over white. 16-bit values are scaled by 1/257, 32-bit integers and floats as in `_to_8bit`.
-Colour profiles are not applied (the reference does not apply them either). Of a TIFF with several pages the
-first is read. Knows nothing of video.
+Colours become sRGB (see `still_colour`). Of a TIFF with several pages the first is read. Knows nothing of
+video.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sa2va_tools.media.limits import check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
 from sa2va_tools.media.sniff import file_suffix, read_suffix
+from sa2va_tools.media.still_colour import note_code_points, to_srgb
 from sa2va_tools.media.tails import read_without_end
 from sa2va_tools.settings import MediaLimits
 
@@ -39,7 +40,9 @@ _WHITE = (255, 255, 255, 255)
 def open_unchecked(path: Path) -> Image.Image:
     """The image's header. Wrap it in `translate_decoder_errors`."""
     suffix = read_suffix(path)
-    return open_heif(path, suffix) if suffix in HEIF_SUFFIXES else Image.open(path, formats=_FORMATS)
+    image = open_heif(path, suffix) if suffix in HEIF_SUFFIXES else Image.open(path, formats=_FORMATS)
+    note_code_points(image, path, suffix)
+    return image
 
 
 @contextmanager
@@ -129,6 +132,7 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """An image of any Pillow mode → (H, W, 3) RGB, alpha over white."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(_to_8bit(np.asarray(image))[:, :, None], 3, axis=2)
+    image = to_srgb(image)
     if image.has_transparency_data:
         background = Image.new("RGBA", image.size, _WHITE)
         background.alpha_composite(image.convert("RGBA"))

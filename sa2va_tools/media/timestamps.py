@@ -74,8 +74,8 @@ def compute_times(
 
 
 def _split_at_joins(stamps: list[int], max_gap: int) -> list[list[int]]:
-    """The stamps, cut where they go back for good (no single frame before or after the cut is out of order) or
-    forwards by more than `max_gap`. In one piece when the pieces would be too short to be recordings."""
+    """The stamps, cut where they go back for good (no single frame around the cut is out of order) or jump
+    by more than `max_gap`. In one piece when the pieces would be too short to be recordings."""
     cuts = [0]
     for at in range(2, len(stamps) - 1):
         goes_back = stamps[at] <= stamps[at - 2] and max(stamps[at : at + 2]) <= stamps[at - 1]
@@ -83,6 +83,12 @@ def _split_at_joins(stamps: list[int], max_gap: int) -> list[list[int]]:
             cuts.append(at)
     runs = [stamps[start:end] for start, end in zip(cuts, [*cuts[1:], len(stamps)], strict=True)]
     return runs if all(len(run) >= _MIN_RUN for run in runs) else [stamps]
+
+
+def space_evenly(times: FrameTimes, fps: Fraction) -> FrameTimes:
+    """The same frames at `fps` frames per second."""
+    seconds = tuple(float(index / fps) for index in range(len(times.timestamps_s)))
+    return FrameTimes(fps, seconds, float(1 / fps), times.pts, is_guess=False)
 
 
 def _longest_increasing(stamps: Sequence[int]) -> list[int]:

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sa2va_tools.errors import MediaUnreadableError
-from sa2va_tools.media.container import decode_stream, frame_orientation, open_video, stream_warnings
+from sa2va_tools.media.container import decode_stream, find_stream, frame_orientation, open_video
 from sa2va_tools.media.damage import DecodedFrames, damage_warnings, resize_warning
 from sa2va_tools.media.diagnosis.cut_off import find_cut
 from sa2va_tools.media.limits import check_duration, check_frames, check_pixels
 from sa2va_tools.media.packets import Packets, read_packets
+from sa2va_tools.media.picture_facts import describe_picture, read_container_start
 from sa2va_tools.media.probe import Probe, list_numbers
-from sa2va_tools.media.timestamps import compute_times
+from sa2va_tools.media.stream_rate import find_rate, require_no_rate
+from sa2va_tools.media.timestamps import compute_times, space_evenly
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
@@ -30,15 +32,26 @@ _MAX_DAMAGED_SHARE = 1 / 3
 more frames are lost than left."""
 
 
-def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Probe:
-    """Decodes up to `budget_px` pixels, or everything when the timestamps are not reliable. Raises
-    MediaUnreadableError when no frame can be used, MediaTooLargeError, OutOfMemoryError, CancelledError."""
-    with open_video(path) as (container, stream):
+def probe_video(
+    path: Path,
+    limits: MediaLimits,
+    run: Run,
+    budget_px: int,
+    *,
+    video_stream: int | None = None,
+    fps: Fraction | None = None,
+) -> Probe:
+    """Decodes up to `budget_px` pixels, or everything when the timestamps are not reliable. `video_stream`
+    chooses a stream, `fps` is the rate of a video that has none. Raises RequestError for a wrong one of
+    these, MediaUnreadableError when no frame can be used, MediaTooLargeError, OutOfMemoryError,
+    CancelledError."""
+    choice = find_stream(path, video_stream)
+    with open_video(path, choice.number) as (container, stream):
         size_wh = (int(stream.width), int(stream.height))
         check_pixels(path.name, size_wh, limits)
-        rate = _frame_rate(stream)
+        rate = find_rate(container, stream)
         time_base = Fraction(stream.time_base)
-        colour_warnings = stream_warnings(path.name, stream)
+        container_start_s = read_container_start(container)
         family = str(container.format.name).split(",")[0]
         packets = read_packets(path, container, stream, limits, run)
     if not packets.pts:
@@ -47,19 +60,21 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
         )
     packets.cut_off = packets.cut_off or bool(find_cut(path))
     budget = max(1, budget_px // max(1, size_wh[0] * size_wh[1]))
-    decoded = _decode_exactly(
-        packets, budget, lambda count, damaged: _decode(path, limits, run, count, damaged=damaged)
-    )
+    decode = partial(_decode, path, choice.number, limits, run)
+    decoded = _decode_exactly(packets, budget, lambda count, damaged: decode(count, damaged=damaged))
     decoded.mark_lost_and_damaged(packets.damaged_pts)
     _check_usable(path, packets, decoded)
     stamps = sorted(packets.known_pts)
-    times = compute_times(
+    natural = compute_times(
         decoded.pts if decoded.to_end else stamps,
-        rate,
+        rate.fps,
         time_base,
         packets.last_duration,
         may_jump=packets.may_jump,
     )
+    if fps is not None:
+        require_no_rate(path.name, rate, natural)
+    times = natural if fps is None else space_evenly(natural, fps)
     check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
     warnings = damage_warnings(
         path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off, has_hole=packets.has_hole
@@ -70,9 +85,11 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
             f"The timestamps of {path.name} jump at {list_numbers('frame', times.joins)}, as in "
             "recordings that were joined; their times go on from the frame before."
         )
-    if times.is_guess:
-        warnings.append(f"{path.name} has no usable timestamps; {times.fps} frames per second are assumed.")
+    warnings += () if fps else rate.assumed_warning(path.name, times)
+    start_s = max(0.0, float(times.pts[0] * time_base) - container_start_s) if times.pts and not fps else 0.0
     is_damaged = bool(packets.has_hole or decoded.faults or decoded.damaged)
+    # Alpha has key frames of its own, and with errors, frames depend on where one begins.
+    must_start_over = decoded.facts.has_alpha_aside or (is_damaged and decoded.to_end)
     return Probe(
         _container_name(family, path),
         decoded.size_wh,
@@ -81,13 +98,15 @@ def probe_video(path: Path, limits: MediaLimits, run: Run, budget_px: int) -> Pr
         timestamps_s=times.timestamps_s,
         last_frame_s=times.last_frame_s,
         orientation=decoded.orientation,
-        pts=()
-        if is_damaged and decoded.to_end
-        else times.pts,  # with errors, frames depend on where one begins
-        warnings=(*warnings, *colour_warnings),
+        pts=() if must_start_over else times.pts,
+        warnings=(*choice.warnings, *warnings, *decoded.facts.warnings(path.name, start_s)),
         complete=not (packets.cut_off or is_damaged),
         damaged_frames=tuple(sorted(decoded.damaged)),
         same_size_frames=decoded.changes[0][0] if decoded.changes else len(decoded.pts),
+        video_stream=choice.number,
+        given_fps=None if times.timestamps_s == natural.timestamps_s else fps,
+        pixel_aspect=decoded.orientation.apply_aspect(decoded.facts.pixel_aspect),
+        start_s=start_s,
     )
 
 
@@ -105,11 +124,13 @@ def _decode_exactly(
     return decoded if decoded.to_end or agree else decode(None, damaged)
 
 
-def _decode(path: Path, limits: MediaLimits, run: Run, count: int | None, *, damaged: bool) -> DecodedFrames:
+def _decode(
+    path: Path, number: int, limits: MediaLimits, run: Run, count: int | None, *, damaged: bool
+) -> DecodedFrames:
     """Decode at most `count` frames (None: all of them)."""
     found = DecodedFrames()
     size_wh = (0, 0)
-    with open_video(path, damaged=damaged) as (container, stream):
+    with open_video(path, number, damaged=damaged) as (container, stream):
         for frame in decode_stream(path, container, stream, found.add_fault):
             run.raise_if_cancelled()
             if len(found.pts) == count:
@@ -117,6 +138,8 @@ def _decode(path: Path, limits: MediaLimits, run: Run, count: int | None, *, dam
             if (frame.width, frame.height) != size_wh:
                 size_wh = (frame.width, frame.height)
                 check_pixels(path.name, size_wh, limits)
+            if not found.pts:
+                found.facts = describe_picture(stream, frame)
             orientation = frame_orientation(frame, found.orientation)
             found.add(frame.pts, orientation, orientation.apply_size(size_wh), damaged=frame.is_corrupt)
             check_frames(path.name, len(found.pts), limits)
@@ -136,11 +159,6 @@ def _check_usable(path: Path, packets: Packets, decoded: DecodedFrames) -> None:
         f"{path.name} is {'cut off' if packets.cut_off else 'corrupt'}: {problem}.",
         hint="Export or download it again.",
     )
-
-
-def _frame_rate(stream: Any) -> Fraction | None:
-    rate = stream.average_rate or stream.guessed_rate
-    return Fraction(rate) if rate and rate > 0 else None
 
 
 def _container_name(family: str, path: Path) -> str:

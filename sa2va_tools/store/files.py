@@ -16,6 +16,7 @@ from sa2va_tools.store import handles, records
 from sa2va_tools.store.handles import Kind
 from sa2va_tools.store.pieces import iter_json
 from sa2va_tools.store.records import Json
+from sa2va_tools.wording import setting
 
 FORMAT = "sa2va-store/3"
 FORMAT_2 = "sa2va-store/2"
@@ -80,5 +81,5 @@ def access_error(path: Path, error: OSError) -> StoreError:
     """The error for a file or folder that the system does not let us read."""
     return StoreError(
         f"The store cannot read {path}: {error.strerror or error}.",
-        hint="Check the permissions, or set SA2VA_STORE_DIR to another folder.",
+        hint=f"Check the permissions, or set {setting('store_dir')} to another folder.",
     )

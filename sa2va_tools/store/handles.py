@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sa2va_tools.errors import RequestError, UnknownHandleError
 from sa2va_tools.run import Run, raise_if_cancelled
 from sa2va_tools.store.pieces import iter_json
+from sa2va_tools.wording import call
 
 Kind = Literal["media", "mask", "answer"]
 KINDS: tuple[Kind, ...] = ("media", "mask", "answer")
@@ -23,11 +24,12 @@ ID_LENGTHS = (10, 16, 26, 52)
 """An id has the first free one of these lengths; 52 is the whole hash."""
 
 _HANDLE = re.compile(r"(media|mask|answer):([a-z2-7]{10,52})")
+_MASKS_COME_FROM = f"{call('segment')}, {call('ground')} or {call('track')}"
 _HOW_TO_GET: Mapping[str, str] = {
     "media": "Pass the path of the image or video instead; the result names its media handle.",
-    "mask": "Masks come from segment_by_text, ground_conversation or track_region: call one of them first.",
-    "answer": "Answers come from describe, segment_by_text, ground_conversation, caption_region or "
-    "track_region: call one of them first.",
+    "mask": f"Masks come from {_MASKS_COME_FROM}: use one of them first.",
+    "answer": f"Answers come from {call('describe')}, {call('caption_region')}, {_MASKS_COME_FROM}: use "
+    "one of them first.",
 }
 _ARTICLE = {"media": "a media", "mask": "a mask", "answer": "an answer"}
 

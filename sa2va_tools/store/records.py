@@ -10,7 +10,7 @@ calls need in a loose dictionary, `extra`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _VOLATILE = frozenset({"timings_s", "encoder_passes", "memory_fallbacks", "relie
 """Keys of a provenance that differ from run to run (`relief` in format 2)."""
 _SCORES = frozenset({"score", "object_scores", "mask_scores"})
 """Their last digits depend on the cache and on the processor, even for equal masks."""
+_MEDIA_FRACTIONS = ("fps", "given_fps", "pixel_aspect")
 _RENAMED = {"key_frames": "llm_frames", "relief": "memory_fallbacks"}
 
 
@@ -82,27 +83,35 @@ def media_to_json(media: Media) -> Json:
     """Paths and fractions become text, the orientation its fields; pixels are left out."""
     data = {entry.name: getattr(media, entry.name) for entry in fields(media) if entry.name != "pixels"}
     data["path"] = None if media.path is None else str(media.path)
-    data["fps"] = None if media.fps is None else str(media.fps)
+    data |= {name: None if data[name] is None else str(data[name]) for name in _MEDIA_FRACTIONS}
     data["orientation"] = asdict(media.orientation)
     data["files"] = [str(file) for file in media.files]
     return data
 
 
 def media_from_json(data: Json) -> Media:
-    """KeyError, TypeError or ValueError if a field is missing or wrong."""
-    data = {"complete": True, **data, "pixels": None}  # old records lack the first
-    values = {entry.name: data[entry.name] for entry in fields(Media)}
+    """KeyError, TypeError or ValueError if a field is missing or wrong. Fields with defaults may be missing:
+    they were added after the record was written."""
+    values = {entry.name: data[entry.name] for entry in fields(Media) if _is_stored(entry, data)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values["path"] = None if data["path"] is None else Path(data["path"])
-    values["fps"] = None if data["fps"] is None else Fraction(data["fps"])
     values["orientation"] = Orientation(**data["orientation"])
     values["files"] = tuple(Path(file) for file in data["files"])
+    for name in _MEDIA_FRACTIONS:
+        if values.get(name) is not None:
+            values[name] = Fraction(values[name])
     return Media(**values)
 
 
+def _is_stored(entry: Field[Any], data: Json) -> bool:
+    return entry.name != "pixels" and (entry.name in data or entry.default is MISSING)
+
+
 def extract_media_identity(data: Json) -> Json:
-    """The same bytes in another place are the same media."""
-    return {"content_hash": data["content_hash"], "kind": data["kind"]}
+    """The same bytes in another place are the same media, unless another video stream is read, or another
+    frame rate was given."""
+    chosen = {name: data[name] for name in ("video_stream", "given_fps") if data.get(name)}
+    return {"content_hash": data["content_hash"], "kind": data["kind"], **chosen}
 
 
 def mask_to_json(record: MaskRecord) -> Json:

@@ -22,6 +22,7 @@ from sa2va_tools.store.handles import Kind
 from sa2va_tools.store.pieces import normalize_record
 from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
+from sa2va_tools.wording import setting
 
 _LAYOUT = "v3"
 _LAYOUTS = (_LAYOUT, "v2")
@@ -182,7 +183,7 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"The store at {self.root} cannot be created: {error.strerror or error}.",
-                hint="Set SA2VA_STORE_DIR to a folder that can be written.",
+                hint=f"Set {setting('store_dir')} to a folder that can be written.",
             ) from error
 
 

@@ -123,11 +123,12 @@ class FakeEngine(StoreBackedEngine):
         clip = Clip(opened.media, (frame,), run)
         recorder = self._recorder(opened, clip, FramePlan("image", (0,), ()), run)
         captions = []
-        for label, mask in self._mark_regions(opened, regions, frame, run):
+        marked, warnings = self._mark_regions(opened, regions, frame, run)
+        for label, mask in marked:
             item = self._record(recorder, label, still(mask))
             captions.append(RegionCaption(item, f"This region covers {rle.area(mask)} pixels."))
         text = "\n".join(caption.text for caption in captions)
-        return recorder.record_captions(caption_question(question), captions, text)
+        return recorder.record_captions(caption_question(question), captions, text, warnings)
 
     def _track(
         self, media: MediaInput, regions: Sequence[Region], options: TrackOptions, run: Run
@@ -136,10 +137,10 @@ class FakeEngine(StoreBackedEngine):
         position = clip.find_positions([frame])
         plan = FramePlan("track" if clip.is_video else "image", position, position)
         recorder = self._recorder(opened, clip, plan, run, options)
-        marked = self._mark_regions(opened, regions, frame, run)
+        marked, warnings = self._mark_regions(opened, regions, frame, run)
         objects = [self._record(recorder, label, still(mask)) for label, mask in marked]
         labels = "\n".join(label for label, _ in marked)
-        return as_segment_result(recorder.record_answer("track", labels, "", "", objects))
+        return as_segment_result(recorder.record_answer("track", labels, "", "", objects, warnings))
 
     def _start(
         self, media: MediaInput, options: DescribeOptions | SegmentOptions, run: Run
@@ -196,11 +197,12 @@ class FakeEngine(StoreBackedEngine):
 
     def _mark_regions(
         self, opened: OpenedMedia, regions: Sequence[Region], frame_index: int, run: Run
-    ) -> list[tuple[str, Rle]]:
-        """Labels and masks; points and boxes become the rectangle around them."""
+    ) -> tuple[list[tuple[str, Rle]], tuple[str, ...]]:
+        """Labels and masks, and warnings; points and boxes become the rectangle around them."""
         marked = self._check_regions(regions, opened, frame_index, run)
         masks = marked.make_masks(lambda prompts: rectangles_around(prompts, opened.ref.size_wh))
-        return [(label, rle.encode(mask)) for label, mask in zip(marked.labels, masks, strict=True)]
+        named = [(label, rle.encode(mask)) for label, mask in zip(marked.labels, masks, strict=True)]
+        return named, marked.warnings
 
 
 def _add_turns(

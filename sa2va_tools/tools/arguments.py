@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -25,6 +25,7 @@ from sa2va_tools.engine.regions import MAX_REGIONS, Region
 from sa2va_tools.errors import RequestError
 from sa2va_tools.run import Run
 from sa2va_tools.store.handles import parse_id
+from sa2va_tools.wording import argument
 
 _MAX_EXPLAINED = 5
 _NEAR = 0.65
@@ -126,7 +127,8 @@ def find_frame(engine: Engine, media: str, arguments: FrameArguments, run: Run) 
     """The frame of `frame_index` or `time_s`; None if neither is given."""
     if arguments.frame_index is not None and arguments.time_s is not None:
         raise RequestError(
-            "Both frame_index and time_s are given, and they may name different frames.",
+            f"Both {argument('frame_index')} and {argument('time_s')} are given, and they may name different "
+            "frames.",
             hint="Give only one of them.",
         )
     if arguments.time_s is None:
@@ -177,8 +179,10 @@ def find_place(engine: Engine, arguments: RegionArguments, run: Run) -> tuple[st
         media = next((region.mask for region in arguments.regions if region.mask is not None), None)
         if media is None:
             raise RequestError(
-                "Argument 'media' is missing, and no region is a mask handle that would identify it.",
-                hint="Give media: the path of the image or video, or its media handle (media:…).",
+                f"Argument '{argument('media')}' is missing, and no region is a mask handle that "
+                "would identify it.",
+                hint=f"Give {argument('media')}: the path of the image or video, or its media "
+                "handle (media:…).",
             )
         parse_id(media, "mask")
     if arguments.media is None or arguments.time_s is not None:
@@ -201,8 +205,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> RequestError:
         sentences.append(f"… and {len(problems) - _MAX_EXPLAINED} more errors.")
     required = [name for name, field in model.model_fields.items() if field.is_required()]
     optional = [name for name in model.model_fields if name not in required]
-    hint = f"Required: {', '.join(required) or 'none'}. Optional: {', '.join(optional) or 'none'}."
+    hint = f"Required: {_list_names(required)}. Optional: {_list_names(optional)}."
     return RequestError(" ".join(dict.fromkeys(sentences)), hint=hint)
+
+
+def _list_names(names: Iterable[str]) -> str:
+    return ", ".join(map(argument, names)) or "none"
 
 
 _LENGTH_PROBLEMS = {"too_short": "few", "too_long": "many"}
@@ -222,19 +230,20 @@ def _sentence(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
         given = str(location[-1])
         near = [name for name in known if given in _ALIASES.get(name, ())]
         near = near or difflib.get_close_matches(given, known, n=1, cutoff=_NEAR)
-        suggestion = f" Did you mean {near[0]!r}?" if near else ""
+        suggestion = f" Did you mean '{argument(near[0])}'?" if near else ""
         allowed = f" Allowed there: {', '.join(known)}." if is_nested else ""
         return f"Unknown argument {name!r}.{suggestion}{allowed}"
     if len(location) > 1 and problem["type"] in (*_SHAPE_PROBLEMS, *_LENGTH_PROBLEMS):
         wrong = "must be a region object" if len(location) == 2 else "is not valid"
-        return f"Argument {name!r} {wrong} (got {_short(problem)}). {_SHAPES}"
+        return f"Argument '{argument(name)}' {wrong} (got {_short(problem)}). {_SHAPES}"
     if problem["type"] in _LENGTH_PROBLEMS:
-        return f"Argument {name!r} has too {_LENGTH_PROBLEMS[problem['type']]} entries."
+        return f"Argument '{argument(name)}' has too {_LENGTH_PROBLEMS[problem['type']]} entries."
     if problem["type"] == "missing":
         field = model.model_fields.get(str(location[0]))
         description = (field.description if field else None) or "it is required."
-        return f"Missing argument {name!r}: {description}"
-    return f"Argument {name!r}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem)})."
+        return f"Missing argument '{argument(name)}': {description}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"Argument '{argument(name)}': {reason} (got {_short(problem)})."
 
 
 def _short(problem: Mapping[str, Any]) -> str:

@@ -6,19 +6,22 @@ the user owns (results go into the store) or reaches beyond this machine.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic
 
 from pydantic import ValidationError
 
 from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
 from sa2va_tools.tools.arguments import Arguments, explain
 from sa2va_tools.tools.outputs import Traced
 from sa2va_tools.tools.schema import Schema, arguments_schema, result_schema
+from sa2va_tools.wording import TOOLS
 
 EngineSource = Engine | Callable[[], Engine]
 """An engine, or what opens one."""
@@ -74,15 +77,26 @@ class Tool(Generic[Arguments]):
 
     def parse(self, raw: Mapping[str, Any]) -> Arguments:
         """The arguments, checked. RequestError says what is wrong and what is allowed."""
-        try:
-            return self.arguments.model_validate(dict(raw))
-        except ValidationError as error:
-            raise explain(error, self.arguments) from error
+        with _worded():
+            try:
+                return self.arguments.model_validate(dict(raw))
+            except ValidationError as error:
+                raise explain(error, self.arguments) from error
 
     def run(self, engine: Engine, arguments: Arguments, run: Run) -> ToolOutput:
         """Do the work. Raises errors of `sa2va_tools.errors`, and for a lack of memory no library's own."""
-        with translate_memory_errors():
+        with _worded(), translate_memory_errors():
             return self.work(engine, arguments, run)
+
+
+@contextlib.contextmanager
+def _worded() -> Iterator[None]:
+    """Errors leave this block in the words of tools."""
+    try:
+        yield
+    except Sa2vaError as error:
+        error.spell(TOOLS)
+        raise
 
 
 class SharedEngine:

@@ -34,6 +34,7 @@ from sa2va_tools.model.sam2.modules import Sam2
 from sa2va_tools.model.text.chat_templates import Chat, load_chat
 from sa2va_tools.model.text.tokenizer import Tokenizer, load_tokenizer
 from sa2va_tools.run import Run
+from sa2va_tools.wording import setting
 
 _HASHED_BYTES = 65536
 
@@ -75,7 +76,9 @@ def load_checkpoint(
     has_stock_decoder = sam2_decoder is not None
     has_both_decoders = has_second_decoder(index)
     if has_stock_decoder and has_both_decoders:
-        raise RequestError(f"{folder.name} already has both mask decoders.", hint="Leave out --sam2-decoder.")
+        raise RequestError(
+            f"{folder.name} already has both mask decoders.", hint=f"Leave out {setting('sam2_decoder')}."
+        )
     if has_stock_decoder or has_both_decoders:
         config = add_second_decoder(config)
     modules = build_empty(config, sam2_class)

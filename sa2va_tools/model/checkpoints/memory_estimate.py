@@ -22,6 +22,7 @@ from sa2va_tools.model.checkpoints.quantization import BITS_PER_WEIGHT, Quantiza
 from sa2va_tools.model.config import DTYPE_BYTES, Sa2vaConfig
 from sa2va_tools.model.device.placement import free_bytes
 from sa2va_tools.model.sa2va import Sa2VA, build_empty
+from sa2va_tools.wording import setting
 
 _TEXT_TOKENS = 600
 """Of a question and its answer."""
@@ -117,7 +118,8 @@ def advise_on_memory(
     device: str = "cuda",
     quantize: Quantization | None = None,
 ) -> str:
-    """Whether `work` fits into `free` bytes; if it does not, the option with which it does."""
+    """Whether `work` fits into `free` bytes; if it does not, the settings with which it does, marked as
+    `wording` describes."""
     needed = estimate_memory(config, dtype, work, device=device, quantize=quantize).total
     need = f"it needs {_format_gib(needed)} GiB on {device} ({', '.join(filter(None, (dtype, quantize)))})"
     if needed <= free:
@@ -169,14 +171,14 @@ def require_working_memory(
 def _list_smaller_options(
     dtype: str, device: str, quantize: Quantization | None
 ) -> Iterator[tuple[str, str, Quantization | None]]:
-    """Command-line options, dtype and quantization, from the smallest loss of quality to the largest."""
+    """Settings, dtype and quantization, from the smallest loss of quality to the largest."""
     half = "float16" if device == "mps" else "bfloat16"
     if quantize is None and DTYPE_BYTES[half] < DTYPE_BYTES[dtype]:
-        yield f"--dtype {half}", half, None
+        yield setting("dtype", half), half, None
     if device != "mps":
         for how, bits in BITS_PER_WEIGHT.items():
             if quantize is None or bits < BITS_PER_WEIGHT[quantize]:
-                yield f"--dtype {half} --quantize {how}", half, how
+                yield f"{setting('dtype', half)} and {setting('quantize', how)}", half, how
 
 
 def _count_visual_tokens(config: Sa2vaConfig, pictures: int, *, video: bool) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
 from sa2va_tools.errors import MissingExtraError, RequestError
+from sa2va_tools.wording import setting
 
 Quantization = Literal["int8", "nf4"]
 BITS_PER_WEIGHT: dict[Quantization, float] = {"int8": 8.0, "nf4": 4.5}
@@ -28,7 +29,7 @@ def quantize_layers(
     if device.type not in ("cuda", "cpu"):
         raise RequestError(
             f"{quantization} works with CUDA and on the CPU, not on {device.type!r}.",
-            hint="Leave out --quantize, or choose another --device.",
+            hint=f"Leave out {setting('quantize')}, or choose another {setting('device')}.",
         )
     try:
         import bitsandbytes  # noqa: F401

@@ -14,6 +14,7 @@ import torch
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.device.memory_policy import BatchSizes
+from sa2va_tools.wording import setting
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _STATM = Path("/proc/self/statm")
@@ -119,7 +120,7 @@ def choose_device(wanted: str) -> torch.device:
         raise RequestError(
             f"The device {wanted!r} is not available here (available: "
             f"{', '.join(name for name, there in available.items() if there)}).",
-            hint="Use --device auto, or install a torch build for your GPU.",
+            hint=f"Set {setting('device')} to auto, or install a torch build for your GPU.",
         )
     return torch.device(name)
 

@@ -7,8 +7,7 @@ imported when the command runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
-import io
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +16,19 @@ from typer import Argument, Exit, Option, Typer, echo
 from sa2va_server.cli import flags
 from sa2va_server.cli.commands import Commands, with_session
 from sa2va_server.cli.doctor import doctor
-from sa2va_server.cli.flags import Frame, Media, Question, RegionMedia
+from sa2va_server.cli.flags import MEDIA_HELP, Each, Frame, MediaAndQuestion, Time
 from sa2va_server.cli.models import models_app, pull
 from sa2va_server.cli.nano import eval_app, train_app
+from sa2va_server.cli.output import guard_output
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.sources import (
+    Words,
+    require_expressions,
+    require_no_text,
+    require_one_question,
+    split_words,
+)
+from sa2va_server.cli.values import read_path
 from sa2va_tools import __version__
 
 app = Typer(
@@ -56,79 +64,126 @@ def _main(
 @with_session
 def segment(
     session: Session,
-    media: Media,
-    expressions: Annotated[
-        list[str], Argument(metavar="EXPRESSION...", help='What to find: "the red car" "the dog".')
+    words: Annotated[
+        list[str],
+        Argument(
+            metavar="MEDIA... EXPRESSION...",
+            help=f'{MEDIA_HELP} Then what to find: "the red car" "the dog".',
+        ),
     ],
+    *,
+    each: Each = False,
     options: flags.WordFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Find things by words: a mask for each expression, tracked through every frame of a video."""
-    arguments = {"media": media, "expressions": expressions, **options.tool_arguments()}
-    _run_tool(session, "segment_by_text", arguments, output)
+    given = split_words(words, each=each)
+    common = {"expressions": list(require_expressions(given)), **options.tool_arguments()}
+    _run_tool(session, "segment_by_text", given, lambda media: {"media": media, **common}, reading, output)
 
 
 @app.command()
 @with_session
 def describe(
-    session: Session, media: Media, *, question: Question = None, options: flags.DescribeFlags
+    session: Session,
+    words: MediaAndQuestion,
+    *,
+    each: Each = False,
+    options: flags.DescribeFlags,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Describe an image or video, or answer a question about it."""
-    _run_tool(session, "describe", {"media": media, "question": question, **options.tool_arguments()})
+    given = split_words(words, each=each)
+    common = {"question": require_one_question(given), **options.tool_arguments()}
+    _run_tool(session, "describe", given, lambda media: {"media": media, **common}, reading)
 
 
 @app.command()
 @with_session
 def ground(
     session: Session,
-    media: Media,
+    words: MediaAndQuestion,
     *,
-    question: Question = None,
+    each: Each = False,
     options: flags.WordFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Describe an image or video, with a mask for each thing that the description names."""
-    arguments = {"media": media, "question": question, **options.tool_arguments()}
-    _run_tool(session, "ground_conversation", arguments, output)
+    given = split_words(words, each=each)
+    common = {"question": require_one_question(given), **options.tool_arguments()}
+    _run_tool(
+        session, "ground_conversation", given, lambda media: {"media": media, **common}, reading, output
+    )
 
 
 @app.command()
 @with_session
 def caption(
     session: Session,
-    media: RegionMedia,
+    words: MediaAndQuestion,
     *,
-    question: Question = None,
+    each: Each = False,
     regions: flags.RegionFlags,
     frame: Frame = None,
+    time: Time = None,
+    reading: flags.ReadingFlags,
 ) -> None:
-    """Describe a region: a box, points, a polygon or a mask."""
-    arguments = {**regions.tool_arguments(media), "question": question, "frame_index": frame}
-    _run_tool(session, "caption_region", arguments)
+    """Describe a region: a box, points, a polygon, an RLE or a mask (mask:…, also in place of the media)."""
+    given = split_words(words, each=each)
+    common = {"question": require_one_question(given), "frame_index": frame, "time_s": time}
+
+    def make_arguments(media: str) -> dict[str, Any]:
+        return {**regions.tool_arguments(media), **common}
+
+    _run_tool(session, "caption_region", given, make_arguments, reading)
 
 
 @app.command()
 @with_session
 def track(
     session: Session,
-    media: RegionMedia,
+    words: Annotated[
+        list[str], Argument(metavar="MEDIA...", help=f"{MEDIA_HELP} Or a mask handle (mask:…).")
+    ],
     *,
+    each: Each = False,
     regions: flags.RegionFlags,
     frame: Frame = None,
+    time: Time = None,
     options: flags.MaskFlags,
+    reading: flags.ReadingFlags,
     output: flags.OutputFlags,
 ) -> None:
     """Track a region given on one frame through the video, forwards and backwards."""
-    arguments = {**regions.tool_arguments(media), "frame_index": frame, **options.tool_arguments()}
-    _run_tool(session, "track_region", arguments, output)
+    given = split_words(words, each=each)
+    require_no_text(given)
+    common = {"frame_index": frame, "time_s": time, **options.tool_arguments()}
+
+    def make_arguments(media: str) -> dict[str, Any]:
+        return {**regions.tool_arguments(media), **common}
+
+    _run_tool(session, "track_region", given, make_arguments, reading, output)
 
 
 def _run_tool(
-    session: Session, name: str, arguments: dict[str, Any], output: flags.OutputFlags | None = None
+    session: Session,
+    name: str,
+    given: Words,
+    make_arguments: Callable[[str], dict[str, Any]],
+    reading: flags.ReadingFlags,
+    output: flags.OutputFlags | None = None,
 ) -> None:
-    from sa2va_server.cli.tool_command import run_tool
+    output = output or flags.OutputFlags()
+    if len(given.media) == 1 and not given.is_list:
+        from sa2va_server.cli.tool_command import run_tool
 
-    run_tool(session, name, arguments, output or flags.OutputFlags())
+        run_tool(session, name, make_arguments(given.media[0]), reading, output)
+        return
+    from sa2va_server.cli.several import run_on_each
+
+    run_on_each(session, name, given.media, make_arguments, reading, output)
 
 
 @app.command()
@@ -140,17 +195,21 @@ def view(
         Argument(metavar="HANDLE...", help="Mask or answer handles, or one media handle or path."),
     ],
     options: flags.ViewFlags,
+    reading: flags.ReadingFlags,
 ) -> None:
     """Draw masks, numbered and outlined, as one picture: a frame, or a sheet of frames."""
     from sa2va_server.cli.view import view_command
 
-    view_command(session, handles, options)
+    view_command(session, handles, options, reading)
 
 
 @app.command()
 @with_session
 def demo(
-    session: Session, out: Annotated[Path, Option(metavar="DIR", help="Where to write.")] = Path("sa2va-demo")
+    session: Session,
+    out: Annotated[Path, Option(parser=read_path, metavar="DIR", help="Where to write.")] = Path(
+        "sa2va-demo"
+    ),
 ) -> None:
     """Make a small clip, find and describe what is in it, and write clip, overlay, masks and a picture."""
     from sa2va_server.cli.demo import run_demo
@@ -168,6 +227,7 @@ def mcp(
     root: Annotated[
         list[Path] | None,
         Option(
+            parser=read_path,
             metavar="DIR",
             help="A folder that agents may read; repeat for more. Without it, SA2VA_ROOTS applies; if "
             "neither is set, nothing can be read.",
@@ -189,8 +249,5 @@ app.command()(pull)
 
 def main() -> None:
     """The `sa2va` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a character of a label shows a substitute.
-            stream.reconfigure(errors="replace")
-    app()
+    with guard_output():
+        app()

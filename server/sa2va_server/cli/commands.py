@@ -1,7 +1,9 @@
 """Turns functions into commands: takes options from signatures, and reports errors as a sentence with a hint
 on stderr, as JSON on stdout if asked for, and as an exit code.
 
-Exit codes: 0 done (even if nothing was found), 1 failed, 2 wrong arguments, 130 stopped by Ctrl-C.
+Exit codes: 0 done (even if nothing was found), 1 failed (also if the result cannot be printed), 2 wrong
+arguments, 130 stopped by Ctrl-C, 141 nobody reads the output any more (`| head`). Of several files, the
+highest counts.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import typer
 from typer.core import TyperGroup
 
 from sa2va_server.cli.flags import CommonFlags
+from sa2va_server.cli.output import OutputError
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.vocabulary import SHELL
 from sa2va_tools.errors import CancelledError, MissingExtraError, RequestError, Sa2vaError
 from sa2va_tools.memory_errors import translate_memory_errors
 
@@ -84,36 +88,51 @@ def _run_guarded(session: Session, work: Callable[[], None]) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr), translate_memory_errors():
             work()
-    except (typer.Exit, BrokenPipeError):
+    except (typer.Exit, OutputError):
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a person gets a sentence
         # Interrupted code may fail in its own words, e.g. with an import that was left half done.
         if session.ctrl_c.pressed or isinstance(error, CancelledError | KeyboardInterrupt):
             sys.stderr.write("Stopped.\n")
             return EXIT_INTERRUPTED
-        ours = _as_sa2va_error(error)
+        ours = as_sa2va_error(error)
         print_error(session, ours)
         if session.as_json:
-            session.print_json({"error": error_json(ours)})
-        return EXIT_USAGE if isinstance(ours, RequestError) else EXIT_FAILED
+            _print_error_document(session, ours)
+        return find_exit_code(ours)
     return 0
 
 
+def find_exit_code(error: Sa2vaError) -> int:
+    """The exit code of a command that failed like this."""
+    return EXIT_USAGE if isinstance(error, RequestError) else EXIT_FAILED
+
+
+def _print_error_document(session: Session, error: Sa2vaError) -> None:
+    """Print an error for `--json`. If that fails too, the exit code still tells the error itself."""
+    try:
+        session.print_json({"error": error_json(error)})
+    except OutputError as failure:
+        print_error(session, failure)
+
+
 def print_error(session: Session, error: Sa2vaError) -> None:
-    """Write the error to stderr: with `--debug` its traceback, then a sentence and a hint."""
+    """Write the error to stderr in the words of a shell: with `--debug` its traceback, then a sentence and a
+    hint."""
+    error.spell(SHELL)
     if session.flags.debug:
         traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.write(f"error: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+    sys.stderr.write("".join(f"{line}\n" for line in error.as_lines()))
 
 
 def error_json(error: Sa2vaError) -> dict[str, str]:
     """The error as `--json` prints it, under the key `error`."""
+    error.spell(SHELL)
     return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
-def _as_sa2va_error(error: BaseException) -> Sa2vaError:
+def as_sa2va_error(error: BaseException) -> Sa2vaError:
+    """Any error as one of ours; one that we did not expect is told to be a bug."""
     if isinstance(error, Sa2vaError):
         return error
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
@@ -154,5 +173,5 @@ def _print_usage_errors(wants_json: bool) -> Iterator[None]:
             command = context.command_path if context is not None else "sa2va"
             message = cast("Any", error).format_message()
             ours = RequestError(message, hint=f"See: {command} --help")
-            Session().print_json({"error": error_json(ours)})
+            _print_error_document(Session(), ours)
         raise

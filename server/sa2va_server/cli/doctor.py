@@ -17,9 +17,11 @@ from typing import Literal, NamedTuple
 import typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, with_session
-from sa2va_server.cli.session import Session, replace_controls
+from sa2va_server.cli.session import Session
+from sa2va_server.cli.vocabulary import SHELL
 from sa2va_tools import __version__
 from sa2va_tools.errors import Sa2vaError
+from sa2va_tools.printable import make_printable
 
 _INSTALL_ENGINE = 'pip install "sa2va-tools[engine]"'
 _INSTALL_SERVER = 'pip install "sa2va-tools[server]"'
@@ -59,13 +61,14 @@ def _run_check(check: Callable[[Session], Finding], session: Session) -> Finding
     except ModuleNotFoundError as error:
         return Finding("fail", f"{error.name} is not installed", _INSTALL_ENGINE)
     except Sa2vaError as error:
+        error.spell(SHELL)
         return Finding("fail", error.message, error.hint)
 
 
 def _format(name: str, finding: Finding) -> Iterable[str]:
-    yield f"{finding.state:<4}  {name:<11}  {replace_controls(finding.detail)}"
+    yield f"{finding.state:<4}  {name:<11}  {make_printable(finding.detail)}"
     if finding.remedy:
-        yield f"{'':<19}{replace_controls(finding.remedy)}"
+        yield f"{'':<19}{make_printable(finding.remedy)}"
 
 
 def _check_python(_: Session) -> Finding:

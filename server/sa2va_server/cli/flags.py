@@ -10,30 +10,50 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import partial
+from fractions import Fraction
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Argument, BadParameter, Option
 
+from sa2va_server.cli.coordinates import no_region_error, read_box, read_corners, read_points
+from sa2va_server.cli.rle_files import read_rles
+from sa2va_server.cli.values import read_name, read_path, read_seconds
 from sa2va_tools.errors import RequestError
 
 FileFormat = StrEnum("FileFormat", ["json", "png", "overlay", "npz", "coco", "polygons"])
 """What `--out` can write; the engine's export formats, which are not imported for `--help`."""
 
+
+def _parse_rate(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadParameter(
+            f"{text!r} is not a frame rate; write a number such as 25 or 30000/1001."
+        ) from error
+
+
 # ---- arguments and options of several commands --------------------------------------------------
 
-_FILES = "Image, video, folder of frames"
-Media = Annotated[str, Argument(metavar="MEDIA", help=f"{_FILES} or media handle (media:…).")]
-RegionMedia = Annotated[
-    str, Argument(metavar="MEDIA", help=f"{_FILES}, media handle (media:…) or mask handle (mask:…).")
+MEDIA_HELP = 'Images, videos, folders of frames, media handles (media:…) or patterns ("pic*.png").'
+MediaAndQuestion = Annotated[
+    list[str],
+    Argument(metavar="MEDIA... [QUESTION]", help=f"{MEDIA_HELP} Then a question; default: a description."),
 ]
-Question = Annotated[str | None, Argument(metavar="[QUESTION]", help="Default: a description.")]
+Each = Annotated[
+    bool, Option("--each", help="A folder is not a video: take each image and video in it separately.")
+]
 Frame = Annotated[
     int | None,
     Option(
         min=0, metavar="N", help="Frame number, from 0. Default: where a given mask is largest, or the first."
     ),
+]
+Time = Annotated[
+    float | None,
+    Option("--time", parser=read_seconds, metavar="S", help="Instead of --frame: 65.5 or 00:01:05.5."),
 ]
 LlmFrames = Annotated[
     int | None, Option(min=1, max=64, help="Video: how many frames the language model sees.")
@@ -42,9 +62,31 @@ After = Annotated[
     str | None, Option(metavar="HANDLE", help="Continue the conversation of this answer handle (answer:…).")
 ]
 
-_HINT = "Use --box x0,y0,x1,y1, --point x,y, --mask mask:…, or --polygon x,y,x,y,x,y, with numbers only."
-
 # ---- groups -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingFlags:
+    """How the image or video is read, where it does not tell itself."""
+
+    video_stream: Annotated[
+        int | None,
+        Option(
+            min=0,
+            metavar="N",
+            help="Which video stream of a file with several, numbered from 0 as FFmpeg's v:N. Default: the "
+            "one that players show.",
+        ),
+    ] = None
+    fps: Annotated[
+        Fraction | None,
+        Option(
+            parser=_parse_rate,
+            metavar="RATE",
+            help="Frames per second of a folder of frames, or of a video that has no frame rate, such as "
+            "25 or 30000/1001.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +94,11 @@ class RangeFlags:
     """The part of a video that is worked on."""
 
     start_s: Annotated[
-        float | None, Option("--start", min=0, metavar="S", help="Video: start at this second.")
+        float | None,
+        Option("--start", parser=read_seconds, metavar="S", help="Video: start at 65.5 or 00:01:05.5."),
     ] = None
     end_s: Annotated[
-        float | None, Option("--end", min=0, metavar="S", help="Video: stop at this second.")
+        float | None, Option("--end", parser=read_seconds, metavar="S", help="Video: stop at this time.")
     ] = None
     stride: Annotated[int, Option(min=1, help="Video: take every n-th frame.")] = 1
 
@@ -115,11 +158,19 @@ class RegionFlags:
 
     boxes: Annotated[
         list[str] | None,
-        Option("--box", metavar="X0,Y0,X1,Y1", help="A box in source pixels; repeat for more objects."),
+        Option(
+            "--box",
+            metavar="X0,Y0,X1,Y1",
+            help='A box in source pixels, also as printed: "[33, 34, 128, 128]"; repeat for more objects.',
+        ),
     ] = None
     points: Annotated[
         list[str] | None,
         Option("--point", metavar="X,Y", help="A point on the object; repeat for more points."),
+    ] = None
+    negative_points: Annotated[
+        list[str] | None,
+        Option("--negative-point", metavar="X,Y", help="A point beside the object; repeat for more."),
     ] = None
     masks: Annotated[
         list[str] | None, Option("--mask", metavar="HANDLE", help="A mask handle (mask:…); repeat for more.")
@@ -127,6 +178,14 @@ class RegionFlags:
     polygons: Annotated[
         list[str] | None,
         Option("--polygon", metavar="X,Y,X,Y,…", help="Outline of three or more corners; repeat for more."),
+    ] = None
+    rles: Annotated[
+        list[str] | None,
+        Option(
+            "--rle",
+            metavar="FILE|JSON|-",
+            help="Masks as COCO RLE (compressed or not): a JSON file, JSON, or - for standard input.",
+        ),
     ] = None
     as_fractions: Annotated[
         bool, Option("--fraction", help="Coordinates are fractions (0 to 1) of width and height.")
@@ -136,51 +195,44 @@ class RegionFlags:
         """`media` and `regions`. A mask handle in the place of the media is a region, too. RequestError if
         no region was given, or not with numbers."""
         masks = list(self.masks or ())
-        unit = "fraction" if self.as_fractions else "pixel"
+        unit = {"unit": "fraction" if self.as_fractions else "pixel"}
         if media.startswith("mask:"):
             masks.insert(0, media)
         regions: list[dict[str, Any]] = [{"mask": handle} for handle in masks]
-        for text in self.boxes or ():
-            regions.append({"box_xyxy": _parse_numbers("--box", text, 4), "unit": unit})
-        if self.points:
-            points_xy = [_parse_numbers("--point", text, 2) for text in self.points]
-            regions.append({"points_xy": points_xy, "unit": unit})
-        for text in self.polygons or ():
-            regions.append({"polygon_xy": _parse_corners(text), "unit": unit})
+        regions += [{"box_xyxy": read_box(text), **unit} for text in self.boxes or ()]
+        regions += [points | unit for points in self._point_regions()]
+        regions += [{"polygon_xy": read_corners(text), **unit} for text in self.polygons or ()]
+        regions += [{"rle": rle} for rle in self._rles]
         if not regions:
-            raise RequestError("No region was given.", hint=_HINT)
+            raise no_region_error()
         return {"media": None if media.startswith("mask:") else media, "regions": regions}
 
+    def _point_regions(self) -> list[dict[str, Any]]:
+        """All points together, as one region or none."""
+        inside = [point for text in self.points or () for point in read_points("--point", text)]
+        outside = [
+            point for text in self.negative_points or () for point in read_points("--negative-point", text)
+        ]
+        if outside and not inside:
+            raise RequestError(
+                "--negative-point needs a --point on the object itself.", hint="Add --point x,y."
+            )
+        return [{"points_xy": inside, "negative_points_xy": outside}] if inside else []
 
-def _parse_corners(text: str) -> list[tuple[float, float]]:
-    numbers = _parse_numbers("--polygon", text)
-    if len(numbers) < 6 or len(numbers) % 2:
-        raise RequestError(
-            f"--polygon needs at least three corners of two numbers each; it has {len(numbers)} numbers.",
-            hint=_HINT,
-        )
-    return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _parse_numbers(option: str, text: str, count: int | None = None) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.replace(";", ",").replace(" ", ",").split(",") if part]
-    except ValueError as error:
-        raise RequestError(
-            f"{option} {text!r} contains something that is not a number.", hint=_HINT
-        ) from error
-    if count is not None and len(numbers) != count:
-        raise RequestError(f"{option} needs {count} numbers, but {text!r} has {len(numbers)}.", hint=_HINT)
-    return numbers
+    @cached_property
+    def _rles(self) -> list[dict[str, Any]]:
+        # Standard input can be read only once, however many pictures there are.
+        return [rle for text in self.rles or () for rle in read_rles(text)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputFlags:
     """The files that are written."""
 
-    out: Annotated[Path | None, Option(metavar="DIR", help="Write masks.json and other files into DIR.")] = (
-        None
-    )
+    out: Annotated[
+        Path | None,
+        Option(parser=read_path, metavar="DIR", help="Write masks.json and other files into DIR."),
+    ] = None
     formats: Annotated[
         list[FileFormat] | None,
         Option(
@@ -197,9 +249,12 @@ class ViewFlags:
     frame: Annotated[
         int | None, Option(min=0, metavar="N", help="Show only this frame (from 0), not a sheet.")
     ] = None
+    time: Time = None
     max_frames: Annotated[int, Option(min=1, max=100, help="Frames on the sheet.")] = 9
     max_side: Annotated[int, Option(min=64, max=8192, help="Longest side in pixels.")] = 1280
-    out: Annotated[Path | None, Option(metavar="FILE", help="A .png, .jpg or .webp file.")] = None
+    out: Annotated[
+        Path | None, Option(parser=read_path, metavar="FILE", help="A .png, .jpg or .webp file.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +285,11 @@ class CommonFlags:
 
     model: Annotated[
         str | None,
-        _CommonOption(metavar="nano|ID|DIR", help="Checkpoint: nano, a hub id that was pulled, or a folder."),
+        _CommonOption(
+            parser=read_name,
+            metavar="nano|ID|DIR",
+            help="Checkpoint: nano, a hub id that was pulled, or a folder.",
+        ),
     ] = None
     device: Annotated[
         str | None,
@@ -251,12 +310,14 @@ class CommonFlags:
     sam2_decoder: Annotated[
         str | None,
         _CommonOption(
+            parser=read_name,
             metavar="ID|FILE",
             help="Stock SAM-2 weights, for mode sa2va-i with a checkpoint that has one mask decoder.",
         ),
     ] = None
     store_dir: Annotated[
-        Path | None, _CommonOption("--store", metavar="DIR", help="Folder for stored results.")
+        Path | None,
+        _CommonOption("--store", parser=read_path, metavar="DIR", help="Folder for stored results."),
     ] = None
     as_json: Annotated[bool, _CommonOption("--json", help="Print one JSON document.")] = False
     quiet: Annotated[bool, _CommonOption("--quiet", "-q", help="Show no progress bars.")] = False

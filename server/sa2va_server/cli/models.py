@@ -12,8 +12,11 @@ from typer import Argument, Exit, Typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, with_session
 from sa2va_server.cli.flags import WorkloadFlags
-from sa2va_server.cli.session import Session, replace_controls
+from sa2va_server.cli.session import Session
+from sa2va_server.cli.vocabulary import SHELL
 from sa2va_tools.errors import CheckpointError, RequestError
+from sa2va_tools.printable import make_printable
+from sa2va_tools.wording import spell
 
 if TYPE_CHECKING:
     from sa2va_tools.model.checkpoints.inspection import CheckResult
@@ -169,7 +172,9 @@ def _describe_memory(config: Sa2vaConfig, work: WorkloadFlags) -> dict[str, Any]
             for name, estimate in estimates.items()
         },
         "memory_for": f"{'an image' if work.is_image else video}, {work.objects} object(s), CUDA",
-        "advice": None if free is None else advise_on_memory(config, dtype, task, free, device=device.type),
+        "advice": None
+        if free is None
+        else spell(advise_on_memory(config, dtype, task, free, device=device.type), SHELL),
     }
 
 
@@ -202,7 +207,7 @@ def _format_info(document: dict[str, Any]) -> Iterable[str]:
         scores = ", ".join(f"{name} {value}" for name, value in document["published_scores"].items())
         yield f"  published scores: {scores}"
     if "folder" in document:
-        yield f"  folder: {replace_controls(document['folder'])}"
+        yield f"  folder: {make_printable(document['folder'])}"
     yield f"  memory in GiB for {document['memory_for']}:"
     for variant, parts in document["memory_gib"].items():
         yield f"    {variant:<14} {parts['total']:>6.2f}, of which weights {parts['weights']:.2f}"
@@ -214,6 +219,6 @@ def _format_info(document: dict[str, Any]) -> Iterable[str]:
 
 def _format_points(points: Iterable[CheckResult]) -> Iterable[str]:
     for point in points:
-        yield f"{'ok' if point.ok else 'fail':<4}  {point.name:<9}  {replace_controls(point.detail)}"
+        yield f"{'ok' if point.ok else 'fail':<4}  {point.name:<9}  {make_printable(point.detail)}"
         if point.remedy:
-            yield f"{'':<17}{replace_controls(point.remedy)}"
+            yield f"{'':<17}{make_printable(point.remedy)}"

@@ -7,11 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option, Typer
+from typer import BadParameter, Option, Typer
 
 from sa2va_server.cli.commands import with_session
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.values import read_path
 from sa2va_tools import atomic
+
+
+def _read_new_file(text: str) -> Path:
+    path = read_path(text)
+    if path.is_dir():
+        raise BadParameter(f"{path} is a directory; give a file.")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise BadParameter(f"{path} cannot be written.")
+    return path
+
 
 train_app = Typer(help="Train a model.", no_args_is_help=True)
 eval_app = Typer(help="Evaluate a model.", no_args_is_help=True)
@@ -21,9 +32,9 @@ eval_app = Typer(help="Evaluate a model.", no_args_is_help=True)
 @with_session
 def train(
     session: Session,
-    out: Annotated[Path, Option(metavar="DIR", help="Folder for the checkpoint and the logs.")] = Path(
-        "runs/nano"
-    ),
+    out: Annotated[
+        Path, Option(parser=read_path, metavar="DIR", help="Folder for the checkpoint and the logs.")
+    ] = Path("runs/nano"),
     smoke: Annotated[
         bool, Option("--smoke", help="Run a few steps of every stage, to check that losses fall.")
     ] = False,
@@ -73,9 +84,7 @@ def evaluate(
     seed: Annotated[int | None, Option(min=0, help="Seed for another set of questions.")] = None,
     out: Annotated[
         Path | None,
-        Option(
-            metavar="FILE", dir_okay=False, writable=True, help="Also write the scores to this JSON file."
-        ),
+        Option(parser=_read_new_file, metavar="FILE", help="Also write the scores to this JSON file."),
     ] = None,
 ) -> None:
     """Score the nano model on scenes that it has never seen, on the CPU."""

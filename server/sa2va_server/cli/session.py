@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sa2va_server.cli.flags import CommonFlags
+from sa2va_tools.printable import make_valid
 from sa2va_tools.run import Progress, ProgressCallback, Run
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ OpenEngine = Callable[["Settings"], "Engine"]
 """Opens an engine. Tests pass their own as the `obj` of the app's context."""
 _UNINTERRUPTIBLE_STAGES = frozenset({"load"})
 """Stages with long steps (imports, mapping of files) that do not check whether the run was cancelled."""
-# Labels, answers and file names come from elsewhere: they must not control the terminal.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class CtrlC:
@@ -109,12 +107,18 @@ class Session:
         return load_engine(settings=settings)
 
     @contextlib.contextmanager
-    def open_run(self) -> Iterator[Run]:
-        """A run with progress bars (on a terminal) that Ctrl-C stops."""
+    def open_run(self, listen: ProgressCallback | None = None) -> Iterator[Run]:
+        """A run with progress bars (on a terminal) that Ctrl-C stops. `listen` gets each report, too."""
         with contextlib.ExitStack() as stack:
             has_bars = not self.flags.quiet and not self.as_json and sys.stderr.isatty()
             draw = stack.enter_context(open_bars()) if has_bars else None
-            yield stack.enter_context(self.ctrl_c.watch(draw))
+            hear = [callback for callback in (draw, listen) if callback is not None]
+
+            def report(progress: Progress) -> None:
+                for callback in hear:
+                    callback(progress)
+
+            yield stack.enter_context(self.ctrl_c.watch(report))
 
     def print_lines(self, lines: Iterable[str]) -> None:
         """Write lines of the result to the real stdout."""
@@ -124,7 +128,7 @@ class Session:
 
     def print_json(self, document: Any) -> None:
         """Write one JSON document to the real stdout."""
-        self.print_lines([json.dumps(document, ensure_ascii=True, indent=2)])
+        self.print_lines([json.dumps(make_valid(document), ensure_ascii=True, indent=2)])
 
 
 @contextlib.contextmanager
@@ -160,8 +164,3 @@ def open_bars() -> Iterator[ProgressCallback]:
             )
 
         yield draw
-
-
-def replace_controls(text: str) -> str:
-    """The text with each control character replaced by a visible mark."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sa2va_server.cli.session import replace_controls
+from sa2va_tools.printable import make_printable
 from sa2va_tools.tools import outputs
 from sa2va_tools.tools.reporting import format_suspects
 
 _MAX_FRAMES = 8
+_FOUND = {True: "found    ", False: "not found"}
 
 
 def format_result(result: outputs.Traced | None) -> list[str]:
@@ -33,10 +34,33 @@ def format_result(result: outputs.Traced | None) -> list[str]:
     return [format_media(result.media) + where, *body, origin, *format_warnings(result.warnings)]
 
 
+def format_rows(source: str, result: outputs.Traced) -> list[str]:
+    """What a tool returned about one of several sources: a row per mask or region, or the answer below it."""
+    match result:
+        case outputs.MasksResult() | outputs.GroundResult() if result.masks:
+            masks = result.masks
+            width = max(len(make_printable(mask.label)) for mask in masks)
+            rows = [format_row(source, _FOUND[mask.found], _format_mask(mask, width)) for mask in masks]
+        case outputs.CaptionsResult():
+            rows = [
+                format_row(source, region.label, region.handle or "", region.text)
+                for region in result.regions
+            ]
+        case _:
+            rows = [format_row(source, "no masks" if isinstance(result, outputs.GroundResult) else "")]
+    text: list[str] = [_indent(result.text)] if isinstance(result, outputs.Answered) else []
+    return [*(f"{row}  {result.handle}" for row in rows), *text]
+
+
+def format_row(*cells: str) -> str:
+    """A row of a table; empty cells are left out."""
+    return "  ".join(make_printable(cell) for cell in cells if cell)
+
+
 def format_files(files: Mapping[str, str]) -> list[str]:
     """The files that were written: kind and path."""
     width = max(map(len, files), default=0)
-    return ["Written:", *(f"  {kind:<{width}}  {replace_controls(path)}" for kind, path in files.items())]
+    return ["Written:", *(f"  {kind:<{width}}  {make_printable(path)}" for kind, path in files.items())]
 
 
 def format_media(media: outputs.MediaOut) -> str:
@@ -44,27 +68,27 @@ def format_media(media: outputs.MediaOut) -> str:
     facts = [media.kind, f"{media.size_wh[0]}x{media.size_wh[1]}"]
     if media.duration_s is not None:
         facts += [f"{media.frames} frames", f"{media.duration_s:.2f} s"]
-    return f"{replace_controls(media.name)}  {', '.join(facts)}  {media.handle}"
+    return f"{make_printable(media.name)}  {', '.join(facts)}  {media.handle}"
 
 
 def format_warnings(warnings: Iterable[str]) -> list[str]:
     """One line per warning."""
-    return [f"Warning: {replace_controls(warning)}" for warning in warnings]
+    return [f"Warning: {make_printable(warning)}" for warning in warnings]
 
 
 def _format_table(masks: Sequence[outputs.MaskOut]) -> list[str]:
     """One line per mask: found or not, label, handle, score, when and where."""
     if not masks:
         return ["  no masks"]
-    width = max(len(replace_controls(mask.label)) for mask in masks)
-    return [f"  {'found    ' if mask.found else 'not found'}  {_format_mask(mask, width)}" for mask in masks]
+    width = max(len(make_printable(mask.label)) for mask in masks)
+    return [f"  {_FOUND[mask.found]}  {_format_mask(mask, width)}" for mask in masks]
 
 
 def _format_mask(mask: outputs.MaskOut, width: int) -> str:
-    label = f"{replace_controls(mask.label):<{width}}"
+    label = f"{make_printable(mask.label):<{width}}"
     if not mask.found:
         handle = f"  ({mask.handle})" if mask.handle else ""
-        return f"{label}  {replace_controls(mask.reason or 'no reason given')}{handle}"
+        return f"{label}  {make_printable(mask.reason or 'no reason given')}{handle}"
     parts = [label, mask.handle or "", f"score {mask.score:.2f}"]
     spans = mask.visible_spans or []
     if spans:
@@ -79,7 +103,7 @@ def _format_mask(mask: outputs.MaskOut, width: int) -> str:
 
 
 def _format_caption(region: outputs.CaptionOut) -> list[str]:
-    label = f"  {replace_controls(region.label)}  {region.handle or ''}".rstrip()
+    label = f"  {make_printable(region.label)}  {region.handle or ''}".rstrip()
     return [label, f"  {_indent(region.text)}"]
 
 
@@ -87,11 +111,11 @@ def _format_provenance(provenance: outputs.ProvenanceOut) -> str:
     frames = provenance.llm_frames
     listed = ", ".join(map(str, frames[:_MAX_FRAMES])) + (", …" if len(frames) > _MAX_FRAMES else "")
     shown = f"; saw frames {listed}" if len(frames) > 1 else ""
-    checkpoint = replace_controls(provenance.checkpoint)
+    checkpoint = make_printable(provenance.checkpoint)
     return (
         f"Model {checkpoint} ({provenance.mode}{shown}), {provenance.seconds:.2f} s on {provenance.device}."
     )
 
 
 def _indent(text: str) -> str:
-    return "\n".join(f"  {replace_controls(line)}" for line in text.splitlines() or [""])
+    return "\n".join(f"  {make_printable(line)}" for line in text.expandtabs(4).splitlines() or [""])

@@ -6,58 +6,107 @@ A command imports this when it runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, error_json, print_error
 from sa2va_server.cli.export import prepare_folder, write_masks
-from sa2va_server.cli.flags import OutputFlags
+from sa2va_server.cli.flags import OutputFlags, ReadingFlags
+from sa2va_server.cli.output import OutputError
+from sa2va_server.cli.reading import open_as_given
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.shell import quote_command
 from sa2va_server.cli.text import format_files, format_result
-from sa2va_tools.errors import RequestError, Sa2vaError
+from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.errors import MediaUnreadableError, RequestError, Sa2vaError
+from sa2va_tools.run import Run
+from sa2va_tools.tools.base import Tool, ToolOutput
 from sa2va_tools.tools.catalogue import find_tool
-from sa2va_tools.tools.outputs import GroundResult, MasksResult
+from sa2va_tools.tools.outputs import GroundResult, MasksResult, Traced
 
 
-def run_tool(session: Session, name: str, raw: Mapping[str, Any], output: OutputFlags) -> None:
-    """Run the tool, write its masks if a folder is given, and print the result. A failure to write does not
-    lose the result."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tool returned, and what became of its files."""
+
+    returned: ToolOutput
+    result: Traced
+    folder: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Kind → path."""
+    failure: Sa2vaError | None = None
+    """Why the files could not be written."""
+
+    def as_document(self, *, with_files: bool) -> dict[str, Any]:
+        """What `--json` prints."""
+        document = self.returned.as_dict() or {}
+        if with_files:
+            document["files"] = dict(self.files)
+        if self.failure is not None:
+            document["error"] = error_json(self.failure)
+        return document
+
+
+def run_tool(
+    session: Session, name: str, raw: Mapping[str, Any], reading: ReadingFlags, output: OutputFlags
+) -> None:
+    """Run the tool, write its masks if a folder is given, and print the result."""
     tool = find_tool(name)
     arguments = tool.parse(raw)
-    if output.formats and output.out is None:
-        raise RequestError("--format needs --out.", hint="Add --out DIR.")
-    files: dict[str, str] = {}
-    failure: Sa2vaError | None = None
+    require_formats_have_folder(output)
     with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
-        returned = tool.run(engine, arguments, run)
-        result = returned.structured
-        if output.out is not None and isinstance(result, MasksResult | GroundResult):
-            try:
-                files = write_masks(engine, result, output.out, output.formats, run)
-            except Sa2vaError as error:
-                if run.cancelled:
-                    raise
-                error.hint = f"{error.hint} The result itself is stored as {result.handle}.".strip()
-                failure = error
-    if session.as_json:
-        document = returned.as_dict() or {}
-        if output.out is not None:
-            document["files"] = files
-        if failure is not None:
-            document["error"] = error_json(failure)
-        session.print_json(document)
-    else:
-        session.print_lines([*format_result(result), *_suggest_next(session, result, files, output)])
-    if failure is not None:
-        print_error(session, failure)
+        outcome = do_tool(engine, tool, arguments, reading, output, run)
+    try:
+        if session.as_json:
+            session.print_json(outcome.as_document(with_files=output.out is not None))
+        else:
+            session.print_lines([*format_result(outcome.result), *_suggest_next(session, outcome, output)])
+    except OutputError as error:
+        error.add_hint(f"The result is stored as {outcome.result.handle}.")
+        raise
+    if outcome.failure is not None:
+        print_error(session, outcome.failure)
         raise typer.Exit(EXIT_FAILED)
 
 
-def _suggest_next(
-    session: Session, result: object, files: Mapping[str, str], output: OutputFlags
-) -> list[str]:
+def require_formats_have_folder(output: OutputFlags) -> None:
+    """RequestError for `--format` without `--out`."""
+    if output.formats and output.out is None:
+        raise RequestError("--format needs --out.", hint="Add --out DIR.")
+
+
+def do_tool(
+    engine: Engine, tool: Tool[Any], arguments: Any, reading: ReadingFlags, output: OutputFlags, run: Run
+) -> Outcome:
+    """Run the tool and write its masks if a folder is given. A failure to write does not lose the result."""
+    try:
+        media = open_as_given(engine, arguments.media, reading, run)
+        returned = tool.run(engine, arguments.model_copy(update={"media": media}), run)
+    except MediaUnreadableError as error:
+        if arguments.media is not None and Path(arguments.media).expanduser().is_dir():
+            error.add_hint("Add --each to take each image and video in it separately.")
+        raise
+    result = returned.structured
+    assert result is not None  # every tool with a command of this kind has one
+    if output.out is None or not isinstance(result, MasksResult | GroundResult):
+        return Outcome(returned, result)
+    folder = str(output.out)
+    try:
+        files = write_masks(engine, result, output.out, output.formats, run)
+    except Sa2vaError as error:
+        if run.cancelled:
+            raise
+        error.add_hint(f"The result itself is stored as {result.handle}.")
+        return Outcome(returned, result, folder, failure=error)
+    return Outcome(returned, result, folder, files)
+
+
+def _suggest_next(session: Session, outcome: Outcome, output: OutputFlags) -> list[str]:
     """For a result with masks: the files, or how to look at the masks."""
+    result, files = outcome.result, outcome.files
     if not isinstance(result, MasksResult | GroundResult):
         return []
     has_masks = any(mask.found for mask in result.masks)
@@ -65,6 +114,7 @@ def _suggest_next(
         return format_files(files) if has_masks else ["Nothing was found.", *format_files(files)]
     if not has_masks:
         return ["Nothing was found, so there is nothing to view."]
-    store = f" --store {session.flags.store_dir}" if session.flags.store_dir else ""
-    steps = [f"To look at it: sa2va view {result.handle}{store} --out view.png"]
+    store = ["--store", str(session.flags.store_dir)] if session.flags.store_dir else []
+    command = quote_command(["sa2va", "view", result.handle, *store, "--out", "view.png"])
+    steps = [f"To look at it: {command}"]
     return steps if output.out else [*steps, "To save masks and an overlay: the same command with --out DIR"]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from sa2va_server.cli.export import is_media
-from sa2va_server.cli.flags import ViewFlags
-from sa2va_server.cli.session import Session, replace_controls
+from sa2va_server.cli.flags import ReadingFlags, ViewFlags
+from sa2va_server.cli.reading import open_as_given
+from sa2va_server.cli.session import Session
 from sa2va_server.cli.text import format_media, format_warnings
 from sa2va_tools import atomic
+from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import RequestError
+from sa2va_tools.printable import make_printable
+from sa2va_tools.run import Run
 from sa2va_tools.store.handles import looks_like_handle
 from sa2va_tools.tools.reporting import media_out
 
@@ -24,18 +29,21 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY = 92
 
 
-def view_command(session: Session, handles: Sequence[str], options: ViewFlags) -> None:
+def view_command(session: Session, handles: Sequence[str], options: ViewFlags, reading: ReadingFlags) -> None:
     """Write one picture. Without `--out`, its name follows from the first handle or file, in the working
     folder. RequestError if it would overwrite what is viewed."""
     path = options.out or Path(_name_picture(handles[0]))
     _find_format(path)
-    sources = [Path(name).resolve() for name in handles if not looks_like_handle(name)]
-    if path.resolve() in sources or (path.exists() and set(sources) & set(path.resolve().parents)):
+    # Unlike os.path's, Path.resolve raises for a link that leads back to itself.
+    sources = [Path(os.path.realpath(name)) for name in handles if not looks_like_handle(name)]
+    real = Path(os.path.realpath(path))
+    if real in sources or (path.exists() and set(sources) & set(real.parents)):
         raise _overwrites_source(path)
     with session.open_engine() as engine, session.open_run() as run:
+        given = [str(open_as_given(engine, handle, reading, run)) for handle in handles]
         result = engine.view(
-            handles,
-            frame_index=options.frame,
+            given,
+            frame_index=_choose_frame(engine, given[0], options, run),
             max_frames=options.max_frames,
             max_side=options.max_side,
             max_bytes=MAX_BYTES,
@@ -45,6 +53,15 @@ def view_command(session: Session, handles: Sequence[str], options: ViewFlags) -
             raise _overwrites_source(path)
     write_picture(path, result.image, result.mime_type)
     _show(session, result, path)
+
+
+def _choose_frame(engine: Engine, media: str, options: ViewFlags, run: Run) -> int | None:
+    """The frame of `--frame` or `--time`; None for a sheet. RequestError for both."""
+    if options.time is None:
+        return options.frame
+    if options.frame is not None:
+        raise RequestError("Both --frame and --time are given.", hint="Give only one of them.")
+    return engine.find_frame(media, options.time, run=run)
 
 
 def write_picture(path: Path, data: bytes, mime_type: str) -> None:
@@ -72,10 +89,8 @@ def _find_format(path: Path) -> str:
 def _show(session: Session, result: ViewResult, path: Path) -> None:
     media = media_out(result.media)
     if not session.as_json:
-        legend = (
-            f"  {number}  {replace_controls(label)}  {handle}" for number, handle, label in result.legend
-        )
-        written = f"Written: {replace_controls(str(path))}"
+        legend = (f"  {number}  {make_printable(label)}  {handle}" for number, handle, label in result.legend)
+        written = f"Written: {make_printable(str(path))}"
         session.print_lines([format_media(media), *legend, written, *format_warnings(result.warnings)])
         return
     session.print_json(
@@ -97,5 +112,5 @@ def _overwrites_source(path: Path) -> RequestError:
 
 def _name_picture(name: str) -> str:
     """`mask-….png` for a handle, `clip-view.png` for a file."""
-    stem = name.replace(":", "-") if looks_like_handle(name) else f"{Path(name).resolve().stem}-view"
+    stem = name.replace(":", "-") if looks_like_handle(name) else f"{Path(os.path.realpath(name)).stem}-view"
     return f"{stem}.png"
