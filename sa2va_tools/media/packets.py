@@ -15,6 +15,7 @@ from sa2va_tools.media.container import iter_packets
 from sa2va_tools.media.diagnosis.holes import has_hole
 from sa2va_tools.media.diagnosis.joins import begins_recording
 from sa2va_tools.media.limits import check_duration, check_frames
+from sa2va_tools.media.picture_sizes import SizeWatch
 from sa2va_tools.media.timestamps import MAX_GAP_S
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
@@ -36,6 +37,8 @@ class Packets:
     """Whether the format is one whose recordings can be joined byte by byte."""
     damaged_pts: list[int] = field(default_factory=list)
     """Timestamps of packets that the container calls damaged."""
+    size_changes: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
+    """Timestamps at which the size changes, and the new size as stored, as far as packets tell."""
     cut_off: bool = False
     """Whether the data end before they should."""
     has_hole: bool = False
@@ -59,6 +62,7 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     previous: Any = None
     skipped: list[tuple[int, int]] = []
     suspect: int | None = None
+    watch = SizeWatch(stream)
     for packet in iter_packets(path, container, stream):
         run.raise_if_cancelled()
         if packet.size == 0:
@@ -70,6 +74,7 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
         if previous is not None and _skips(previous, packet):
             skipped.append((previous.pos, packet.pos))
         previous = packet
+        watch.see(packet)
         found.total += 1
         found.cut_off = bool(packet.is_corrupt)
         if packet.is_discard:
@@ -83,6 +88,7 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
             latest = packet.pts
             earliest = packet.pts if earliest is None else min(earliest, packet.pts)
             check_duration(path.name, float((packet.pts - earliest) * time_base) - jumped_s, limits)
+    found.size_changes = watch.changes
     if suspect is not None:
         found.damaged_pts.append(suspect)
     # Sound that is not compressed may be zero bytes for long.

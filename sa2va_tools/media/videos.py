@@ -9,6 +9,7 @@ read. Every frame that the decoder delivers is used, so damage does not change t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -65,6 +66,9 @@ def probe_video(
     decoded.mark_lost_and_damaged(packets.damaged_pts)
     _check_usable(path, packets, decoded)
     stamps = sorted(packets.known_pts)
+    for at, size_wh in packets.size_changes if not decoded.to_end else ():
+        check_pixels(path.name, size_wh, limits)
+        decoded.add_change(bisect_left(stamps, at), decoded.orientation.apply_size(size_wh))
     natural = compute_times(
         decoded.pts if decoded.to_end else stamps,
         rate.fps,
