@@ -12,9 +12,8 @@ from typing import Any
 import av
 
 from sa2va_tools.media.container import iter_packets
-from sa2va_tools.media.diagnosis.holes import has_hole
-from sa2va_tools.media.diagnosis.joins import begins_recording
 from sa2va_tools.media.limits import check_duration, check_frames
+from sa2va_tools.media.packet_faults import FaultWatch
 from sa2va_tools.media.picture_sizes import SizeWatch
 from sa2va_tools.media.timestamps import MAX_GAP_S
 from sa2va_tools.run import Run
@@ -57,24 +56,14 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     earliest: int | None = None
     latest: int | None = None
     jumped_s = 0.0
-    # FFmpeg finds the frames of a transport stream only when the next one begins, and flags one too early.
-    flags_early = container.format.name == "mpegts"
-    previous: Any = None
-    skipped: list[tuple[int, int]] = []
-    suspect: int | None = None
-    watch = SizeWatch(stream)
+    sizes = SizeWatch(stream)
+    faults = FaultWatch(path, container)
     for packet in iter_packets(path, container, stream):
         run.raise_if_cancelled()
         if packet.size == 0:
             break
-        if suspect is not None and not (flags_early and _begins_recording(path, previous, packet)):
-            found.damaged_pts.append(suspect)
-        is_damaged = previous is not None and previous.is_corrupt if flags_early else packet.is_corrupt
-        suspect = packet.pts if is_damaged else None
-        if previous is not None and _skips(previous, packet):
-            skipped.append((previous.pos, packet.pos))
-        previous = packet
-        watch.see(packet)
+        sizes.see(packet)
+        faults.see(packet)
         found.total += 1
         found.cut_off = bool(packet.is_corrupt)
         if packet.is_discard:
@@ -88,29 +77,11 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
             latest = packet.pts
             earliest = packet.pts if earliest is None else min(earliest, packet.pts)
             check_duration(path.name, float((packet.pts - earliest) * time_base) - jumped_s, limits)
-    found.size_changes = watch.changes
-    if suspect is not None:
-        found.damaged_pts.append(suspect)
-    # Sound that is not compressed may be zero bytes for long.
-    if not any(sound.codec_context.name.startswith("pcm_") for sound in container.streams.audio):
-        found.has_hole = has_hole(path, skipped)
+    found.has_hole = faults.finish()
+    found.damaged_pts = faults.damaged_pts
+    found.size_changes = sizes.changes
     found.cut_off = found.cut_off or _ends_early(container, stream, found)
     return found
-
-
-def _begins_recording(path: Path, before: Any, after: Any) -> bool:
-    """Whether a recording begins between two packets of a transport stream, which counts its packets: the
-    count starts again, and nothing is lost."""
-    goes_back = before.dts is not None and after.dts is not None and after.dts < before.dts
-    return goes_back or (after.pos is not None and begins_recording(path, after.pos))
-
-
-def _skips(before: Any, after: Any) -> bool:
-    """Whether time jumps between two packets between which there are other bytes."""
-    if None in (before.dts, after.dts, before.pos, after.pos):
-        return False
-    has_other_bytes = after.pos > before.pos + before.size
-    return bool(has_other_bytes and after.dts - before.dts > 1.5 * (before.duration or 0))
 
 
 def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:
