@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from media_makers import make_video, number_of
 
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media import decode as decode_module
 from sa2va_tools.media import media as media_module
 from sa2va_tools.media import videos as videos_module
 from sa2va_tools.media.decode import iter_frames, read_frames
@@ -33,10 +35,9 @@ def test_no_frames(tmp_path):
 def test_missing_index(tmp_path):
     path = make_video(tmp_path / "a.mp4", 12)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(MediaUnreadableError, match="truncated, corrupt"):
-        open_media(path)
-    path.write_bytes(b"\0" * 5000)
-    with pytest.raises(MediaUnreadableError):
+    with pytest.raises(
+        MediaUnreadableError, match=r"a\.mp4 is cut off: it has [\d,]+ of at least [\d,]+ bytes"
+    ):
         open_media(path)
 
 
@@ -101,20 +102,19 @@ def test_truncated_matroska_is_detected_by_its_duration_tag(tmp_path, make, name
 def test_video_cut_off_in_its_first_frames(tmp_path):
     path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
     data = path.read_bytes()
-    after_first_frame = data.find(b"mdat") + 3500
-    path.write_bytes(data[:after_first_frame])
-    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: its first frames cannot be decoded"):
+    path.write_bytes(data[: data.find(b"mdat") + 1500])
+    with pytest.raises(MediaUnreadableError, match=r"a\.mp4 is cut off: "):
         open_media(path)
 
 
-def test_video_is_used_up_to_a_hole(tmp_path):
+def test_frames_around_a_hole_are_used(tmp_path):
     path = noisy_video(tmp_path / "a.mp4", {"movflags": "+faststart"})
     data = bytearray(path.read_bytes())
     begin, end = len(data) // 2, len(data) * 9 // 10
     data[begin:end] = bytes(end - begin)
     path.write_bytes(data)
     media = open_media(path)
-    assert 10 < media.frame_count < 30 and not media.complete and "breaks off at" in media.warnings[0]
+    assert 10 < media.frame_count < 30 and not media.complete and "cannot be decoded" in media.warnings[0]
     assert len(list(iter_frames(media))) == media.frame_count == len(media.timestamps_s)
 
 
@@ -167,11 +167,13 @@ def joined(path: Path, counts: tuple[int, int]) -> Path:
     return path
 
 
-def muxed(path: Path, counts: tuple[int, int]) -> Path:
+def muxed(path: Path, counts: tuple[int, int], codec: str = "") -> Path:
     """The same as one stream with continuous timestamps, as recorders of calls write it."""
-    codec = "libvpx" if path.suffix == ".webm" else "libx264"
-    one = make_video(path.with_stem("one"), counts[0], codec=codec, options={"g": "5"})
-    two = make_video(path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5"})
+    codec = codec or ("libvpx" if path.suffix == ".webm" else "libx264")
+    one = make_video(path.with_stem("one"), counts[0], codec=codec, options={"g": "5", "bf": "0"})
+    two = make_video(
+        path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5", "bf": "0"}
+    )
     with av.open(str(path), "w") as new, av.open(str(one)) as first, av.open(str(two)) as second:
         made = new.add_stream_from_template(first.streams.video[0])
         for source, frames_before in ((first, 0), (second, counts[0])):
@@ -185,42 +187,79 @@ def muxed(path: Path, counts: tuple[int, int]) -> Path:
 
 
 @pytest.mark.parametrize("counts", [(1, 4), (4, 4), (40, 3), (4, 40)])
-@pytest.mark.parametrize(("name", "make"), [("a.h264", joined), ("a.ts", muxed), ("a.webm", muxed)])
-def test_video_is_used_up_to_a_change_of_size(tmp_path, name, make, counts, capfd):
+@pytest.mark.parametrize(
+    ("name", "make"), [("a.h264", joined), ("a.ts", joined), ("a.ts", muxed), ("a.webm", muxed)]
+)
+def test_frames_after_a_change_of_size_are_scaled_to_the_first(tmp_path, name, make, counts, capfd):
     media = open_media(make(tmp_path / name, counts))
-    count = counts[0]
-    assert (media.size_wh, media.frame_count, media.complete) == ((64, 48), count, False)
-    used = "the frame before it is used" if count == 1 else f"the {count} frames before it are used"
-    assert media.warnings[0] == f"{name} changes its size from 64×48 to 32×32 at frame {count}; {used}."
-    assert [number_of(rgb) for _, rgb in iter_frames(media)] == [index % 28 for index in range(count)]
+    assert (media.size_wh, media.frame_count, media.complete) == ((64, 48), sum(counts), True)
+    assert (
+        f"{name} changes its size, at frame {counts[0]} to 32×32; all frames are scaled" in media.warnings[0]
+    )
+    frames = [rgb for _, rgb in iter_frames(media)]
+    assert {rgb.shape for rgb in frames} == {(48, 64, 3)}
+    assert [number_of(rgb) for rgb in frames] == [index % 28 for count in counts for index in range(count)]
+    times = media.timestamps_s
+    assert all(before < after for before, after in itertools.pairwise(times))
     if make is muxed:
-        assert media.timestamps_s == pytest.approx([index / 10 for index in range(count)], abs=0.002)
-        assert media.duration_s == pytest.approx(count / 10, abs=0.01) and len(media.warnings) == 1
+        assert times == pytest.approx([index / 10 for index in range(sum(counts))], abs=0.002)
+        assert media.duration_s == pytest.approx(sum(counts) / 10, abs=0.01) and len(media.warnings) == 1
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("name", "make"), [("a.ts", joined), ("a.ts", muxed), ("a.webm", muxed)])
-def test_frames_before_a_change_of_size_are_read_by_index(tmp_path, name, make):
-    """Also when frames after the change have the same timestamps; that join costs one of the last frames."""
+def test_frames_around_a_change_of_size_are_read_by_index(tmp_path, name, make):
+    """Also when frames after the change have the same timestamps."""
     media = open_media(make(tmp_path / name, (100, 100)))
-    assert media.frame_count >= 99 and media.size_wh == (64, 48)
-    for wanted in ([97], [0, 60], [40, 90]):
-        assert [number_of(rgb) for rgb in read_frames(media, wanted)] == [index % 28 for index in wanted]
+    assert media.frame_count == 200 and media.size_wh == (64, 48)
+    for wanted in ([97], [0, 60], [40, 90, 160], [100], [99, 199]):
+        assert [number_of(rgb) for rgb in read_frames(media, wanted)] == [
+            index % 100 % 28 for index in wanted
+        ]
 
 
-def test_change_of_size_of_a_rotated_video(tmp_path, monkeypatch):
-    quarter = Orientation.from_exif(6)
-    monkeypatch.setattr(videos_module, "frame_orientation", lambda frame: quarter)
-    media = open_media(muxed(tmp_path / "a.ts", (4, 4)))
-    assert media.size_wh == (48, 64) and "from 48×64 to 32×32" in media.warnings[0]
+def test_scaled_frames_are_the_same_whether_or_not_decoding_starts_there(tmp_path):
+    media = open_media(muxed(tmp_path / "a.webm", (50, 60)))
+    frames = dict(iter_frames(media))
+    for index in (49, 50, 55, 103, 109):
+        assert np.array_equal(read_frames(media, [index])[0], frames[index])
 
 
-def test_change_of_size_beyond_the_budget_is_an_error_of_its_frame(tmp_path, monkeypatch):
-    path = muxed(tmp_path / "a.webm", (10, 10))
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.webm", "libvpx"), ("b.webm", "libvpx-vp9"), ("a.ts", "libx264"), ("b.ts", "libx265")],
+)
+def test_change_of_size_beyond_the_budget(tmp_path, monkeypatch, name, codec):
+    path = muxed(tmp_path / name, (10, 10), codec=codec)
+    whole = open_media(path)
     monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 3)
     media = open_media(path)
-    assert media.frame_count == 20 and media.complete and media.warnings == ()
-    frames = iter_frames(media)
-    assert [next(frames)[0] for _ in range(10)] == list(range(10))
-    with pytest.raises(MediaUnreadableError, match="changes its size midway, from 64×48 to 32×32"):
-        next(frames)
+    assert media.frame_count == 20 and media.complete and media.warnings == whole.warnings
+    assert "at frame 10 to 32×32" in media.warnings[0]
+    assert {rgb.shape for _, rgb in iter_frames(media)} == {(48, 64, 3)}
+
+
+def test_change_of_rotation(tmp_path, monkeypatch):
+    """As a phone's recorder may write it that is turned while it records."""
+    upright, quarter = Orientation(), Orientation.from_exif(6)
+
+    def turn(frame, default=upright):
+        return quarter if frame.pts >= muxed_pts[4] else upright
+
+    path = make_video(tmp_path / "a.ts", 8, options={"bf": "0"})
+    muxed_pts = sorted(open_media(path).pts)
+    monkeypatch.setattr(videos_module, "frame_orientation", turn)
+    monkeypatch.setattr(decode_module, "frame_orientation", turn)
+    media = open_media(path)
+    assert media.size_wh == (64, 48) and "at frame 4 to 48×64" in media.warnings[0]
+    frames = read_frames(media, range(8))
+    assert [rgb.shape for rgb in frames] == [(48, 64, 3)] * 8
+    assert frames[0][2, 2, 0] > 180 and frames[7][2, 61, 0] > 180  # the red corner, turned
+
+
+def test_file_that_is_replaced_by_one_of_another_size(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 8)
+    media = open_media(path)
+    make_video(tmp_path / "b.mp4", 8, size_wh=(32, 32)).replace(path)
+    with pytest.raises(MediaUnreadableError, match="changed since it was opened"):
+        read_frames(media, [3])

@@ -134,7 +134,7 @@ def test_folder_is_used_up_to_its_first_broken_frame(tmp_path, count):
     assert (
         "the frame before it is used" if count == 1 else f"the {count} frames before it are used"
     ) in damage
-    assert f"{names[count]} cannot be read: it is truncated" in damage
+    assert f"{names[count]} is cut off: " in damage
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
@@ -161,7 +161,7 @@ def test_repaired_folder_is_complete_and_has_another_hash(tmp_path):
 def test_broken_first_frame_is_refused(tmp_path):
     folder = make_folder(tmp_path / "clip", ["1.png", "2.png"])
     cut(folder / "1.png")
-    with pytest.raises(MediaUnreadableError, match=r"1\.png cannot be read"):
+    with pytest.raises(MediaUnreadableError, match=r"1\.png is cut off"):
         open_media(folder)
 
 

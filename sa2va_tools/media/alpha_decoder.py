@@ -37,5 +37,5 @@ def make_decode(stream: Any) -> Callable[[Any], list[Any]]:
     if name is None:
         return lambda packet: list(packet.decode())
     decoder: Any = av.CodecContext.create(name, "r")
-    decoder.thread_type = "AUTO"
+    decoder.thread_type = stream.thread_type
     return lambda packet: list(decoder.decode(packet if packet.size else None))

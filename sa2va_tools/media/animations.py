@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.diagnosis.cut_off import find_cut
 from sa2va_tools.media.failures import translate_decoder_errors
 from sa2va_tools.media.limits import check_duration, check_frames
 from sa2va_tools.media.orientation import UPRIGHT
-from sa2va_tools.media.probe import Probe
+from sa2va_tools.media.probe import Probe, cut_warning
 from sa2va_tools.media.stills import has_transparency, image_orientation, open_image, open_unchecked, to_rgb
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
@@ -53,11 +54,13 @@ def probe_animation(path: Path, limits: MediaLimits, run: Run) -> Probe:
     with open_image(path, limits) as image:
         container = str(image.format).lower()
         size_wh = image.size
-        count = int(getattr(image, "n_frames", 1))
+        count = int(getattr(image, "n_frames", 1)) - _count_hidden(image)
         # AVIF stores a rotation; the EXIF orientation of other animations is not applied.
         orientation = image_orientation(image) if container == "avif" else UPRIGHT
     check_frames(path.name, count, limits)
     frames = _decode_all(path, size_wh, count, run)
+    if find_cut(path) and not frames.warnings:
+        frames.warnings.append(cut_warning(path.name, count))
     delays_ms = frames.delays_ms
     if container == "avif":  # delays are rounded to milliseconds, and their sum would drift
         delays_ms[:-1] = np.diff(frames.starts_ms).tolist()
@@ -117,10 +120,27 @@ def _iter_images(path: Path) -> Iterator[Image.Image]:
     with translate_decoder_errors(path):
         image = open_unchecked(path)
     with image:
-        for index in itertools.count():
+        for index in itertools.count(_count_hidden(image)):
             with translate_decoder_errors(path, "decoded", image.size):
                 if index >= int(getattr(image, "n_frames", 1)):
                     return
+                if index == 1 and _count_hidden(image):
+                    _clear(image)
                 image.seek(index)
                 image.load()
             yield image
+
+
+def _count_hidden(image: Image.Image) -> int:
+    """1 for an animated PNG whose first image is only for viewers that cannot animate, else 0."""
+    return int(bool(image.info.get("default_image", False)))
+
+
+def _clear(image: Image.Image) -> None:
+    """Empty the canvas of an animated PNG: what its hidden image shows must not be left under the frames."""
+    image.load()
+    if image.has_transparency_data or image.mode == "P":
+        unseen = image.info.get("transparency", 0)
+        image.paste(unseen if isinstance(unseen, int | tuple) else 0, (0, 0, *image.size))
+    else:
+        image.paste("white", (0, 0, *image.size))

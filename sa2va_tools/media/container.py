@@ -30,15 +30,22 @@ _OPTIONS = {"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}", "protocol_
 
 
 @contextmanager
-def open_video(path: Path, number: int | None) -> Iterator[tuple[Any, Any]]:
+def open_video(path: Path, number: int | None, *, damaged: bool = False) -> Iterator[tuple[Any, Any]]:
     """(container, video stream `number`; None: the one that players show). Wrap what is done with them in
-    `translate_decoder_errors`."""
+    `translate_decoder_errors`.
+
+    With `damaged`, one thread decodes: with several, an error hides sound frames that other threads hold.
+    """
     if number is None:
         number = find_stream(path).number
     with _open_container(path) as container:
         with translate_decoder_errors(path):
             stream = container.streams.video[number]
-            stream.thread_type = "AUTO"
+            if damaged:
+                stream.thread_type = "NONE"
+                stream.codec_context.thread_count = 1
+            else:
+                stream.thread_type = "AUTO"
         yield container, stream
 
 
@@ -66,9 +73,10 @@ def _open_container(path: Path) -> Iterator[Any]:
         yield container
 
 
-def frame_orientation(frame: Any) -> Orientation:
+def frame_orientation(frame: Any, default: Orientation = UPRIGHT) -> Orientation:
+    """As the frame says, else `default`."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return UPRIGHT if matrix is None else Orientation.from_display_matrix(bytes(matrix))
+    return default if matrix is None else Orientation.from_display_matrix(bytes(matrix))
 
 
 def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
@@ -79,7 +87,8 @@ def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             try:
                 packet = next(source, None)
             except av.FFmpegError as error:
-                if is_memory_error(error):
+                # "Try again" is what FFmpeg says at the end of a file that grows.
+                if is_memory_error(error) and not isinstance(error, av.error.BlockingIOError):
                     raise
                 packet = av.Packet()
                 packet.stream = stream
@@ -91,44 +100,19 @@ def iter_packets(path: Path, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def decode_stream(
-    path: Path,
-    container: Any,
-    stream: Any,
-    on_fault: Callable[[], None] = lambda: None,
-    on_resize: Callable[[tuple[int, int]], None] | None = None,
+    path: Path, container: Any, stream: Any, on_fault: Callable[[int | None], None] = lambda pts: None
 ) -> Iterator[Any]:
-    """Frames in presentation order from where the container stands. Packets that do not decode are skipped
-    after calling `on_fault`. Ends when the frame size changes, after calling `on_resize`; without that it
-    raises MediaUnreadableError."""
-    size_wh: tuple[int, int] | None = None
+    """Frames in presentation order from where the container stands, whatever their sizes and however damaged.
+    Packets that do not decode are skipped after calling `on_fault` with their timestamp."""
     with translate_decoder_errors(path):
         decode = make_decode(stream)
     for packet in iter_packets(path, container, stream):
-        # A packet that is cut short would make the decoder drop whole frames that it still holds.
-        if packet.is_corrupt:
-            on_fault()
-            continue
         with translate_decoder_errors(path, "decoded", (stream.width, stream.height)):
             try:
                 frames = decode(packet)
             except av.FFmpegError as error:
                 if is_memory_error(error):  # then it says nothing about the packet
                     raise
-                on_fault()
+                on_fault(packet.pts)
                 continue
-        for frame in frames:
-            size_wh = size_wh or (frame.width, frame.height)
-            if (frame.width, frame.height) != size_wh:
-                if on_resize is None:
-                    raise _resize_error(path, size_wh, frame)
-                on_resize((frame.width, frame.height))
-                return
-            yield frame
-
-
-def _resize_error(path: Path, size_wh: tuple[int, int], frame: Any) -> MediaUnreadableError:
-    return MediaUnreadableError(
-        f"{path.name} changes its size midway, from {size_wh[0]}×{size_wh[1]} to "
-        f"{frame.width}×{frame.height}.",
-        hint="Re-encode it at one size, or cut it where the size changes.",
-    )
+        yield from frames

@@ -6,6 +6,7 @@ at a time is held, however long the video.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, iter_animation
-from sa2va_tools.media.container import decode_stream, open_video
+from sa2va_tools.media.container import decode_stream, frame_orientation, open_video
 from sa2va_tools.media.failures import translate_decoder_errors
 from sa2va_tools.media.frames import frame_to_rgb
 from sa2va_tools.media.media import Media
@@ -121,7 +123,7 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
     index_of = {stamp: index for index, stamp in enumerate(media.pts)}
     for stretch, seeks in _split_at_gaps(media, path, wanted):
         keep = frozenset(stretch)
-        with open_video(path, media.video_stream) as (container, stream):
+        with open_video(path, media.video_stream, damaged=not media.complete) as (container, stream):
             if seeks:
                 with translate_decoder_errors(path):
                     container.seek(media.pts[stretch[0]], stream=stream, backward=True)
@@ -129,7 +131,9 @@ def _decode_video(media: Media, path: Path, wanted: Sequence[int], run: Run) -> 
                 run.raise_if_cancelled()
                 index = index_of.get(frame.pts, -1) if index_of else count
                 if index in keep:
-                    yield index, _to_upright_rgb(media, path, frame)
+                    rgb = _to_upright_rgb(media, path, frame)
+                    may_change = index >= media.same_size_frames
+                    yield index, _fit(rgb, media.size_wh) if may_change else rgb
                 if index >= stretch[-1]:
                     break
 
@@ -147,11 +151,19 @@ def _split_at_gaps(media: Media, path: Path, wanted: Sequence[int]) -> list[tupl
             if not media.pts or index - before < _MIN_SEEK_GAP:
                 continue
             arrival = _key_frame_pts(media, container, stream, index)
-            if arrival is not None and media.pts[before] < arrival <= media.pts[index]:
+            if arrival is None or not media.pts[before] < arrival <= media.pts[index]:
+                continue
+            if not _is_damaged(media, arrival, media.pts[index]):
                 seekable.append(position)
     starts = sorted({0, *seekable})
     ends = [*starts[1:], len(wanted)]
     return [(wanted[start:end], start in seekable) for start, end in zip(starts, ends, strict=True)]
+
+
+def _is_damaged(media: Media, first_pts: int, last_pts: int) -> bool:
+    """Whether a frame in this stretch has errors: then its pixels depend on the frames before."""
+    start = bisect_left(media.damaged_frames, bisect_left(media.pts, first_pts))
+    return start < len(media.damaged_frames) and media.pts[media.damaged_frames[start]] <= last_pts
 
 
 def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int | None:
@@ -166,7 +178,14 @@ def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int
 
 def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:
     with translate_decoder_errors(path, "decoded", media.size_wh):
-        return media.orientation.apply(frame_to_rgb(frame))
+        return frame_orientation(frame, media.orientation).apply(frame_to_rgb(frame))
+
+
+def _fit(rgb: Rgb, size_wh: tuple[int, int]) -> Rgb:
+    """A frame of a video, scaled to the size of the first one, where its size changes."""
+    if rgb.shape[1::-1] == size_wh:
+        return rgb
+    return np.asarray(Image.fromarray(rgb).resize(size_wh, Image.Resampling.BICUBIC))
 
 
 def _make_change_error(media: Media) -> MediaUnreadableError:

@@ -112,12 +112,18 @@ def _translate(
             f"{path.name} cannot be {action}: permission denied.",
             hint="Change its permissions, or copy it to a folder that you may read.",
         )
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE):
+    is_ffmpeg = isinstance(error, av.FFmpegError) and error.errno == errno.EIO  # its word for broken files
+    if (
+        isinstance(error, OSError)
+        and error.errno in (errno.EIO, errno.ENOSPC, errno.EMFILE)
+        and not is_ffmpeg
+    ):
         return MediaUnreadableError(f"{path.name} cannot be read from disk: {error.strerror}.")
     is_unknown = isinstance(error, UnidentifiedImageError)  # its text is a path and an object's address
+    quote = "" if is_ffmpeg else quote_error(error)
     return MediaUnreadableError(
         f"{path.name} cannot be {action}: it is truncated, corrupt, or not what its name says"
-        f"{' (unknown format)' if is_unknown else quote_error(error)}.",
+        f"{' (unknown format)' if is_unknown else quote}.",
         hint="Check that the file opens in a viewer; export or download it again if not.",
     )
 

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.diagnosis.explain import explain_failure
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames
 from sa2va_tools.media.probe import Probe, break_warning
@@ -45,14 +46,16 @@ def probe_folder(
     first. Raises MediaUnreadableError when there is no frame, the first cannot be read, or sizes differ,
     MediaTooLargeError, OutOfMemoryError, CancelledError."""
     files = _list_frames(path, limits)
-    first = probe_still(files[0], limits)
+    first = _probe_frame(files[0], limits)
     decode = len(files) * first.size_wh[0] * first.size_wh[1] <= budget_px
     broken: list[str] = []
+    notes: list[str] = []
     transparent = first.transparent
+    without_end = int(first.without_end)
     for index, file in enumerate(files[1:], start=1):
         run.raise_if_cancelled()
         try:
-            other = probe_still(file, limits, decode=decode)
+            other = _probe_frame(file, limits, decode=decode)
         except MediaUnreadableError as error:
             broken.append(f"{break_warning(path.name, index)} {error.message}")
             files = files[:index]
@@ -60,6 +63,10 @@ def probe_folder(
         if other.size_wh != first.size_wh:
             raise _size_error(path, files, (files[0], first), (file, other))
         transparent |= other.transparent
+        without_end += other.without_end
+    if without_end:
+        lack = "lacks its" if without_end == 1 else "lack their"
+        notes = [f"{without_end} of the frames in {path.name} {lack} last bytes; all pixels are there."]
     count = len(files)
     rate = fps or FOLDER_FPS
     check_duration(path.name, float(count / rate), limits)
@@ -71,11 +78,19 @@ def probe_folder(
         timestamps_s=tuple(float(index / rate) for index in range(count)),
         last_frame_s=float(1 / rate),
         files=files,
-        warnings=(*broken, *(() if fps else (_RATE_WARNING,))),
+        warnings=(*broken, *notes, *(() if fps else (_RATE_WARNING,))),
         complete=not broken,
         transparent=transparent,
         given_fps=None if rate == FOLDER_FPS else rate,
     )
+
+
+def _probe_frame(file: Path, limits: MediaLimits, *, decode: bool = True) -> Probe:
+    """Raises MediaUnreadableError with what is wrong with the frame."""
+    try:
+        return probe_still(file, limits, decode=decode)
+    except MediaUnreadableError as error:
+        raise explain_failure(file, error) from error
 
 
 def is_frame(file: Path) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, is_animated, probe_animation
+from sa2va_tools.media.diagnosis.explain import explain_encryption, explain_failure, make_empty_error
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.folders import probe_folder
 from sa2va_tools.media.frame_rate import parse_frame_rate
@@ -64,6 +65,10 @@ class Media:
     warnings: tuple[str, ...] = ()
     complete: bool = True
     """False when frames of the file are lost or damaged."""
+    damaged_frames: tuple[int, ...] = ()
+    """Frames of a video that decode with errors; those beyond what is checked on opening are not known."""
+    same_size_frames: int = field(default=0, repr=False)
+    """The first frames of a video that are known to have one size; later ones may have to be scaled."""
     last_frame_s: float = field(default=0.0, repr=False)
     """How long the last frame is shown."""
     orientation: Orientation = field(default=UPRIGHT, repr=False)
@@ -120,7 +125,14 @@ def open_media(
     path = Path(path).absolute()
     run.raise_if_cancelled()
     given = _Given(check_stream_number(video_stream), None if fps is None else parse_frame_rate(fps))
-    kind, probe = _probe(path, limits, run, given)
+    before = _read_state(path)
+    try:
+        kind, probe = _probe(path, limits, run, given)
+    except MediaUnreadableError as error:
+        _check_unchanged(path, before)
+        raise explain_failure(path, error) from error
+    content_hash = hash_files(path, probe.files, run)
+    _check_unchanged(path, before)
     transparency = [transparency_warning(path.name)] if probe.transparent else []
     return Media(
         path=path,
@@ -129,11 +141,13 @@ def open_media(
         frame_count=probe.frame_count,
         fps=probe.fps,
         timestamps_s=probe.timestamps_s,
-        content_hash=hash_files(path, probe.files, run),
+        content_hash=content_hash,
         container=probe.container,
         rotation_deg=probe.orientation.rotation_deg,
         warnings=tuple(map(make_printable, (*probe.warnings, *transparency))),
         complete=probe.complete,
+        damaged_frames=probe.damaged_frames,
+        same_size_frames=probe.same_size_frames,
         last_frame_s=probe.last_frame_s,
         orientation=probe.orientation,
         pts=probe.pts,
@@ -182,6 +196,9 @@ def _probe(
     if suffix in IMAGE_SUFFIXES and not is_video:
         given.require_nothing(path, "an image")
         return "image", probe_still(path, limits)
+    encrypted = explain_encryption(path)  # its pictures may decode, as noise
+    if encrypted:
+        raise encrypted
     return "video", probe_video(
         path, limits, run, _VERIFY_BUDGET_PX, video_stream=given.video_stream, fps=given.fps
     )
@@ -200,11 +217,28 @@ def _is_folder(path: Path, limits: MediaLimits) -> bool:
             f"{path.name} is not a regular file (a pipe, socket or device).", hint=SUPPORTED_FORMATS
         )
     if status.st_size == 0:
-        raise MediaUnreadableError(
-            f"{path.name} is empty (0 bytes).", hint="It may be cut off; export or download it again."
-        )
+        raise make_empty_error(path)
     check_bytes(path.name, status.st_size, limits)
     return False
+
+
+def _read_state(path: Path) -> tuple[int, int] | None:
+    """A file's size and when it was changed; None for anything else."""
+    with translate_decoder_errors(path):
+        status = path.stat() if path.is_file() else None
+    return (status.st_size, status.st_mtime_ns) if status else None
+
+
+def _check_unchanged(path: Path, before: tuple[int, int] | None) -> None:
+    """Raises MediaUnreadableError when a file is not as it was `before`."""
+    after = _read_state(path)
+    if before is None or after == before:
+        return
+    grew = f" (it grew from {before[0]:,} to {after[0]:,} bytes)" if after and after[0] > before[0] else ""
+    raise MediaUnreadableError(
+        f"{path.name} changed while it was read{grew}.",
+        hint="Wait until it is completely written, or give a copy of it.",
+    )
 
 
 def hash_files(path: Path, files: tuple[Path, ...], run: Run | None = None) -> str:

@@ -13,6 +13,9 @@ import av
 
 from sa2va_tools.media.container import iter_packets
 from sa2va_tools.media.limits import check_duration, check_frames
+from sa2va_tools.media.packet_faults import FaultWatch
+from sa2va_tools.media.picture_sizes import SizeWatch
+from sa2va_tools.media.timestamps import MAX_GAP_S
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
@@ -29,8 +32,16 @@ class Packets:
     """Number of packets, including those that an edit list hides."""
     last_duration: int = 0
     """Of the last packet that has one, in ticks."""
+    may_jump: bool = False
+    """Whether the format is one whose recordings can be joined byte by byte."""
+    damaged_pts: list[int] = field(default_factory=list)
+    """Timestamps of packets that the container calls damaged."""
+    size_changes: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
+    """Timestamps at which the size changes, and the new size as stored, as far as packets tell."""
     cut_off: bool = False
     """Whether the data end before they should."""
+    has_hole: bool = False
+    """Whether frames are missing where bytes of the file were never written."""
 
     @property
     def known_pts(self) -> list[int]:
@@ -41,21 +52,34 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     """Reads the whole file. Raises MediaTooLargeError as soon as a limit is passed, CancelledError."""
     found = Packets()
     time_base = Fraction(stream.time_base)
+    found.may_jump = container.format.name in ("mpegts", "mpeg")
     earliest: int | None = None
+    latest: int | None = None
+    jumped_s = 0.0
+    sizes = SizeWatch(stream)
+    faults = FaultWatch(path, container)
     for packet in iter_packets(path, container, stream):
         run.raise_if_cancelled()
         if packet.size == 0:
             break
+        sizes.see(packet)
+        faults.see(packet)
         found.total += 1
         found.cut_off = bool(packet.is_corrupt)
-        if packet.is_corrupt or packet.is_discard:
+        if packet.is_discard:
             continue
         found.pts.append(packet.pts)
         found.last_duration = int(packet.duration or 0) or found.last_duration
         check_frames(path.name, len(found.pts), limits)
         if packet.pts is not None:
+            if found.may_jump and latest is not None and packet.pts - latest > MAX_GAP_S / time_base:
+                jumped_s += float((packet.pts - latest) * time_base)
+            latest = packet.pts
             earliest = packet.pts if earliest is None else min(earliest, packet.pts)
-            check_duration(path.name, float((packet.pts - earliest) * time_base), limits)
+            check_duration(path.name, float((packet.pts - earliest) * time_base) - jumped_s, limits)
+    found.has_hole = faults.finish()
+    found.damaged_pts = faults.damaged_pts
+    found.size_changes = sizes.changes
     found.cut_off = found.cut_off or _ends_early(container, stream, found)
     return found
 

@@ -14,16 +14,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.media.diagnosis.cut_off import find_cut
+from sa2va_tools.media.diagnosis.tiff import read_directory
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.heif import HEIF_SUFFIXES, is_sequence, open_heif
 from sa2va_tools.media.limits import check_pixels
 from sa2va_tools.media.orientation import UPRIGHT, Orientation
 from sa2va_tools.media.probe import Probe
-from sa2va_tools.media.sniff import read_suffix
+from sa2va_tools.media.sniff import file_suffix, read_suffix
 from sa2va_tools.media.still_colour import note_code_points, to_srgb
+from sa2va_tools.media.tails import read_without_end
 from sa2va_tools.settings import MediaLimits
 
 IMAGE_SUFFIXES = (".jpg", ".png", ".gif", ".bmp", ".tif", ".webp", ".heic", ".avif")
@@ -60,7 +63,11 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
             orientation = image_orientation(image, search_png=decode)
             container = "jpeg" if image.format == "MPO" else str(image.format).lower()
             warnings = _page_warnings(path.name, image)
-            if decode:
+            without_end = decode and bool(find_cut(path))
+            if without_end:
+                image = _read_uncut(path)
+                warnings += (f"{path.name} lacks its last bytes; all its pixels are there.",)
+            elif decode:
                 image.load()
             transparent = decode and has_transparency(image)
             size_wh = orientation.apply_size(image.size)
@@ -70,10 +77,26 @@ def probe_still(path: Path, limits: MediaLimits, *, decode: bool = True) -> Prob
         size_wh = _tiff_size_wh(path)
         container = "tiff"
         warnings = ()
+        without_end = False
         orientation = UPRIGHT
         check_pixels(path.name, size_wh, limits)
         transparent = decode and has_transparency(_read_with_opencv(path))
-    return Probe(container, size_wh, orientation=orientation, warnings=warnings, transparent=transparent)
+    return Probe(
+        container,
+        size_wh,
+        orientation=orientation,
+        warnings=warnings,
+        without_end=without_end,
+        transparent=transparent,
+    )
+
+
+def _read_uncut(path: Path) -> Image.Image:
+    """An image that lacks its last bytes. Raises MediaUnreadableError when they held pixels."""
+    image = read_without_end(path)
+    if image is None:
+        raise MediaUnreadableError(f"{path.name} is cut off.", hint="Download or copy it again.")
+    return image
 
 
 def _page_warnings(name: str, image: Image.Image) -> tuple[str, ...]:
@@ -92,9 +115,12 @@ def read_still(path: Path) -> NDArray[np.uint8]:
         with open_image(path) as image:
             return to_upright_rgb(image)
     except MediaUnreadableError as error:
-        if not _is_unidentified_tiff(path, error):
+        if _is_unidentified_tiff(path, error):
+            return to_rgb(_read_with_opencv(path))
+        restored = read_without_end(path)
+        if restored is None:
             raise
-        return to_rgb(_read_with_opencv(path))
+    return to_upright_rgb(restored)
 
 
 def to_upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -148,19 +174,18 @@ def image_orientation(image: Image.Image, *, search_png: bool = True) -> Orienta
 
 
 def _is_unidentified_tiff(path: Path, error: MediaUnreadableError) -> bool:
-    """Whether it is a TIFF with a sample layout that Pillow does not know, such as three floats per pixel."""
-    if not isinstance(error.__cause__, UnidentifiedImageError):
-        return False
-    with translate_decoder_errors(path):
-        return read_suffix(path) == ".tif"
+    """Whether it is a TIFF that Pillow does not know: with a sample layout such as three floats per pixel, or
+    a BigTIFF with the high byte first."""
+    with translate_decoder_errors(path), path.open("rb") as file:
+        head = file.read(8)
+    is_known = not isinstance(error.__cause__, UnidentifiedImageError) and not head.startswith(b"MM\0+")
+    return file_suffix(head) == ".tif" and not is_known
 
 
 def _tiff_size_wh(path: Path) -> tuple[int, int]:
     with translate_decoder_errors(path), path.open("rb") as file:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-        file.seek(directory.next)
-        directory.load(file)
-        return int(directory[_TIFF_WIDTH]), int(directory[_TIFF_HEIGHT])
+        tags = read_directory(file).tags
+        return tags[_TIFF_WIDTH][0], tags[_TIFF_HEIGHT][0]
 
 
 @contextmanager

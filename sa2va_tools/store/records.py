@@ -10,7 +10,7 @@ calls need in a loose dictionary, `extra`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,6 @@ _VOLATILE = frozenset({"timings_s", "encoder_passes", "memory_fallbacks", "relie
 _SCORES = frozenset({"score", "object_scores", "mask_scores"})
 """Their last digits depend on the cache and on the processor, even for equal masks."""
 _MEDIA_FRACTIONS = ("fps", "given_fps", "pixel_aspect")
-_MEDIA_ADDED = {
-    "complete": True,
-    "video_stream": None,
-    "given_fps": None,
-    "pixel_aspect": "1",
-    "start_s": 0.0,
-}
-"""Fields of media that old records lack."""
 _RENAMED = {"key_frames": "llm_frames", "relief": "memory_fallbacks"}
 
 
@@ -98,15 +90,21 @@ def media_to_json(media: Media) -> Json:
 
 
 def media_from_json(data: Json) -> Media:
-    """KeyError, TypeError or ValueError if a field is missing or wrong."""
-    data = {**_MEDIA_ADDED, **data, "pixels": None}
-    values = {entry.name: data[entry.name] for entry in fields(Media)}
+    """KeyError, TypeError or ValueError if a field is missing or wrong. Fields with defaults may be missing:
+    they were added after the record was written."""
+    values = {entry.name: data[entry.name] for entry in fields(Media) if _is_stored(entry, data)}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values["path"] = None if data["path"] is None else Path(data["path"])
-    values |= {name: None if data[name] is None else Fraction(data[name]) for name in _MEDIA_FRACTIONS}
     values["orientation"] = Orientation(**data["orientation"])
     values["files"] = tuple(Path(file) for file in data["files"])
+    for name in _MEDIA_FRACTIONS:
+        if values.get(name) is not None:
+            values[name] = Fraction(values[name])
     return Media(**values)
+
+
+def _is_stored(entry: Field[Any], data: Json) -> bool:
+    return entry.name != "pixels" and (entry.name in data or entry.default is MISSING)
 
 
 def extract_media_identity(data: Json) -> Json:

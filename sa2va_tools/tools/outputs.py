@@ -60,7 +60,7 @@ class ProvenanceOut(BaseModel):
     frames: int
     """Frames that have masks."""
     complete: bool
-    """False if the media breaks off or has lost frames."""
+    """False if the media breaks off, or has lost or damaged frames."""
     device: str
     dtype: str
     seconds: float
