@@ -38,7 +38,8 @@ def main() -> int:
                 outcome = try_client(client, variant, python, server, limit_s=limit_s, long=options.long)
                 outcomes.append(outcome)
                 outcome.write(home)
-                print(f"{outcome.title}: {'ok' if outcome.works else 'FAILED'}", file=sys.stderr, flush=True)
+                state = "done" if options.long else "ok" if outcome.works else "FAILED"
+                print(f"{outcome.title}: {state}", file=sys.stderr, flush=True)
     versions = {client.name: read_version(client, home / client.name) for client in tried}
     print(format_long_table(outcomes, versions) if options.long else format_table(outcomes, versions))
     return 0 if options.long or all(outcome.works for outcome in outcomes) else 1

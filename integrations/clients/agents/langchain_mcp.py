@@ -10,6 +10,7 @@ from langchain.agents import create_agent
 from langchain.mcp import MCPAdapter
 from langchain_openai import ChatOpenAI
 
+from clients.agents.langchain_pictures import MovePictures
 from clients.trial import API_KEY, TASK, Trial, read_trial
 
 
@@ -23,8 +24,9 @@ async def main(trial: Trial) -> None:
         max_retries=0,
         use_responses_api=trial.variant == "responses",
     )
+    middleware = [] if trial.variant == "responses" else [MovePictures()]
     async with MCPAdapter(server) as adapter:
-        agent = create_agent(model, await adapter.list_tools())
+        agent = create_agent(model, await adapter.list_tools(), middleware=middleware)
         answer = await agent.ainvoke({"messages": [("user", TASK)]})
         print(answer["messages"][-1].text)
 

@@ -10,6 +10,7 @@ from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_mcp_adapters.tools import load_mcp_tools
 from langchain_openai import ChatOpenAI
 
+from clients.agents.langchain_pictures import MovePictures
 from clients.trial import API_KEY, TASK, Trial, read_trial
 
 
@@ -31,8 +32,9 @@ async def main(trial: Trial) -> None:
     )
     client = MultiServerMCPClient({"sa2va": server})
     # One session for all calls: with `client.get_tools()`, each call starts a server, which loads the model.
+    middleware = [] if trial.variant == "responses" else [MovePictures()]
     async with client.session("sa2va") as session:
-        agent = create_agent(model, await load_mcp_tools(session))
+        agent = create_agent(model, await load_mcp_tools(session), middleware=middleware)
         answer = await agent.ainvoke({"messages": [("user", TASK)]})
         print(answer["messages"][-1].text)
 
