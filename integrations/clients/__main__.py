@@ -17,7 +17,7 @@ from clients.table import format_long_table, format_table
 from sa2va_server.cli.demo_scene import write_demo_clip
 
 CLIP_FRAMES = 12
-LONG_FRAMES = 600
+LONG_FRAMES = 400
 PATIENT_S = 300.0
 """How long a call may take where the client takes an option."""
 
@@ -49,7 +49,9 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m clients", description=__doc__)
     parser.add_argument("clients", nargs="*", metavar="NAME", help=", ".join(each.name for each in CLIENTS))
     parser.add_argument(
-        "--long", action="store_true", help="one long call with the client's own limit, then a short one"
+        "--long",
+        action="store_true",
+        help="a long call with the client's own limit, a short one, and the long one again",
     )
     parser.add_argument("--home", default=".clients", help="folder of the environments and recordings")
     parser.add_argument(

@@ -32,10 +32,10 @@ class Client:
 CLIENTS = (
     Client("langchain_mcp_adapters", "langchain-mcp-adapters", ("chat", "responses")),
     Client("langchain_mcp", "langchain", ("chat", "responses")),
-    Client("autogen", "autogen-ext"),
+    Client("autogen", "autogen-ext", ("", "texts")),
     Client("crewai", "crewai-tools", ("tools", "mcps")),
-    Client("smolagents", "smolagents", ("", "structured")),
-    Client("openai_agents", "openai-agents", ("responses", "chat", "strict")),
+    Client("smolagents", "smolagents", ("", "pictures")),
+    Client("openai_agents", "openai-agents", ("responses", "chat", "chat with pictures", "strict")),
     Client("agno", "agno"),
-    Client("google_adk", "google-adk"),
+    Client("google_adk", "google-adk", ("", "pictures")),
 )

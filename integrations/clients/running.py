@@ -88,7 +88,7 @@ class Outcome:
 
     def write(self, folder: Path) -> None:
         """Write all that the model read, and what the script said, for whoever wants to know why."""
-        name = f"{self.client.name}-{self.variant}" if self.variant else self.client.name
+        name = self.title.replace(", ", "-").replace(" ", "_")
         exchanges = [dataclasses.asdict(each) for each in self.recording.exchanges]
         (folder / f"{name}.json").write_text(json.dumps(exchanges, indent=1), encoding="utf-8")
         (folder / f"{name}.log").write_text(self.stderr, encoding="utf-8")

@@ -60,12 +60,16 @@ class ScriptedModel:
 
 
 def make_script(clip: str, *, long: bool = False) -> list[Step]:
-    """The usual script; or, with `long`, a call that takes time and a short one after it."""
-    segment = Step("segment", "segment_by_text", _fixed(media=clip, expressions=["the red circle"]))
+    """The usual script; or, with `long`, a call that takes time, a short one, and the first one again."""
+    segment = _fixed(media=clip, expressions=["the red circle"])
     if long:
-        return [segment, Step("short call", "view", _fixed(handles=[clip]))]
+        return [
+            Step("long call", "segment_by_text", segment),
+            Step("short call", "view", _fixed(handles=[clip], max_frames=1)),
+            Step("same again", "segment_by_text", segment),
+        ]
     return [
-        segment,
+        Step("segment", "segment_by_text", segment),
         Step("view", "view", _view_first_mask),
         Step(
             "caption",

@@ -9,6 +9,7 @@ from clients.running import Outcome
 from clients.verdicts import describe_problems
 
 COLUMNS = ("list", "segment", "view", "caption", "nulls", "error")
+LONG_COLUMNS = ("long call", "short call", "same again")
 
 
 def format_table(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
@@ -24,10 +25,10 @@ def format_table(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> st
 
 
 def format_long_table(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
-    """One row per client and variant: when a long call was answered, and a short one after it."""
-    rows: list[Sequence[str]] = [("client", "version", "long call", "short call after it", "end")]
+    """One row per client and variant: after how long each call was answered, and with what."""
+    rows: list[Sequence[str]] = [("client", "version", *LONG_COLUMNS, "end")]
     for outcome in outcomes:
-        words = [_describe_wait(outcome, step) for step in ("segment", "short call")]
+        words = [_describe_wait(outcome, step) for step in LONG_COLUMNS]
         rows.append((outcome.title, versions[outcome.client.name], *words, outcome.last_error or "ok"))
     return _format_rows(rows)
 

@@ -14,7 +14,7 @@ TOOLS = (
     "describe", "segment_by_text", "ground_conversation", "caption_region", "track_region", "view",
 )  # fmt: skip
 BASE64_TEXT = re.compile(r"[A-Za-z0-9+/=]{2000,}")
-PICTURE_PATH = re.compile(r"(?:/|[A-Za-z]:\\)\S+\.(?:jpe?g|png|webp)", re.IGNORECASE)
+PICTURE_PATH = re.compile(r"is the file (.+?\.(?:jpe?g|png|webp))")
 
 
 @dataclass(frozen=True)

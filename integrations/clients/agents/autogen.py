@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from autogen_agentchat.agents import AssistantAgent
 from autogen_core.models import ModelFamily
+from autogen_core.tools import TextResultContent, ToolResult
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from autogen_ext.tools.mcp import McpWorkbench, StdioServerParams
 
 from clients.trial import API_KEY, TASK, Trial, read_trial
+
+
+class TextWorkbench(McpWorkbench):
+    """Leaves out pictures, which AssistantAgent would write into the model's context as base64. The text beside
+    them says where they lie."""
+
+    async def call_tool(self, *args: Any, **options: Any) -> ToolResult:
+        answer = await super().call_tool(*args, **options)
+        texts = [part for part in answer.result if isinstance(part, TextResultContent)]
+        return answer.model_copy(update={"result": texts})
 
 
 async def main(trial: Trial) -> None:
@@ -33,7 +45,8 @@ async def main(trial: Trial) -> None:
             "structured_output": True,
         },
     )
-    async with McpWorkbench(server) as workbench:
+    workbench_class = TextWorkbench if trial.variant == "texts" else McpWorkbench
+    async with workbench_class(server) as workbench:
         agent = AssistantAgent("finder", model_client=model, workbench=workbench, max_tool_iterations=20)
         result = await agent.run(task=TASK)
         print(result.messages[-1].to_text())
