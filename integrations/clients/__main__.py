@@ -32,7 +32,7 @@ def main() -> int:
         clip = write_demo_clip(Path(folder) / "clip.mp4", frames=LONG_FRAMES if options.long else CLIP_FRAMES)
         for client in tried:
             python = install(client, home / client.name)
-            for variant in client.variants:
+            for variant in client.variants[: client.time_limits if options.long else None]:
                 server = Server(clip, tuple(options.server_option))
                 limit_s = None if options.long else PATIENT_S
                 outcome = try_client(client, variant, python, server, limit_s=limit_s, long=options.long)

@@ -15,6 +15,8 @@ class Client:
     name: str
     package: str
     variants: tuple[str, ...] = ("",)
+    time_limits: int = 1
+    """How many of the variants, from the first, have different time limits; only these try a long call."""
 
     @property
     def requirements(self) -> Path:
@@ -33,7 +35,7 @@ CLIENTS = (
     Client("langchain_mcp_adapters", "langchain-mcp-adapters", ("chat", "responses")),
     Client("langchain_mcp", "langchain", ("chat", "responses")),
     Client("autogen", "autogen-ext", ("", "texts")),
-    Client("crewai", "crewai-tools", ("tools", "mcps")),
+    Client("crewai", "crewai-tools", ("tools", "mcps"), time_limits=2),
     Client("smolagents", "smolagents", ("", "pictures")),
     Client("openai_agents", "openai-agents", ("responses", "chat", "chat with pictures", "strict")),
     Client("agno", "agno"),

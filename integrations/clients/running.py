@@ -113,7 +113,8 @@ def try_client(
 
 
 def _run(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int | None, str]:
-    """(exit code, stderr); the code is None if the process, with those it started, had to be stopped."""
+    """(exit code, stderr); the code is None if the process, with those it started, had to be stopped. They are
+    stopped as well when this one is interrupted."""
     process = subprocess.Popen(
         command,
         env=dict(environment),
@@ -126,8 +127,11 @@ def _run(command: list[str], environment: Mapping[str, str], folder: Path) -> tu
     )
     try:
         _, stderr = process.communicate(timeout=STOP_AFTER_S)
+        return process.returncode, stderr
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         _, stderr = process.communicate()
         return None, stderr
-    return process.returncode, stderr
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise

@@ -15,8 +15,8 @@ from clients.trial import API_KEY, TASK, Trial, read_trial
 
 
 class TextWorkbench(McpWorkbench):
-    """Leaves out pictures, which AssistantAgent would write into the model's context as base64. The text beside
-    them says where they lie."""
+    """Leaves out pictures, which AssistantAgent would give to the model as base64. The text beside them says
+    where they lie."""
 
     async def call_tool(self, *args: Any, **options: Any) -> ToolResult:
         answer = await super().call_tool(*args, **options)
