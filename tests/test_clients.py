@@ -6,6 +6,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from clients.scripted_model import ScriptedModel, fill_all, fill_required, make_
 from clients.verdicts import TOOLS, describe_problems, judge
 from sa2va_tools.tools.catalogue import CATALOGUE
 
+ROOT = Path(__file__).parents[1]
 CLIP = "/media/clip.mp4"
 SEGMENTED = '"the red circle" is mask:2skp4o4d2i, score 0.95'
 LEGEND = "Frames in reading order: 0. 1: mask:2skp4o4d2i the red circle"
@@ -246,3 +248,11 @@ def test_every_client_has_a_script_and_pinned_packages():
 
 def test_the_tools_that_are_looked_for_are_those_of_the_catalogue():
     assert set(TOOLS) == {tool.name for tool in CATALOGUE}
+
+
+def test_the_page_about_clients_names_the_versions_that_are_installed():
+    page = (ROOT / "docs" / "CLIENTS.md").read_text(encoding="utf-8")
+    for client in CLIENTS:
+        pins = dict(line.split("==") for line in client.requirements.read_text(encoding="utf-8").split())
+        version = next(pin for name, pin in pins.items() if name.partition("[")[0] == client.package)
+        assert version in page, f"{client.name} is tried with {version}"

@@ -113,8 +113,8 @@ def try_client(
 
 
 def _run(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int | None, str]:
-    """(exit code, stderr); the code is None if the process, with those it started, had to be stopped. They are
-    stopped as well when this one is interrupted."""
+    """(exit code, stderr); the code is None if the process, with those it started, had to be stopped. An
+    interrupt stops them, too."""
     process = subprocess.Popen(
         command,
         env=dict(environment),
