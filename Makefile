@@ -3,6 +3,7 @@
 #   make test    lint, strict types, all fast tests
 # JOBS=1 runs the tests in one process, JOBS=2 (as they come) in two.
 # BENCH=--quick shortens `make bench`.
+# CLIENTS="--long agno" passes words on to `make clients`.
 # TORCH_INDEX_URL names another index for torch, e.g. https://download.pytorch.org/whl/cpu
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
@@ -10,6 +11,7 @@ TORCH_INDEX_URL ?=
 DEMO_OUT ?= ./sa2va-demo
 SIZE ?= nano
 BENCH ?=
+CLIENTS ?=
 JOBS ?= 2
 
 VENV := .venv
@@ -18,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types pytest test-slow test-gpu test-versions train-smoke format docs card bench wheel clean
+.PHONY: help setup demo test lint types pytest test-slow test-gpu test-versions train-smoke format docs card bench clients wheel clean
 
 help:  ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -66,11 +68,14 @@ card: $(VENV)/.dev  ## Scores, words and pictures of the nano's model card, from
 bench: $(VENV)/.dev  ## Time and memory, on whatever device there is; SIZE=hiera-l for SAM-2's full size
 	$(BIN)/python -m benchmarks --size $(SIZE) --results benchmarks/RESULTS.md $(BENCH)
 
+clients: $(VENV)/.dev  ## Agent frameworks of others with the MCP server, in environments in .clients; needs an index, not in `make test`
+	PYTHONPATH=integrations $(BIN)/python -m clients $(CLIENTS)
+
 wheel: $(VENV)/.dev  ## The wheel, in dist/
 	$(PIP) wheel . --no-deps --wheel-dir dist
 
 clean:  ## Remove what these commands made, the environment included
-	rm -rf $(VENV) .versions dist build runs/smoke $(DEMO_OUT) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .versions .clients dist build runs/smoke $(DEMO_OUT) .mypy_cache .ruff_cache .pytest_cache
 
 # Stamps: set up again only when the requirements change.
 $(VENV)/.made:
