@@ -13,7 +13,8 @@ from sa2va_tools.errors import CancelledError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One report: `done` of `total` units of `stage` ("open", "load", "look", "answer", "propagate", …).
+    """One report: `done` of `total` units of `stage` ("open", "waiting", "load", "look", "answer",
+    "propagate", …).
 
     `total` is None when the length is unknown in advance, such as the tokens of an answer.
     """

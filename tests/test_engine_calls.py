@@ -269,6 +269,7 @@ def test_an_equal_call_waits_for_the_running_one_and_takes_its_answer(media, tmp
 def test_reuse_can_be_switched_off(media, tmp_path):
     engine = FakeEngine(tmp_path / "store")
     assert not [engine.segment(media, "a box") for _ in range(2)][1].provenance.from_store
+    assert CountingEngine(tmp_path / "store").segment(media, "a box").provenance.from_store
 
 
 def test_tools_say_in_words_and_in_structure_that_the_answer_was_stored(engine, media):

@@ -279,6 +279,21 @@ async def test_the_engine_is_closed_with_the_server(mode, root, clip):
 
 
 @both_versions
+async def test_libraries_are_imported_once_the_tools_were_listed(mode, root):
+    prepared = threading.Event()
+
+    class Preparing(FakeEngine):
+        def prepare(self):
+            prepared.set()
+
+    async with connect(mode, root, Preparing, preload=True) as client:
+        await client.read_resource("sa2va://status")
+        assert not prepared.is_set()
+        await client.list_tools()
+        assert await anyio.to_thread.run_sync(prepared.wait, 120)
+
+
+@both_versions
 async def test_a_mask_is_a_resource_with_its_rle(mode, root, clip):
     async with connect(mode, root) as client:
         found = await client.call_tool("segment_by_text", {"media": clip, "expressions": "a box"})

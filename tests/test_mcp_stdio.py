@@ -57,6 +57,18 @@ async def test_the_main_job_over_stdio(mode, root):
     assert received
 
 
+async def test_the_command_serves_pictures_first_if_asked_to(root, tmp_path):
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "sa2va_server", "mcp", "--root", str(root), "--picture-first", "--store", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with anyio.fail_after(200):
+        async with Client(server) as client:
+            viewed = await client.call_tool("view", {"handles": str(root / "clip.mp4")})
+    assert [block.type for block in viewed.content] == ["image", "text"]
+
+
 async def _cancel_an_endless_call(client: Client, root: Path) -> None:
     working = anyio.Event()
 

@@ -80,7 +80,7 @@ class Calls:
     """Answers calls, from the store if it can.
 
     `describe_model` gives, as JSON values, what about the model an answer depends on. Without `reuse`, every
-    call is computed; its answer is stored all the same.
+    call is computed, and its answer is what later calls with `reuse` get.
     """
 
     def __init__(
@@ -113,8 +113,7 @@ class Calls:
 
     def _remember(self, call: Call, result: AnswerResult | CaptionResult | SegmentResult) -> None:
         """Note that this is the answer to the call. It is complete, and in the store already."""
-        if self._reuse:
-            self._index.put(self._request(call), describe_outcome(result))
+        self._index.put(self._request(call), describe_outcome(result))
 
     def _find(self, call: Call) -> AnswerResult | CaptionResult | SegmentResult | None:
         outcome = self._index.find(self._request(call)) if self._reuse else None
