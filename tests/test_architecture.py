@@ -17,7 +17,7 @@ PACKAGES = {
     "sa2va_server": ROOT / "server" / "sa2va_server",
     "langchain_sa2va": ROOT / "integrations" / "langchain_sa2va",
 }
-FOUNDATION = {"errors", "run", "settings", "memory_errors", "atomic", "__init__"}
+FOUNDATION = {"errors", "run", "settings", "memory_errors", "atomic", "checks", "explained", "__init__"}
 FRONT_ENDS = {"sa2va_server", "langchain_sa2va"}
 PUBLIC_ROOMS = {"engine", "masks"}
 """Where the names of `sa2va_tools.__all__` come from."""
