@@ -110,7 +110,12 @@ def ground_question(question: str | None, *, video: bool) -> str:
     if question is None:
         return prompts.GROUND_VIDEO if video else prompts.GROUND_IMAGE
     text = check_text(question, "question")
-    return text if "segmentation mask" in text else f"{text} {prompts.GROUND_SUFFIX}"
+    return text if asks_for_masks(text) else f"{text} {prompts.GROUND_SUFFIX}"
+
+
+def asks_for_masks(question: str) -> bool:
+    """Whether a question contains the trained request for masks, as every `ground_question` does."""
+    return "segmentation mask" in question
 
 
 def caption_question(question: str | None) -> str:
