@@ -15,13 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from sa2va_tools.errors import RequestError
+from sa2va_tools.explained import ExplainedModel
 from sa2va_tools.wording import argument
 
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
 
 
-class MediaLimits(BaseModel):
-    """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent."""
+class MediaLimits(BaseModel, metaclass=ExplainedModel):
+    """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent. RequestError
+    for a cap that is wrong."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +52,14 @@ def _split_paths(value: Any) -> Any:
     return tuple(map(_read_path, value)) if isinstance(value, list | tuple) else value
 
 
-class Settings(BaseSettings):
+class _SettingsType(ExplainedModel):
+    """`Settings(…)` is `Settings.read(…)`."""
+
+    def __call__(self, **values: Any) -> Any:
+        return self.read(**values)
+
+
+class Settings(BaseSettings, metaclass=_SettingsType):
     """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names). A variable
     that is empty counts as not set. In paths, `~` is the home folder."""
 
@@ -104,7 +113,8 @@ class Settings(BaseSettings):
     def read(cls, **values: Any) -> Self:
         """The environment's settings, overridden by `values`. RequestError for a wrong one."""
         try:
-            return cls(**values)
+            made: Self = type.__call__(cls, **values)
+            return made
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             path = [str(part) for part in first["loc"]]

@@ -26,6 +26,8 @@ FOUNDATION = {
     "imports",
     "printable",
     "wording",
+    "checks",
+    "explained",
     "__init__",
 }
 FRONT_ENDS = {"sa2va_server", "langchain_sa2va"}

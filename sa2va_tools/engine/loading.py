@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sa2va_tools.checks import check_path, type_error
 from sa2va_tools.engine.access import Roots, check_roots
 from sa2va_tools.engine.local import LocalEngine
 from sa2va_tools.engine.protocol import Engine
@@ -25,8 +26,12 @@ def load_engine(
     With `roots`, a folder or several, only media inside of them are read, also by handle; with None or
     `"any"`, everything is: `SA2VA_ROOTS` is for front ends whose callers are agents. Any other setting can be
     given by name, e.g. `load_engine("nano", device="cpu", store_dir="results")`. Raises RequestError for a
-    setting that is wrong and for a root that does not exist.
+    setting that is wrong and for a root that does not exist, TypeError for a model or settings of another type.
     """
+    if settings is not None and not isinstance(settings, Settings):
+        raise type_error("settings", settings, "a sa2va_tools.Settings")
+    if model is not None:
+        model = str(check_path("model", model))
     if settings is None:
         settings = Settings.read(**changes)
     elif changes:
