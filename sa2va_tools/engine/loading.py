@@ -26,7 +26,8 @@ def load_engine(
     With `roots`, a folder or several, only media inside of them are read, also by handle; with None or
     `"any"`, everything is: `SA2VA_ROOTS` is for front ends whose callers are agents. Any other setting can be
     given by name, e.g. `load_engine("nano", device="cpu", store_dir="results")`. Raises RequestError for a
-    setting that is wrong and for a root that does not exist, TypeError for a model or settings of another type.
+    setting that is wrong and for a root that does not exist, TypeError for a model or settings of another
+    type.
     """
     if settings is not None and not isinstance(settings, Settings):
         raise type_error("settings", settings, "a sa2va_tools.Settings")

@@ -81,7 +81,8 @@ class SegmentOptions(FrameRange, MaskOptions):
         super().__post_init__()
         if not isinstance(self.mode, str) or self.mode not in get_args(Mode):
             raise RequestError(
-                f"{argument('mode')} is {show_value(self.mode)}; it must be one of {', '.join(get_args(Mode))}.",
+                f"{argument('mode')} is {show_value(self.mode)}; it must be one of "
+                f"{', '.join(get_args(Mode))}.",
                 hint="Leave it out to let the checkpoint decide.",
             )
         _check_llm_frames(self.llm_frames)

@@ -1,4 +1,4 @@
-"""What packets tell about damage before they are decoded: those that the container calls damaged, and holes."""
+"""What packets tell about damage before they are decoded: marks of the container, and holes."""
 
 from __future__ import annotations
 
