@@ -58,13 +58,14 @@ class ColourConversion:
         """(H, W, 3) non-linear RGB, full range → (H, W, 3) 8-bit RGB."""
         to_light = _signal_to_light(self.transfer, self.screen, np.iinfo(rgb.dtype).max + 1)
         to_code = _light_to_code(self.is_hdr, self.screen)
-        matrix = _matrix(self.primaries, with_luma=self.transfer == _HLG)
+        matrix = _matrix(self.primaries)
         top = _top_light(self.is_hdr)
         out = np.empty(rgb.shape, np.uint8)
         for start in range(0, len(rgb), _ROWS):
-            light = cv2.transform(np.take(to_light, rgb[start : start + _ROWS]), matrix)
+            light = np.take(to_light, rgb[start : start + _ROWS])
             if self.transfer == _HLG:
                 light = _apply_ootf(light)
+            light = cv2.transform(light, matrix)
             np.clip(light, 0, top, out=light)
             np.sqrt(light, out=light)  # finer steps where it is dark
             light *= (_STEPS - 1) / top**0.5
@@ -150,11 +151,9 @@ def _top_light(is_hdr: bool) -> float:
 
 
 @cache
-def _matrix(primaries: int, *, with_luma: bool) -> Floats:
-    """(3, 3) linear RGB → linear RGB with BT.709 primaries; or (4, 3), of which the last is luminance."""
-    to_bt709 = np.linalg.solve(_rgb_to_xyz(_BT709), _rgb_to_xyz(primaries))
-    rows = np.vstack([to_bt709, _BT2020_LUMA]) if with_luma else to_bt709
-    return rows.astype(np.float32)
+def _matrix(primaries: int) -> Floats:
+    """(3, 3) linear RGB → linear RGB with BT.709 primaries."""
+    return np.linalg.solve(_rgb_to_xyz(_BT709), _rgb_to_xyz(primaries)).astype(np.float32)
 
 
 def _rgb_to_xyz(primaries: int) -> NDArray[np.float64]:
@@ -164,6 +163,7 @@ def _rgb_to_xyz(primaries: int) -> NDArray[np.float64]:
 
 
 def _apply_ootf(light: Floats) -> Floats:
-    """(…, 4) scene light with its luminance → (…, 3) light of the screen, with the gamma 1.2 of BT.2100."""
-    gain = cv2.pow(np.ascontiguousarray(light[:, :, 3]), 0.2) * np.float32(_PEAK_NITS / _WHITE_NITS)
-    return np.asarray(light[:, :, :3] * gain[:, :, None], np.float32)
+    """(H, W, 3) light of the scene → light of the screen, with the gamma 1.2 of BT.2100."""
+    luminance = cv2.transform(light, np.array([_BT2020_LUMA], np.float32))
+    gain = cv2.pow(luminance, 0.2)
+    return np.asarray(cv2.multiply(light, cv2.merge([gain] * 3), scale=_PEAK_NITS / _WHITE_NITS))

@@ -85,9 +85,9 @@ def _deinterlace(top: Rgb, bottom: Rgb) -> Rgb:
     woven[0::2] = top
     above = top[: len(bottom)]
     below = np.concatenate([top[1:], top[-1:]])[: len(bottom)]
-    low = cv2.subtract(np.minimum(above, below), np.full_like(above, _COMB_STEP))
-    high = cv2.add(np.maximum(above, below), np.full_like(above, _COMB_STEP))
-    is_combed = ((bottom < low) | (bottom > high)).any(axis=2, keepdims=True)
+    step = (_COMB_STEP,) * 3
+    low = cv2.subtract(cv2.min(above, below), step)
+    high = cv2.add(cv2.max(above, below), step)
     mean = cv2.addWeighted(above, 0.5, below, 0.5, 0)
-    woven[1::2] = np.where(is_combed, mean, bottom)
+    woven[1::2] = cv2.copyTo(bottom, cv2.inRange(bottom, low, high), mean)
     return woven
