@@ -263,3 +263,12 @@ def test_file_that_is_replaced_by_one_of_another_size(tmp_path):
     make_video(tmp_path / "b.mp4", 8, size_wh=(32, 32)).replace(path)
     with pytest.raises(MediaUnreadableError, match="changed since it was opened"):
         read_frames(media, [3])
+
+
+def test_packet_of_an_impossible_size_is_no_lack_of_memory(tmp_path):
+    path = make_video(tmp_path / "a.ivf", 12, codec="libvpx")
+    data = bytearray(path.read_bytes())
+    data[32:36] = (2**31 - 100).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(MediaUnreadableError, match=r"a\.ivf is cut off: it has [\d,]+ of at least 2,147,"):
+        open_media(path)

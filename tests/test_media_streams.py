@@ -125,6 +125,17 @@ def test_a_song_with_a_cover_is_audio(tmp_path, suffix, attached):
         open_media(path)
 
 
+def test_a_cover_in_an_avi_that_is_padded(tmp_path):
+    """AVI has empty packets where a stream has no frame, and its header counts them."""
+    path = make_streams(tmp_path / "a.avi", [LARGE, SMALL], codecs=["mjpeg", "mpeg4"], counts=[1, 12])
+    data = bytearray(path.read_bytes())
+    length = data.index(b"strh") + 8 + 32  # of the first stream, in frames
+    assert int.from_bytes(data[length : length + 4], "little") == 1
+    data[length : length + 4] = (12).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert open_media(path).size_wh == SMALL
+
+
 def test_a_film_of_one_picture_is_a_film(tmp_path):
     media = open_media(make_streams(tmp_path / "a.mov", [SMALL], codecs=["mjpeg"], counts=[1]))
     assert (media.kind, media.frame_count) == ("video", 1)

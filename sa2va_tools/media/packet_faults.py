@@ -1,4 +1,4 @@
-"""What packets tell about damage before they are decoded: marks of the container, and holes."""
+"""What packets tell about damage before they are decoded: which the container calls damaged, and holes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class FaultWatch:
         self._flags_early = container.format.name == "mpegts"
         # Sound that is not compressed may be zero bytes for long.
         self._may_have_zeros = any(
-            sound.codec_context.name.startswith("pcm_") for sound in container.streams.audio
+            sound.codec_context is None or sound.codec_context.name.startswith("pcm_")
+            for sound in container.streams.audio
         )
         self._previous: Any = None
         self._suspect: int | None = None

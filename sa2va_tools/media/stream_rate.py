@@ -45,7 +45,10 @@ def find_rate(container: Any, stream: Any) -> StreamRate:
     lowest, highest = _PLAUSIBLE_FPS
     if is_bare and told and lowest <= told <= highest:
         return StreamRate(Fraction(told), is_bare=True, is_told=True)
-    rate = stream.average_rate or stream.guessed_rate
+    rates = [stream.average_rate, stream.guessed_rate]
+    if container.format.name == "avi":  # whose header may count fields, and empty packets between frames
+        rates.reverse()
+    rate = next((rate for rate in rates if rate), None)
     return StreamRate(Fraction(rate) if rate and rate > 0 else None, is_bare, is_told=False)
 
 

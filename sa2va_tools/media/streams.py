@@ -90,7 +90,8 @@ def _codec_name(stream: Any) -> str:
 
 def _find_single_pictures(container: Any, streams: Sequence[Any]) -> set[int]:
     """Indices of those streams that consist of one picture; reads on where the header does not count them."""
-    counts = {stream.index: _count_frames(stream) for stream in streams}
+    is_padded = container.format.name == "avi"  # with empty packets, which its header counts
+    counts = {stream.index: 0 if is_padded else _count_frames(stream) for stream in streams}
     uncounted = [stream for stream in streams if not counts[stream.index]]
     if uncounted:
         try:
