@@ -7,6 +7,7 @@ imported when the command runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,7 @@ from sa2va_server.cli.sources import (
 from sa2va_server.cli.stopping import end_at_once
 from sa2va_server.cli.values import read_path
 from sa2va_tools import __version__
+from sa2va_tools.errors import Sa2vaError
 
 app = Typer(
     name="sa2va",
@@ -239,6 +241,8 @@ def mcp(
     from sa2va_server.mcp.server import serve_stdio
     from sa2va_server.roots import open_restricted_engine, resolve_roots
 
+    if sys.stdin is None:
+        raise Sa2vaError("Standard input is closed, so there is no client to serve.")
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
     with end_at_once(), contextlib.redirect_stdout(session.out):  # the protocol needs the real one
