@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import re
+from os import PathLike, fspath
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sa2va_tools.errors import RequestError
+from sa2va_tools.wording import argument
 
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
 
@@ -34,10 +37,11 @@ def default_store_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names)."""
+    """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names). A variable
+    that is empty counts as not set. In paths, `~` is the home folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SA2VA_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="SA2VA_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
     model: str = Field("nano", description="`nano`, a hub id that was pulled, or the folder of a checkpoint.")
@@ -71,6 +75,14 @@ class Settings(BaseSettings):
         "None: 2 GiB, and 64 MiB for small models, which recompute quickly.",
     )
 
+    @field_validator("model", "sam2_decoder", "store_dir", "roots", mode="before")
+    @classmethod
+    def _read_paths(cls, value: Any) -> Any:
+        """An empty path would mean the working folder."""
+        if isinstance(value, list | tuple):
+            return tuple(_read_path(item) for item in value)
+        return _read_path(value)
+
     @classmethod
     def read(cls, **values: Any) -> Self:
         """The environment's settings, overridden by `values`. RequestError for a wrong one."""
@@ -79,15 +91,28 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             path = [str(part) for part in first["loc"]]
-            raise _setting_error(path, first["msg"], given=path[0] in values) from error
+            raise _setting_error(
+                path, first["msg"].removeprefix("Value error, "), given=path[0] in values
+            ) from error
         except SettingsError as error:  # raised before any field is checked
             field = re.search(r'field "(\w+)"', str(error))
             raise _setting_error([field[1] if field else "*"], "Input should be JSON", given=False) from error
 
 
+def _read_path(value: Any) -> Any:
+    if not isinstance(value, str | PathLike):
+        return value
+    text = fspath(value)
+    if isinstance(text, bytes) or not text.strip():
+        raise ValueError("it is empty; give a path, or leave it out")
+    return expanduser(text)  # noqa: PTH111  # keeps the ~ of an unknown user, where Path's raises
+
+
 def _setting_error(path: list[str], problem: str, *, given: bool) -> RequestError:
     if given:
-        names = ", ".join(Settings.model_fields)
-        return RequestError(f"The setting {'.'.join(path)} is wrong: {problem}.", hint=f"Settings: {names}.")
+        names = ", ".join(map(argument, Settings.model_fields))
+        return RequestError(
+            f"The setting {argument('.'.join(path))} is wrong: {problem}.", hint=f"Settings: {names}."
+        )
     name = "SA2VA_" + "__".join(path).upper()
     return RequestError(f"The setting {name} is wrong: {problem}.", hint="Correct or unset that variable.")

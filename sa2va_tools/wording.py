@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-Kind = Literal["argument", "call", "setting"]
+Kind = Literal["argument", "call", "setting", "phrase"]
 # Names are marked inside ordinary strings, because messages are f-strings. The mark is different in every
 # process, so that no text from outside can contain one.
 _MARK = secrets.token_hex(8)
-_NAME = re.compile(rf"\x02{_MARK}:(\w+):([\w.*]+):([^\x03]*)\x03")
+_NAME = re.compile(rf"\x02{_MARK}:(\w+):([^:\x03]+):([^\x03]*)\x03")
 
 
 class Name(NamedTuple):
@@ -31,9 +31,9 @@ class Name(NamedTuple):
 
     kind: Kind
     name: str
-    """As in Python: an argument, a method of `Engine`, or a field of `Settings`."""
+    """As in Python: an argument, a method of `Engine`, a field of `Settings`; or what a phrase is about."""
     value: str = ""
-    """What it is to be set to, if the message says that."""
+    """What it is to be set to, if the message says that; or the phrase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,15 @@ class Vocabulary:
     """An argument and, or "", the value that it is to be set to."""
     call: Callable[[str], str]
     setting: Callable[[str, str], str]
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    """Sentences that this front end says in its own way, by what they are about."""
 
     def spell(self, name: Name) -> str:
         """One name."""
         if name.kind == "call":
             return self.call(name.name)
+        if name.kind == "phrase":
+            return self.phrases.get(name.name, name.value)
         return (self.argument if name.kind == "argument" else self.setting)(name.name, name.value)
 
 
@@ -60,7 +64,7 @@ class Wording:
 
     @classmethod
     def read(cls, text: str) -> Wording:
-        """A text in which `argument`, `call` and `setting` have marked names."""
+        """A text in which `argument`, `call`, `setting` and `phrase` have marked names."""
         parts: list[str | Name] = []
         at = 0
         for match in _NAME.finditer(text):
@@ -86,6 +90,11 @@ def call(method: str) -> str:
 def setting(name: str, value: str = "") -> str:
     """A field of `Settings`, marked for a message; with the value that it is to be set to."""
     return _mark("setting", name, value)
+
+
+def phrase(about: str, text: str) -> str:
+    """A sentence, marked for a message, that front ends may say in their own way."""
+    return _mark("phrase", about, text)
 
 
 def spell(text: str, vocabulary: Vocabulary) -> str:

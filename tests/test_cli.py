@@ -26,6 +26,10 @@ COMMANDS = (
     "caption",
     "track",
     "view",
+    "list",
+    "show",
+    "export",
+    "rm",
     "demo",
     "doctor",
     "mcp",
@@ -129,10 +133,15 @@ def test_a_folder_says_that_nothing_was_found_and_loses_older_masks(run, clip):
     assert answer["files"] == {"json": str(Path("there/masks.json"))}
     left = sorted(str(file) for file in Path("there").rglob("*") if file.is_file())
     assert left == ["there/masks.json", "there/masks/photo.png", "there/notes.txt"]
-    assert json.loads(Path("there/masks.json").read_text()) == {
+    document = json.loads(Path("there/masks.json").read_text())
+    assert document.pop("written_by").startswith("sa2va-tools ")
+    nothing = {"handle": None, "score": 0, "spans": [], "frames": []}
+    assert document == {
         "format": "sa2va-masks/1",
         "media": {"name": "clip.mp4", "size_wh": [96, 64], "frame_count": 16, "fps": "10"},
-        "objects": [{"label": "a unicorn", "found": False, "reason": "The model answered without a mask."}],
+        "objects": [
+            {"label": "a unicorn", "found": False, "reason": "The model answered without a mask."} | nothing
+        ],
     }
 
 
@@ -142,10 +151,11 @@ def test_files_of_others_with_our_names_stay(run, clip, name, expression):
     mine = Path("there", name)
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
+    is_in_the_way = expression == "red square" and name in ("overlay.mp4", "masks/frame_000001.png")
     for _ in range(2):
         result = run("segment", clip, expression, "--out", "there")
-        assert result.exit_code == 1 and "not from an export" in result.stderr
-    assert mine.read_text() == "mine" and not Path("there/masks.json").exists()
+        assert ("not from an export" in result.stderr) == is_in_the_way == bool(result.exit_code)
+    assert mine.read_text() == "mine" and Path("there/masks.json").exists() != is_in_the_way
 
 
 def test_a_video_overlay_goes_when_a_picture_follows(run, clip, tmp_path):
@@ -157,7 +167,7 @@ def test_a_video_overlay_goes_when_a_picture_follows(run, clip, tmp_path):
     assert files["overlay"].endswith("overlay.png") and not Path("there/overlay.mp4").exists()
 
 
-@pytest.mark.parametrize(("last", "kinds"), [("a box", 3), ("a unicorn", 1)])
+@pytest.mark.parametrize(("last", "kinds"), [("a box", 4), ("a unicorn", 1)])
 def test_masks_that_the_list_leaves_out_are_written(run, clip, last, kinds):
     class Prolific(FakeEngine):
         def segment(self, media, expressions, *options, **fields):
@@ -202,7 +212,7 @@ def test_out_writes_masks_and_prints_where(run, clip, command):
 @pytest.mark.parametrize(
     ("formats", "kinds"),
     [
-        ((), {"json", "png", "overlay"}),
+        ((), {"json", "png", "overlay", "legend"}),
         (("npz",), {"json", "npz"}),
         (("json",), {"json"}),
         (("coco", "polygons", "png"), {"json", "coco", "polygons", "png"}),
@@ -217,12 +227,15 @@ def test_format_chooses_the_files_besides_masks_json(run, clip, formats, kinds):
     assert set(json.loads(run(*words).stdout)["files"]) == kinds  # a second run replaces them
 
 
-def test_a_run_removes_the_files_that_it_does_not_write_again(run, clip):
+def test_a_run_removes_files_of_other_masks_and_keeps_those_of_the_same(run, clip):
     every = [word for name in FORMATS for word in ("--format", name)]
     assert run("segment", clip, "red square", "--out", "there", *every).exit_code == 0
-    assert len(list(Path("there").iterdir())) == len(FORMATS)
+    written = {file.name for file in Path("there").iterdir()}
+    assert len(written) == len(FORMATS) + 1  # the overlay has a legend beside it
     Path("there/notes.txt").write_text("mine")
     assert run("segment", clip, "red square", "--out", "there", "--format", "npz").exit_code == 0
+    assert {file.name for file in Path("there").iterdir()} == {*written, "notes.txt"}
+    assert run("segment", clip, "a box", "--out", "there", "--format", "npz").exit_code == 0
     assert sorted(file.name for file in Path("there").iterdir()) == ["masks.json", "masks.npz", "notes.txt"]
 
 

@@ -164,6 +164,9 @@ def test_options_are_a_value_or_keywords(engine, media):
         ((30, 30, 20, 20), "no area"),
         ((0, 0, 4000, 20), "4000"),
         ({"points_xy": [(-5, 10)]}, "outside"),
+        ((-50, -40, -10, -5), "50 pixels outside"),
+        ((-1.5, 10, -0.5, 20), "outside"),
+        ((0, 0, 0.5, 1.004), "look like fractions"),
         ({"points_xy": [(1.5, 0.2)], "unit": "fraction"}, "fraction"),
         ({"rle": {"size": (10, 10), "counts": "1"}}, "RLE|size"),
         ({"rle": {"size": (48, 64), "counts": [1, 2]}}, "counts|run"),
@@ -176,6 +179,27 @@ def test_regions_that_cannot_be(engine, media, region, message):
         with pytest.raises((RequestError, UnknownHandleError), match=message) as caught:
             call()
         assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("region", "inside"),
+    [
+        ((-0.3, -0.3, 30, 20), (0, 0, 30, 20)),
+        ((40, 30, 65.9, 48.4), (40, 30, 64, 48)),
+        ({"box_xyxy": (0.5, 0.5, 1.004, 1.01), "unit": "fraction"}, (32, 24, 64, 48)),
+        ({"points_xy": [(64.4, 20), (10, 10)]}, {"points_xy": [(64, 20), (10, 10)]}),
+        ({"polygon_xy": [(-1, -1), (20, -1), (20, 20)]}, {"polygon_xy": [(0, 0), (20, 0), (20, 20)]}),
+    ],
+)
+def test_what_overhangs_by_rounding_is_cut_at_the_edge_with_a_warning(media, tmp_path, region, inside):
+    still = media / "still.png"
+    with FakeEngine(tmp_path / "store") as engine:
+        cut, exact = engine.track(still, region), engine.track(still, inside)
+        captions = engine.caption_region(still, region)
+    assert (cut.objects[0].mask() == exact.objects[0].mask()).all()
+    (warning,) = set(cut.warnings) - set(exact.warnings)
+    assert "Region 1 overhangs the picture of 64 × 48 pixels" in warning
+    assert warning in captions.warnings
 
 
 @pytest.mark.parametrize("frame_index", [16, -1, 1.5])

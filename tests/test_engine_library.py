@@ -123,3 +123,51 @@ def test_a_range_of_other_kinds_is_refused_in_our_words(tmp_path, wrong):
     with pytest.raises(RequestError, match=next(iter(wrong))):
         select_frames(clip, **wrong)
     assert select_frames(clip, stride=np.int64(2), start_s=np.float32(0.1)) == (1, 3)
+
+
+def _folder_with_a_link(folders, target):
+    clip = folders / "first" / "clip"
+    clip.mkdir()
+    shutil.copy(folders / "first" / "a.png", clip / "0.png")
+    (clip / "1.png").symlink_to(target)
+    return clip
+
+
+def test_links_between_frames_keep_to_the_roots(folders):
+    clip = _folder_with_a_link(folders, folders / "second" / "b.png")
+    everything = Library(Store(folders / "store"), AccessPolicy(None), MediaLimits())
+    handle = everything.open(clip, RUN).ref.handle
+    assert everything.open(handle, RUN).media.frame_count == 2
+    assert _library(folders, "first", "second").open(clip, RUN).media.frame_count == 2
+    narrow = _library(folders, "first")
+    for name in (clip, handle):  # the store may have been filled by somebody with wider access
+        with pytest.raises(AccessDeniedError, match=r"clip/1\.png is a link that leads out"):
+            narrow.open(name, RUN)
+
+
+def test_links_out_of_the_roots_do_not_tell_what_is_there(folders):
+    said = []
+    for name in ("b.png", "none.png", "../store"):
+        clip = _folder_with_a_link(folders, folders / "second" / name)
+        with pytest.raises(AccessDeniedError) as caught:
+            _library(folders, "first").open(clip, RUN)
+        said.append(str(caught.value))
+        shutil.rmtree(clip)
+    assert len(set(said)) == 1
+
+
+def test_a_link_that_leads_back_to_itself_is_told(folders):
+    (folders / "first" / "x.png").symlink_to(folders / "first" / "y.png")
+    (folders / "first" / "y.png").symlink_to(folders / "first" / "x.png")
+    with pytest.raises(MediaNotFoundError, match="leads back to itself"):
+        _library(folders, "first").open("x.png", RUN)
+
+
+def test_names_that_cannot_be_shown_are_marked(folders):
+    name = os.fsdecode(b"bad\xff\nname\x1b[31m.png")
+    shutil.copy(folders / "first" / "a.png", folders / "first" / name)
+    opened = _library(folders, "first").open(folders / "first" / name, RUN)
+    assert opened.ref.name == "bad\ufffd\ufffdname\ufffd[31m.png" and opened.media.path.name == name
+    with pytest.raises(MediaNotFoundError) as caught:
+        _library(folders, "first").open(folders / "first" / f"{name}x", RUN)
+    assert str(caught.value).isprintable()

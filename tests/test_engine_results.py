@@ -196,22 +196,40 @@ def test_a_library_that_is_not_installed_is_named(result, monkeypatch, library, 
 def test_every_format_is_written(result, tmp_path):
     formats = ["json", "png", "overlay", "npz", "coco", "polygons"]
     files = result.save(tmp_path / "out", formats)
-    assert list(files) == formats
+    assert list(files) == [*formats[:3], "legend", *formats[3:]]
     stored = np.load(files["npz"])
     np.testing.assert_array_equal(stored["masks"][0], result.masks[0])
     assert list(stored["frame_indices"]) == [0, 2, 4] and list(stored["labels"]) == [RED, BLUE]
     documents = {kind: _read_json(files[kind]) for kind in ("coco", "polygons", "json")}
     assert len(documents["coco"]["annotations"]) == 6
     assert documents["polygons"]["objects"][0]["label"] == RED
-    assert [each["label"] for each in documents["json"]["objects"]] == [RED, BLUE]
+    assert [each["label"] for each in documents["json"]["objects"]] == [RED, BLUE, NONE]
 
 
 def _read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def test_a_result_without_masks_writes_nothing(engine, tmp_path):
+def test_a_result_without_masks_says_so_in_its_files(engine, tmp_path):
     result = engine.segment(np.zeros((48, 64, 3), np.uint8), NONE)
-    with pytest.raises(RequestError, match="nothing was found"):
-        result.save(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    for files in (result.save(tmp_path / "saved"), engine.export(result.handle, tmp_path / "exported")):
+        assert list(files) == ["json"]
+        (missing,) = _read_json(files["json"])["objects"]
+        assert (missing["label"], missing["found"], missing["frames"]) == (NONE, False, [])
+        assert missing["reason"] == result.objects[0].reason
+    files = result.save(tmp_path / "saved", ["coco", "npz", "polygons"])
+    assert list(files) == ["coco", "polygons", "json"]
+    coco = _read_json(files["coco"])
+    assert coco["info"]["not_found"] == [{"label": NONE, "reason": result.objects[0].reason}]
+    assert [each["name"] for each in coco["categories"]] == [NONE] and not coco["annotations"]
+    assert [each["found"] for each in _read_json(files["polygons"])["objects"]] == [False]
+
+
+def test_what_was_not_found_stands_after_the_masks(engine, clip, tmp_path):
+    result = engine.segment(clip, [NONE, RED, "another unicorn", BLUE])
+    for files in (result.save(tmp_path / "saved"), engine.export(result.handle, tmp_path / "exported")):
+        objects = _read_json(files["json"])["objects"]
+        labels = [(each["label"], each["found"]) for each in objects]
+        assert labels == [(RED, True), (BLUE, True), (NONE, False), ("another unicorn", False)]
+    alone = engine.export(result.objects[1].handle, tmp_path / "alone")
+    assert [each["label"] for each in _read_json(alone["json"])["objects"]] == [RED]

@@ -13,8 +13,9 @@ from pycocotools import mask as coco
 
 from sa2va_tools.errors import CancelledError, RequestError, StoreError
 from sa2va_tools.masks import rle
-from sa2va_tools.masks.export import ExportedMask, write_mask_pngs, write_masks_json, write_polygons
+from sa2va_tools.masks.export import ExportedMask, ExportedMasks, write_masks_json, write_polygons
 from sa2va_tools.masks.palette import pick_color
+from sa2va_tools.masks.png import write_mask_pngs
 from sa2va_tools.masks.polygons import Polygon
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.run import Run
@@ -51,7 +52,7 @@ def _objects() -> list[ExportedMask]:
 
 
 def test_masks_json_describes_the_tracks(tmp_path):
-    write_masks_json(tmp_path / "masks.json", INFO, _objects(), TIMES)
+    write_masks_json(tmp_path / "masks.json", ExportedMasks(INFO, _objects()), TIMES)
     document = json.loads((tmp_path / "masks.json").read_text(encoding="utf-8"))
     assert document["format"] == "sa2va-masks/1"
     assert document["media"] == INFO
@@ -89,7 +90,7 @@ def test_polygons_json_gives_every_mask_back(tmp_path):
         mask_scores=(0.5, 0.0),
     )
     objects = [*_objects(), ExportedMask("mask:bbbbbbbbbb", "holed", 0.5, track)]
-    write_polygons(tmp_path / "polygons.json", INFO, objects)
+    write_polygons(tmp_path / "polygons.json", ExportedMasks(INFO, objects))
     document = json.loads((tmp_path / "polygons.json").read_text(encoding="utf-8"))
     assert document["format"] == "sa2va-polygons/1" and document["media"] == INFO
     assert [(entry["handle"], entry["label"]) for entry in document["objects"]] == [
@@ -116,12 +117,12 @@ def test_polygons_that_cannot_be_written_leave_the_old_file(tmp_path):
     run = Run()
     run.cancel()
     with pytest.raises(CancelledError):
-        write_polygons(target, INFO, _objects(), run)
+        write_polygons(target, ExportedMasks(INFO, _objects()), run)
     with pytest.raises(ValueError, match="JSON"):
-        write_polygons(target, {**INFO, "fps": float("inf")}, _objects())
+        write_polygons(target, ExportedMasks({**INFO, "fps": float("inf")}, _objects()))
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
     with pytest.raises(StoreError, match="Cannot write"):
-        write_polygons(tmp_path / "absent" / "polygons.json", INFO, _objects())
+        write_polygons(tmp_path / "absent" / "polygons.json", ExportedMasks(INFO, _objects()))
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
@@ -129,13 +130,13 @@ def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path):
     target.write_text("old")
     broken = [_objects()[0]._replace(score=float("nan"))]
     with pytest.raises(ValueError, match="JSON"):
-        write_masks_json(target, INFO, broken, TIMES)
+        write_masks_json(target, ExportedMasks(INFO, broken), TIMES)
     with pytest.raises(ValueError, match="timestamps_s"):
-        write_masks_json(target, INFO, _objects(), TIMES[:2])
+        write_masks_json(target, ExportedMasks(INFO, _objects()), TIMES[:2])
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
     with pytest.raises(StoreError, match="Cannot write") as caught:
-        write_masks_json(tmp_path / "absent" / "masks.json", INFO, _objects(), TIMES)
+        write_masks_json(tmp_path / "absent" / "masks.json", ExportedMasks(INFO, _objects()), TIMES)
     assert "folder" in caught.value.hint
 
 
@@ -165,11 +166,12 @@ def test_an_older_export_is_replaced_but_nothing_else(tmp_path):
     assert write_mask_pngs(folder, _objects()[1:]) == 2
     assert len(list(folder.iterdir())) == 2
     (folder / "holiday.jpg").write_bytes(b"dear")
-    with pytest.raises(StoreError, match=r"holiday\.jpg"):
+    with pytest.raises(StoreError, match="not written by sa2va-tools"):
         write_mask_pngs(folder, _objects())
     assert len(list(folder.iterdir())) == 3
+    assert (folder / "holiday.jpg").read_bytes() == b"dear"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="is a file"):
+    with pytest.raises(StoreError, match="not written by sa2va-tools"):
         write_mask_pngs(tmp_path / "file", _objects())
 
 

@@ -18,7 +18,7 @@ from sa2va_tools.run import Progress, Run
 from sa2va_tools.testing import FakeEngine, synthetic_clip
 from sa2va_tools.tools.catalogue import CATALOGUE
 
-LIST_BUDGET = 2_700
+LIST_BUDGET = 2_920
 """Characters per tool, in the context of every client."""
 RESULT_BUDGET = 900_000
 
@@ -91,6 +91,22 @@ async def test_lists_the_catalogue_with_its_schemas_within_the_budget(mode, root
         assert wire.annotations.idempotent_hint and wire.annotations.open_world_hint is False
     document = listed.model_dump(by_alias=True, exclude_none=True, mode="json")
     assert len(json.dumps(document, ensure_ascii=False)) <= LIST_BUDGET * len(CATALOGUE)
+
+
+@both_versions
+async def test_strict_schemas_are_listed_on_request_and_nulls_are_accepted(mode, root, clip):
+    engine = FakeEngine(access=AccessPolicy((root,)))
+    async with Client(CatalogueServer(engine, roots=[root], strict_schemas=True), mode=mode) as client:
+        listed = (await client.list_tools()).tools
+        assert [tool.input_schema for tool in listed] == [
+            tool.input_schema(strict=True) for tool in CATALOGUE
+        ]
+        properties = next(tool for tool in listed if tool.name == "segment_by_text").input_schema[
+            "properties"
+        ]
+        arguments = dict.fromkeys(properties) | {"media": clip, "expressions": ["red"]}
+        found = await client.call_tool("segment_by_text", arguments)
+    assert not found.is_error and found.structured_content["masks"][0]["found"]
 
 
 @both_versions

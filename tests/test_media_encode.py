@@ -149,7 +149,7 @@ def test_stride_and_images(tmp_path):
     image = open_media(folder / "1.png")
     assert select_frames(image) == select_frames(image, stride=3) == (0,)
     with pytest.raises(RequestError, match="no time range"):
-        select_frames(image, start_s=0.0)
+        select_frames(image, start_s=1.0)
     with pytest.raises(RequestError, match="stride"):
         select_frames(open_media(folder), stride=0)
 

@@ -192,13 +192,19 @@ def test_broken_frame_beyond_the_budget_is_an_error_when_read(tmp_path, monkeypa
         read_frames(media, [1])
 
 
-def test_links_out_of_the_folder_are_refused(tmp_path):
-    outside = make_folder(tmp_path / "outside", ["secret.png"])
+def test_links_to_frames_are_followed(tmp_path):
+    other = make_folder(tmp_path / "other", ["a.png"])
     folder = make_folder(tmp_path / "clip", ["1.png"])
     (folder / "2.png").symlink_to(folder / "1.png")
-    assert open_media(folder).frame_count == 2
-    (folder / "3.png").symlink_to(outside / "secret.png")
-    with pytest.raises(MediaUnreadableError, match=r"clip/3\.png"):
+    (folder / "3.png").symlink_to(other / "a.png")
+    assert open_media(folder).frame_count == 3
+
+
+@pytest.mark.parametrize("target", ["nowhere.png", "2.png"], ids=["to nothing", "to itself"])
+def test_a_link_that_leads_nowhere_does_not_move_the_numbers_of_later_frames(tmp_path, target):
+    folder = make_folder(tmp_path / "clip", ["1.png", "3.png"])
+    (folder / "2.png").symlink_to(folder / target)
+    with pytest.raises(MediaUnreadableError, match=r"clip/2\.png is a link that leads to no file"):
         open_media(folder)
 
 

@@ -204,7 +204,8 @@ def test_old_results_are_viewed_and_exported(engine, tmp_path):
     assert [entry[0] for entry in engine.view(HANDLES["segment"]).legend] == [1]
     engine.export(HANDLES["extended"], tmp_path / "out")
     document = json.loads((tmp_path / "out" / "masks.json").read_text(encoding="utf-8"))
-    assert [entry["label"] for entry in document["objects"]] == ["the red square", "a red square"]
+    labels = [(entry["label"], entry["found"]) for entry in document["objects"]]
+    assert labels == [("the red square", True), ("a red square", True), ("the blue circle", False)]
 
 
 def test_the_model_continues_where_an_old_version_stopped(root):

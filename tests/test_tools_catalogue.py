@@ -121,18 +121,30 @@ def test_view_gives_one_small_picture_and_a_legend(engine, clip):
     data = call(engine, "segment_by_text", media=clip, expressions=["red", "green"]).as_dict()
     output = call(engine, "view", handles=data["handle"])
     assert output.structured is None and len(output.pictures) == 1
-    assert 0 < len(output.pictures[0].data) <= 300_000
+    assert 0 < len(output.pictures[0].data) < 60_000
     lines = output.text.splitlines()
     assert "Scale" in lines[0] and len(output.text) < 1000
-    assert lines[1:] == [f"{n}: {m['handle']} {m['label']}" for n, m in enumerate(data["masks"], start=1)]
+    assert "picture belongs to this text" in lines[1]
+    assert lines[2:] == [f"{n}: {m['handle']} {m['label']}" for n, m in enumerate(data["masks"], start=1)]
 
 
 def test_a_time_names_the_frame_that_is_shown_then(engine, clip):
     by_time = call(engine, "view", handles=clip, time_s=0.55)
     by_index = call(engine, "view", handles=clip, frame_index=5)
-    assert by_time.pictures == by_index.pictures
-    with pytest.raises(RequestError, match="Both frame_index and time_s"):
-        call(engine, "view", handles=clip, time_s=0.5, frame_index=1)
+    by_both = call(engine, "view", handles=clip, frame_index=5, time_s=0.55)
+    assert by_time.pictures == by_index.pictures == by_both.pictures
+
+
+def test_a_time_and_a_frame_that_differ_are_refused_with_both_frames(engine, clip):
+    regions = [{"box_xyxy": [10, 10, 40, 30]}]
+    for name, arguments in (
+        ("view", {"handles": clip}),
+        ("caption_region", {"media": clip, "regions": regions}),
+        ("track_region", {"media": clip, "regions": regions}),
+    ):
+        with pytest.raises(RequestError, match=r"frame_index is 1, but time_s 0\.55 is in frame 5"):
+            call(engine, name, **arguments, time_s=0.55, frame_index=1)
+        assert call(engine, name, **arguments, time_s=0, frame_index=0)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.run import Progress, ProgressCallback, Run
-from sa2va_tools.tools.arguments import explain
 from sa2va_tools.tools.base import SharedEngine, Tool
 from sa2va_tools.tools.catalogue import CATALOGUE
+from sa2va_tools.tools.explaining import explain
 
 PROGRESS_EVENT = "sa2va_progress"
 """Name of the custom event with the fields of `sa2va_tools.Progress`, for callback handlers and

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 from sa2va_tools.errors import MissingExtraError
 from sa2va_tools.masks import rle
+
+if TYPE_CHECKING:
+    from sa2va_tools.media.media import Media
 
 
 def to_detections(masks: NDArray[np.bool_], scores: NDArray[np.float32], labels: Sequence[str]) -> Any:
@@ -73,15 +76,43 @@ def _object_rows(number: int, item: MaskObject) -> list[dict[str, Any]]:
     return rows
 
 
-def to_coco(media: MediaRef, objects: Sequence[MaskObject], frame_indices: Sequence[int]) -> dict[str, Any]:
+def name_frames(media: Media | None) -> tuple[str, ...]:
+    """The file of each source frame, for a folder of frames; otherwise empty."""
+    return () if media is None else tuple(file.name for file in media.files)
+
+
+def to_coco(
+    media: MediaRef,
+    objects: Sequence[MaskObject],
+    frame_indices: Sequence[int],
+    frame_names: Sequence[str] = (),
+) -> dict[str, Any]:
     """A COCO dataset (https://cocodataset.org/#format-data): RLE with `counts` as text, boxes as x, y, width,
-    height. `track_id` is the object's number, from 1."""
+    height. `track_id` is the object's number, from 1. What was not found is a category without annotations,
+    and stands in `info` with the reason."""
     width, height = media.size_wh
     categories = {item.label: number for number, item in enumerate(objects, start=1)}
     images = [
-        {"id": frame, "file_name": media.name, "width": width, "height": height, "frame_index": frame}
+        {
+            "id": frame,
+            "file_name": frame_names[frame] if frame_names else media.name,
+            "width": width,
+            "height": height,
+            "frame_index": frame,
+        }
         for frame in frame_indices
     ]
+    missing = [{"label": item.label, "reason": item.reason} for item in objects if not item.found]
+    info = {"contributor": "sa2va-tools", "description": f"Masks over {media.name}", "not_found": missing}
+    return {
+        "info": info,
+        "images": images,
+        "annotations": _make_annotations(objects, categories),
+        "categories": [{"id": number, "name": label} for label, number in categories.items()],
+    }
+
+
+def _make_annotations(objects: Sequence[MaskObject], categories: Mapping[str, int]) -> list[dict[str, Any]]:
     annotations: list[dict[str, Any]] = []
     for number, item in enumerate(objects, start=1):
         for at, frame in enumerate(item.frame_indices):
@@ -103,9 +134,4 @@ def to_coco(media: MediaRef, objects: Sequence[MaskObject], frame_indices: Seque
                     "score": item.track.score(frame),
                 }
             )
-    return {
-        "info": {"contributor": "sa2va-tools", "description": f"Masks over {media.name}"},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": number, "name": label} for label, number in categories.items()],
-    }
+    return annotations

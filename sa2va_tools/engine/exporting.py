@@ -1,9 +1,10 @@
-"""Masks as files: RLE as JSON, PNGs, an overlay, arrays, COCO and polygons. Whole files or none."""
+"""Masks as files: RLE as JSON, PNGs, an overlay, arrays, COCO and polygons. Whole files or none, and all of
+them or none."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,38 +15,53 @@ from numpy.typing import NDArray
 
 from sa2va_tools import atomic
 from sa2va_tools.engine import conversions
-from sa2va_tools.engine.export_folder import INDEX, OVERLAYS, PNG_FOLDER, require_free
+from sa2va_tools.engine.export_folder import (
+    PNG_FOLDER,
+    find_stale,
+    is_own,
+    name_files,
+    remove_empty_folder,
+    require_free,
+)
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks.draw import draw_masks
 from sa2va_tools.masks.export import (
     ExportedMask,
-    write_mask_pngs,
+    ExportedMasks,
+    MissingObject,
     write_masks_json,
     write_polygons,
 )
+from sa2va_tools.masks.png import write_mask_pngs
 from sa2va_tools.masks.sheet import draw_legend
 from sa2va_tools.media.decode import iter_frames, read_image
 from sa2va_tools.media.encode import VideoWriter, encode_image
+from sa2va_tools.media.marks import mark_file
 from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
 from sa2va_tools.wording import argument
 
 DEFAULT_FORMATS = ("json", "png", "overlay")
+_WITHOUT_MASKS = ("json", "coco", "polygons")
+"""The formats that can say that nothing was found."""
+_LEGEND_WIDTH_PX = 640
 
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """Objects with masks, and the media that they belong to."""
+    """Objects, and the media that they belong to."""
 
     ref: MediaRef
     media: Media
     objects: tuple[MaskObject, ...]
+    """Those that were found, in the order of their numbers."""
+    missing: tuple[MaskObject, ...]
     run: Run
 
     @property
-    def exported(self) -> list[ExportedMask]:
-        return to_exported_masks(self.objects)
+    def exported(self) -> ExportedMasks:
+        return to_exported_masks(self.ref, self.media, (*self.objects, *self.missing))
 
     @property
     def frame_indices(self) -> list[int]:
@@ -64,60 +80,72 @@ def save_objects(
     out_dir: Path,
     formats: Sequence[str] | None = None,
     run: Run | None = None,
+    *,
+    places: Iterable[Path] = (),
 ) -> dict[str, str]:
-    """Write the masks of these objects into `out_dir`; see `MaskCollection.save`. Returns kind → path."""
+    """Write these objects into `out_dir`; see `MaskCollection.save`. `places` are further files with the same
+    image or video, which must not be overwritten either. Returns kind → path."""
+    if media is None:
+        raise RequestError(
+            "This result has no access to its image or video, so its files cannot be written here.",
+            hint="Use `engine.export(result.handle, …)`.",
+        )
+    found = tuple(item for item in objects if item.found)
+    missing = tuple(item for item in objects if not item.found)
+    kinds = dict.fromkeys((*_check_formats(formats), "json"))
+    writable = [kind for kind in kinds if found or kind in _WITHOUT_MASKS]
+    job = ExportJob(ref, media, found, missing, run or Run())
+    names = name_files(writable, is_video=media.kind == "video")
+    require_free(out_dir, names.values(), [*places, *([media.path] if media.path else [])])
+    stale = partial(find_stale, out_dir, written=names.values())
+    with atomic.update_folder(out_dir, is_own=is_own, find_stale=stale) as folder:
+        for kind, name in names.items():
+            _WRITERS[kind](job, folder / name)
+            if name != PNG_FOLDER:
+                mark_file(folder / name)
+    remove_empty_folder(out_dir)
+    return {kind: str(out_dir / name) for kind, name in names.items()}
+
+
+def _check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
     wanted = DEFAULT_FORMATS if formats is None else tuple(formats)
-    unknown = [name for name in wanted if name not in FORMATS]
+    unknown = [str(name) for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         problem = f"Unknown format {', '.join(unknown)}" if unknown else "The list of formats is empty"
         raise RequestError(
             f"{problem}; the formats are {', '.join(FORMATS)}.",
             hint=f"Leave {argument('formats')} out to get json, png and overlay.",
         )
-    found = tuple(item for item in objects if item.found)
-    if not found:
-        raise RequestError(
-            "There is no mask to write: nothing was found.", hint="Look at each object's `reason`."
-        )
-    if media is None:
-        raise RequestError(
-            "This result has no access to its image or video, so its files cannot be written here.",
-            hint="Use `engine.export(result.handle, …)`.",
-        )
-    job = ExportJob(ref, media, found, run or Run())
-    # masks.json marks the folder as an export, which a later one may replace.
-    names = {kind: _file_name(kind, media) for kind in ("json", *wanted)}
-    require_free(out_dir, names.values(), media)
-    with atomic.update_folder(out_dir) as folder:
-        for kind, name in names.items():
-            _WRITERS[kind](job, folder / name)
-    return {kind: str(out_dir / name) for kind, name in names.items()}
+    return wanted
 
 
-def to_exported_masks(objects: Sequence[MaskObject]) -> list[ExportedMask]:
-    """The objects as `masks.export` takes them, without those that were not found."""
-    return [
-        ExportedMask(item.handle, item.label, item.score, item.track)
-        for item in objects
-        if item.track is not None
-    ]
-
-
-def media_info(ref: MediaRef) -> dict[str, object]:
-    """What `masks.json` says about the image or video."""
-    return {"name": ref.name, "size_wh": list(ref.size_wh), "frame_count": ref.frame_count, "fps": ref.fps}
+def to_exported_masks(ref: MediaRef, media: Media, objects: Sequence[MaskObject]) -> ExportedMasks:
+    """The objects as `masks.export` takes them."""
+    info = {"name": ref.name, "size_wh": list(ref.size_wh), "frame_count": ref.frame_count, "fps": ref.fps}
+    return ExportedMasks(
+        media_info=info,
+        objects=[
+            ExportedMask(item.handle, item.label, item.score, item.track)
+            for item in objects
+            if item.track is not None
+        ],
+        missing=[MissingObject(item.label, item.reason) for item in objects if item.track is None],
+        frame_names=conversions.name_frames(media),
+    )
 
 
 # ---- one function per format --------------------------------------------------------------------
 
 
 def _write_json(job: ExportJob, path: Path) -> None:
-    write_masks_json(path, media_info(job.ref), job.exported, job.media.timestamps_s, job.run)
+    write_masks_json(path, job.exported, job.media.timestamps_s, job.run)
 
 
 def _write_pngs(job: ExportJob, path: Path) -> None:
     report = partial(job.report, "masks")
-    write_mask_pngs(path, job.exported, on_frame=report, run=job.run)
+    exported = job.exported
+    names = exported.frame_names
+    write_mask_pngs(path, exported.objects, frame_names=names, on_frame=report, run=job.run)
 
 
 def _write_npz(job: ExportJob, path: Path) -> None:
@@ -136,50 +164,52 @@ def _write_npz(job: ExportJob, path: Path) -> None:
 
 
 def _write_coco(job: ExportJob, path: Path) -> None:
-    document = conversions.to_coco(job.ref, job.objects, job.frame_indices)
+    objects = (*job.objects, *job.missing)
+    document = conversions.to_coco(job.ref, objects, job.frame_indices, conversions.name_frames(job.media))
     atomic.write_bytes(path, json.dumps(document, ensure_ascii=False).encode("utf-8", errors="replace"))
 
 
 def _write_polygons(job: ExportJob, path: Path) -> None:
-    write_polygons(path, media_info(job.ref), job.exported, job.run)
+    write_polygons(path, job.exported, job.run)
 
 
-def _write_overlay(job: ExportJob, path: Path) -> None:
+def _write_legend(job: ExportJob, path: Path) -> None:
+    """The numbers in the overlay, with labels and scores."""
     entries = [
         (number, f"{item.label}  {item.score:.2f}") for number, item in enumerate(job.objects, start=1)
     ]
-    legend = draw_legend(entries, job.media.size_wh[0])
+    atomic.write_bytes(path, encode_image(draw_legend(entries, _LEGEND_WIDTH_PX), "png"))
+
+
+def _write_overlay(job: ExportJob, path: Path) -> None:
     if job.media.kind == "image":
-        picture = _draw(job, read_image(job.media), 0, legend)
-        atomic.write_bytes(path, encode_image(picture, "png"))
+        atomic.write_bytes(path, encode_image(_draw(job, read_image(job.media), 0), "png"))
     else:
-        _write_video(job, path, legend)
+        _write_video(job, path)
 
 
-def _write_video(job: ExportJob, path: Path, legend: NDArray[np.uint8]) -> None:
+def _write_video(job: ExportJob, path: Path) -> None:
     """The frames that have masks, at their own times, shifted to start at 0."""
     media = job.media
     frames = job.frame_indices
-    size = (media.size_wh[0], media.size_wh[1] + len(legend))
     start_s = media.timestamps_s[frames[0]]
-    with VideoWriter(path, size, media.fps or Fraction(25), pixel_aspect=media.pixel_aspect) as writer:
+    fps = media.fps or Fraction(25)
+    with VideoWriter(path, media.size_wh, fps, pixel_aspect=media.pixel_aspect) as writer:
         for done, (frame, picture) in enumerate(iter_frames(media, frames, run=job.run), start=1):
             time_s = media.timestamps_s[frame]
             is_last = frame == media.frame_count - 1
             duration_s = (media.duration_s or time_s) - time_s if is_last else None
-            writer.write(_draw(job, picture, frame, legend), time_s - start_s, duration_s)
+            writer.write(_draw(job, picture, frame), time_s - start_s, duration_s)
             job.report("overlay", done, len(frames))
 
 
-def _draw(
-    job: ExportJob, picture: NDArray[np.uint8], frame: int, legend: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
+def _draw(job: ExportJob, picture: NDArray[np.uint8], frame: int) -> NDArray[np.uint8]:
     masks = []
     for number, item in enumerate(job.objects, start=1):
         job.run.raise_if_cancelled()
         if item.track is not None and item.track.covers(frame):
             masks.append((number, item.track.mask(frame)))
-    return np.concatenate([draw_masks(picture, masks, run=job.run), legend])
+    return draw_masks(picture, masks, run=job.run)
 
 
 _WRITERS: Mapping[str, Callable[[ExportJob, Path], None]] = {
@@ -189,16 +219,6 @@ _WRITERS: Mapping[str, Callable[[ExportJob, Path], None]] = {
     "npz": _write_npz,
     "coco": _write_coco,
     "polygons": _write_polygons,
+    "legend": _write_legend,
 }
-FORMATS = tuple(_WRITERS)
-_FILE_NAMES = {
-    "json": INDEX,
-    "png": PNG_FOLDER,
-    "npz": "masks.npz",
-    "coco": "coco.json",
-    "polygons": "polygons.json",
-}
-
-
-def _file_name(kind: str, media: Media) -> str:
-    return OVERLAYS[media.kind == "video"] if kind == "overlay" else _FILE_NAMES[kind]
+FORMATS = tuple(kind for kind in _WRITERS if kind != "legend")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,14 @@ from typing import Any
 
 from sa2va_tools import atomic
 from sa2va_tools.engine.mask_object import MediaRef
-from sa2va_tools.errors import MediaError, MediaUnreadableError, RequestError
+from sa2va_tools.errors import (
+    AccessDeniedError,
+    MediaError,
+    MediaNotFoundError,
+    MediaUnreadableError,
+    RequestError,
+)
+from sa2va_tools.media.folders import find_links
 from sa2va_tools.media.frame_rate import parse_frame_rate
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
 from sa2va_tools.media.media import Media, open_media
@@ -23,6 +31,7 @@ from sa2va_tools.media.streams import check_stream_number
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.store.handles import KINDS, looks_like_handle, parse_id, parse_kind
+from sa2va_tools.store.inventory import UPLOADS
 from sa2va_tools.store.records import MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
 from sa2va_tools.store.store import Store
@@ -117,11 +126,11 @@ class Library:
 
     @property
     def _uploads(self) -> Path:
-        return self.store.root / "uploads"
+        return self.store.root / UPLOADS
 
     def _open_handle(self, handle: str, kind: str, reading: Reading, run: Run) -> OpenedMedia:
         """A handle stands for one way of reading; with another, it stands for its file."""
-        handle = self._media_handle(handle, kind, run)
+        handle = self.find_media_handle(handle, kind, run)
         if handle in self._in_memory:
             if reading != Reading():
                 raise RequestError(
@@ -131,16 +140,50 @@ class Library:
             media = self._in_memory[handle]
             return OpenedMedia(media, describe_media(media, handle))
         paths = self.store.media_paths(handle)
-        if paths and not any(self._may_read(path) for path in paths):
+        if paths and not any(self.may_read(path) for path in paths):
             self.access.resolve(paths[0])  # raises, without revealing whether the file exists
-        media = self.store.get_media(handle, self._may_read, run)
+        media = self.store.get_media(handle, self.may_read, run)
         if media.path is not None and reading != Reading():
             return self._open_path(media.path, reading, run)
+        if media.path is not None:
+            self._require_links(media.path)
         self._check_limits(media)
         return OpenedMedia(media, describe_media(media, handle), _find_stamp(media.path))
 
-    def _may_read(self, path: Path) -> bool:
+    def may_read(self, path: Path) -> bool:
+        """Whether a file that a handle leads to may be read."""
         return path.parent == self._uploads or self.access.allows(path)
+
+    def _require_links(self, path: Path) -> None:
+        """AccessDeniedError if a frame of a folder is a link to a file that may not be read."""
+        if self.access.roots is None or not os.path.isdir(path):  # noqa: PTH112  # raises nothing
+            return
+        for link in find_links(path):
+            if not self.access.allows(link):
+                raise AccessDeniedError(
+                    f"{path.name}/{link.name} is a link that leads out of the folders that may be read.",
+                    hint="Copy the frames into the folder, or ask for the other folder to be allowed.",
+                )
+
+    def may_list(self, handle: str, places: Sequence[Media]) -> bool:
+        """Whether results about the media at these places may be shown to someone who does not know their
+        handles."""
+        if self.access.roots is None or handle in self._in_memory:
+            return True
+        return any(place.path is not None and self.access.allows(place.path) for place in places)
+
+    def find_path(self, source: Any) -> Path | None:
+        """The real path that a source names, which need not exist any more. None for handles and for media in
+        memory. TypeError, and the errors of `AccessPolicy.resolve` for what may not be read."""
+        if source_kind(source) != "path" or looks_like_handle(str(source)):
+            return None
+        try:
+            return self.access.resolve(str(source))
+        except MediaNotFoundError:
+            path = Path(os.path.realpath(Path(str(source)).expanduser()))
+            if not self.access.allows(path):
+                raise
+            return path
 
     def _check_limits(self, media: Media) -> None:
         """The present limits: a handle may date from a time of wider ones. Raises MediaTooLargeError."""
@@ -162,6 +205,7 @@ class Library:
     def _probe(self, path: Path, reading: Reading, run: Run) -> tuple[Media, str | None]:
         """A path is probed again only if its stamp has changed, because long files take seconds. Raises
         MediaUnreadableError if the file changes meanwhile."""
+        self._require_links(path)
         before = _find_stamp(path)
         known = self._probed.get((path, reading))
         if known is not None and known[1] == before:
@@ -179,7 +223,8 @@ class Library:
                 self._probed.popitem(last=False)
         return media, before
 
-    def _media_handle(self, handle: str, kind: str, run: Run) -> str:
+    def find_media_handle(self, handle: str, kind: str, run: Run) -> str:
+        """The `media:` handle that a handle of any kind leads to. UnknownHandleError, RequestError."""
         if kind == "mask":
             return self.store.mask_media(handle, run)
         if kind == "answer":

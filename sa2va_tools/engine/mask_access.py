@@ -174,16 +174,23 @@ class MaskCollection:
         return conversions.to_dataframe(self.objects)
 
     def to_coco(self) -> dict[str, Any]:
-        """A COCO dataset: an image per frame, an annotation (RLE) per visible mask, a category per label."""
-        return conversions.to_coco(self.media, self.objects, self.frame_indices)
+        """A COCO dataset: an image per frame, an annotation (RLE) per visible mask, a category per label.
+        What was not found is in `info`, with the reason."""
+        names = conversions.name_frames(self.source)
+        return conversions.to_coco(self.media, self.objects, self.frame_indices, names)
 
     def save(self, out_dir: str | Path, formats: Sequence[str] | None = None) -> dict[str, str]:
         """Write files into a folder: `json` (RLE of each object and frame), `png` (indexed masks), `overlay`
-        (a picture or video), `npz`, `coco`, `polygons`. Default: json, png and overlay. `masks.json` is
-        always written: it marks the folder as an export, which a later one may replace.
+        (a picture or video in the size of the media, with `legend.png` beside it), `npz`, `coco`, `polygons`.
+        Default: json, png and overlay. `masks.json` is always written, and also names what was not found; if
+        nothing was found, it is all that is written, besides coco and polygons. For a folder of frames, PNGs
+        have the names of the frames.
 
-        Returns kind → path. Raises RequestError without a mask or for an unknown format, StoreError if the
-        disk refuses or other files would be lost.
+        A later export replaces files of an earlier one, and removes those of other masks. Files that no
+        export wrote, or that were changed since, are never replaced. All files appear, or none.
+
+        Returns kind → path. Raises RequestError for an unknown format, StoreError if the disk refuses or
+        other files would be lost.
         """
         from sa2va_tools.engine.exporting import save_objects  # not before: it loads a video decoder
 

@@ -53,6 +53,9 @@ class MaskObject:
     """Characters of `AnswerResult.text` to which this mask belongs (grounded conversation)."""
     suspects: tuple[Suspect, ...] = ()
     """Source frames where the mask jumps in area, is lost, or fills the frame, with these reasons."""
+    duplicate_of: str | None = None
+    """The handle of an earlier object of the same result that is the same thing: the masks of both are nearly
+    equal in all frames."""
     times_s: tuple[float, ...] = ()
     """Seconds of each covered frame of `track` by the source's timestamps; empty for an image."""
 

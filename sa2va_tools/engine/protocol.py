@@ -7,13 +7,15 @@ implements are the methods with an underscore.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from typing import Any, Self, Unpack
 
+from sa2va_tools.engine.checks import start_run
+from sa2va_tools.engine.kept_results import KeptResults
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.mask_object import MediaRef
 from sa2va_tools.engine.options import (
@@ -29,8 +31,7 @@ from sa2va_tools.engine.regions import Region, RegionLike, as_regions
 from sa2va_tools.engine.requests import Expressions, check_expressions, check_text
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, SegmentResult, ViewResult
 from sa2va_tools.engine.streaming import SegmentStream
-from sa2va_tools.errors import RequestError
-from sa2va_tools.run import Run, RunStats
+from sa2va_tools.run import Run
 
 MediaSource = Any
 """A path, `file://` URL, handle (`media:`, `mask:` or `answer:`), NumPy array (H, W, 3) or (T, H, W, 3)
@@ -48,8 +49,9 @@ class MediaInput:
     """Which video stream of a file, numbered from 0 as FFmpeg's `v:N`; None: the one that players show."""
 
 
-class Engine(ABC):
-    """Describe, segment, ground, caption and track; see each method.
+class Engine(KeptResults):
+    """Describe, segment, ground, caption and track; see each method. `KeptResults` has the methods for stored
+    results.
 
     Options are given as one value or as keyword arguments: `segment(clip, "the dog", end_s=5)` is
     `segment(clip, "the dog", SegmentOptions(end_s=5))`. `fps` tells the frame rate of frames in memory, and
@@ -191,10 +193,14 @@ class Engine(ABC):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
+        crop: bool = False,
+        keep: bool = False,
         run: Run | None = None,
     ) -> ViewResult:
         """One picture: a frame, or a contact sheet of frames, with the masks outlined and numbered. `handles`
-        are `mask:…`, `answer:…` (all its masks) or a single `media:…` or path. Needs no model."""
+        are `mask:…`, `answer:…` (all its masks) or a single `media:…` or path. With `crop`, only the masks
+        and their surroundings are shown, enlarged. With `keep`, the picture is also written into the store,
+        which keeps the newest ones (`ViewResult.path`). Needs no model."""
 
     @abstractmethod
     def export(
@@ -231,7 +237,7 @@ class Engine(ABC):
 
     # ---- life -----------------------------------------------------------------------------------
 
-    def prepare(self) -> None:  # noqa: B027  an engine with nothing to prepare is fine
+    def prepare(self) -> None:
         """Do in advance what the first call would wait for, without taking memory for weights. Meant for a
         background thread; raises nothing that the first call would not raise better."""
 
@@ -288,14 +294,3 @@ class Engine(ABC):
 
 def _check_question(question: str | None) -> str | None:
     return None if question is None else check_text(question, "question")
-
-
-def start_run(run: Run | None) -> Run:
-    """The run of a new call, with statistics that start from zero. Raises CancelledError."""
-    if run is None:
-        return Run()
-    if not isinstance(run, Run):
-        raise RequestError(f"run must be a sa2va_tools.Run, not {type(run).__name__}.", hint="Leave run out.")
-    run.raise_if_cancelled()
-    run.stats = RunStats()
-    return run

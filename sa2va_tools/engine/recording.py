@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sa2va_tools.engine.clip import Clip
+from sa2va_tools.engine.duplicates import mark_duplicates
 from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_object import MaskObject
 from sa2va_tools.engine.results import (
@@ -16,7 +17,7 @@ from sa2va_tools.engine.results import (
     SegmentResult,
 )
 from sa2va_tools.engine.tracks import explain_missing, score_track
-from sa2va_tools.errors import MediaUnreadableError
+from sa2va_tools.errors import MediaUnreadableError, StoreError
 from sa2va_tools.masks.suspects import find_suspects
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.run import Run
@@ -50,7 +51,7 @@ class Recorder:
         if reason:
             return MaskObject.missing(label, size_wh, reason, span)
         score = score_track(track)
-        record = MaskRecord(self.opened.ref.handle, label, track, score, self.provenance.to_json())
+        record = self._make_record(label, track, score)
         return MaskObject(
             label=label,
             size_wh=size_wh,
@@ -90,17 +91,42 @@ class Recorder:
             turns=turns,
             extension=extension,
         )
+        handle = self.library.store.put_answer(record)
+        self._store_again_what_was_removed(handle, record, objects)
         return AnswerResult(
-            handle=self.library.store.put_answer(record),
+            handle=handle,
             media=self.opened.ref,
             question=question,
             text=text,
             raw_text=raw_text,
-            objects=tuple(objects),
+            objects=mark_duplicates(objects),
             provenance=self.provenance,
             warnings=(*warnings, *self._memory_warnings()),
             source=self.opened.media,
         )
+
+    def _store_again_what_was_removed(
+        self, handle: str, record: AnswerRecord, objects: Sequence[MaskObject]
+    ) -> None:
+        """Somebody may have removed results while this call was running, and with them what this answer names
+        (see `store.removal`). StoreError if that cannot be stored again because it is of an earlier call."""
+        store = self.library.store
+        missing = store.find_missing((self.opened.ref.handle, handle, *record.mask_handles))
+        if not missing:
+            return
+        store.put_media(self.opened.media)
+        for item in objects:
+            if item.handle in missing and item.track is not None:
+                again = self._make_record(item.label, item.track, item.score)
+                if store.put_mask(again, self.run) != item.handle:
+                    raise StoreError(
+                        f"{item.handle}, a part of this result, was removed from the store meanwhile.",
+                        hint="Start over from the image or video instead of the removed result.",
+                    )
+        store.put_answer(record)
+
+    def _make_record(self, label: str, track: MaskTrack, score: float) -> MaskRecord:
+        return MaskRecord(self.opened.ref.handle, label, track, score, self.provenance.to_json())
 
     def record_captions(
         self, question: str, captions: Sequence[RegionCaption], raw_text: str, warnings: Sequence[str] = ()
@@ -113,7 +139,10 @@ class Recorder:
             handle=answer.handle,
             media=answer.media,
             frame_index=self.clip.frame_indices[0],
-            captions=tuple(captions),
+            captions=tuple(
+                RegionCaption(item, caption.text)
+                for item, caption in zip(answer.objects, captions, strict=True)
+            ),
             provenance=answer.provenance,
             warnings=answer.warnings,
         )

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from sa2va_tools.engine.leniency import read_fields, read_structure
 from sa2va_tools.errors import RequestError
 
 MAX_REGIONS = 32
@@ -37,10 +38,50 @@ class RleData(BaseModel):
     counts: str | list[int]
 
 
+def _as_box(value: Any) -> Any:
+    """Four numbers, also as text, in one list too many, or as two corners."""
+    numbers = _unwrap(_read_numbers(value))
+    if isinstance(numbers, list | tuple) and len(numbers) == 2 and all(map(_is_pair, numbers)):
+        return [*numbers[0], *numbers[1]]
+    return numbers
+
+
 def _as_points(value: Any) -> Any:
-    """A single [x, y] as a list of points."""
-    is_pair = isinstance(value, list | tuple) and len(value) == 2
-    return [value] if is_pair and all(isinstance(number, int | float) for number in value) else value
+    """A list of points, also from a single [x, y], as text, or in one list too many."""
+    points = _unwrap(_read_numbers(value))
+    return [points] if _is_pair(points) else points
+
+
+def _as_outline(value: Any) -> Any:
+    """A list of points, also from COCO's flat x, y, x, y, …"""
+    points = _unwrap(_read_numbers(value))
+    is_flat = isinstance(points, list | tuple) and len(points) % 2 == 0 and all(map(_is_number, points))
+    return list(zip(points[::2], points[1::2], strict=True)) if is_flat else points
+
+
+def _read_numbers(value: Any) -> Any:
+    """A list of numbers that was sent as text, with or without brackets; anything else as it is."""
+    value = read_structure(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        return value
+
+
+def _unwrap(value: Any) -> Any:
+    """The only list in a list of lists of numbers, unless it is a point."""
+    is_wrapped = isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple)
+    return value[0] if is_wrapped and not _is_pair(value[0]) else value
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Region(BaseModel):
@@ -49,20 +90,25 @@ class Region(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     mask: str | None = Field(None, description="Mask handle.")
-    box_xyxy: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
-        None, description="[x0, y0, x1, y1]"
-    )
+    box_xyxy: Annotated[
+        tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None, BeforeValidator(_as_box)
+    ] = Field(None, description="[x0, y0, x1, y1]")
     points_xy: Annotated[list[tuple[FiniteFloat, FiniteFloat]] | None, BeforeValidator(_as_points)] = Field(
         None, description="Points inside the object.", min_length=1, max_length=32
     )
     negative_points_xy: Annotated[list[tuple[FiniteFloat, FiniteFloat]], BeforeValidator(_as_points)] = Field(
         default_factory=list, description="Points outside it.", max_length=32
     )
-    polygon_xy: list[tuple[FiniteFloat, FiniteFloat]] | None = Field(
+    polygon_xy: Annotated[list[tuple[FiniteFloat, FiniteFloat]] | None, BeforeValidator(_as_outline)] = Field(
         None, description="Outline of the region.", min_length=3, max_length=2000
     )
     rle: RleData | None = Field(None, description="COCO, size is [height, width].")
-    unit: Literal["pixel", "fraction"] = "pixel"
+    unit: Literal["pixel", "fraction"] = Field("pixel", description="Default: pixel.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_leniently(cls, data: Any) -> Any:
+        return read_fields(cls, data) if isinstance(data, Mapping) else data
 
     @model_validator(mode="after")
     def _require_exactly_one(self) -> Region:
@@ -85,7 +131,7 @@ def as_region(value: RegionLike) -> Region:
         numbers = _as_numbers(value)
         if numbers is None:
             raise RequestError(
-                f"{value!r} is not a region.",
+                f"{value!r:.80} is not a region.",
                 hint="Give a box (x0, y0, x1, y1), a mask handle (mask:…), or a dictionary such as "
                 "{'points_xy': [[x, y]]}.",
             )
@@ -95,7 +141,7 @@ def as_region(value: RegionLike) -> Region:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        where = f"{field}: " if field else ""
+        where = f"{field:.60}: " if field else ""
         message = str(first["msg"]).removeprefix("Value error, ")
         raise RequestError(
             f"The region is not valid: {where}{message}.",

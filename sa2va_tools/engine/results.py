@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from sa2va_tools.engine.mask_access import MaskCollection
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
@@ -16,6 +17,8 @@ from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 if TYPE_CHECKING:
     from sa2va_tools.media.media import Media
 
+ResultKind = Literal["describe", "segment", "ground", "caption", "track"]
+"""Which call made a result."""
 _MASK_OPTIONS = frozenset({"gate_by_object_score", "threshold", "smooth"})
 
 
@@ -130,5 +133,12 @@ class ViewResult:
     """Source frames shown, in reading order."""
     scale: float
     """Pixels of one shown frame per pixel of the source frame."""
+    shown_wh: tuple[int, int]
+    """Source pixels that each shown frame covers: all of them, unless it is cropped."""
+    origins_xy: tuple[tuple[int, int], ...]
+    """Of each shown frame, the source pixel in its top left corner. The source's x of a place in it is
+    `origin_x + place_x / scale`."""
     media: MediaRef
     warnings: tuple[str, ...] = ()
+    path: Path | None = None
+    """The picture as a file in the store, if that was asked for (`keep`)."""

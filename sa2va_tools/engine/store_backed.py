@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -10,22 +11,32 @@ from typing import Any
 
 import numpy as np
 
+from sa2va_tools.engine.checks import start_run
 from sa2va_tools.engine.clip import Clip, check_frame
-from sa2va_tools.engine.exporting import media_info, save_objects, to_exported_masks
+from sa2va_tools.engine.exporting import save_objects, to_exported_masks
 from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 from sa2va_tools.engine.options import FrameRange, TrackOptions
-from sa2va_tools.engine.protocol import Engine, MediaInput, MediaSource, start_run
+from sa2va_tools.engine.protocol import Engine, MediaInput, MediaSource
 from sa2va_tools.engine.region_masks import RegionsOnFrame, check_regions
 from sa2va_tools.engine.regions import Region
-from sa2va_tools.engine.results import ViewResult
+from sa2va_tools.engine.result_removal import remove_results
+from sa2va_tools.engine.results import ResultKind, ViewResult
+from sa2va_tools.engine.stored_results import (
+    LoadedResult,
+    StoredResult,
+    list_results,
+    load_objects,
+    load_result,
+)
 from sa2va_tools.engine.viewing import draw_view
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, StoreError
 from sa2va_tools.masks.export import render_masks_json
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
-from sa2va_tools.store.handles import looks_like_handle
+from sa2va_tools.store.handles import looks_like_handle, parse_kind
+from sa2va_tools.store.removal import Removal
 from sa2va_tools.wording import argument
 
 
@@ -44,6 +55,8 @@ class StoreBackedEngine(Engine):
         max_frames: int = 9,
         max_side: int = 1280,
         max_bytes: int = 300_000,
+        crop: bool = False,
+        keep: bool = False,
         run: Run | None = None,
     ) -> ViewResult:
         run = start_run(run)
@@ -52,15 +65,25 @@ class StoreBackedEngine(Engine):
             opened = self.library.open(given[0] if media is None else media, run)
             self.library.require_same_media(given[1:] if media is None else given, opened, run)
             names = [name for name in given if isinstance(name, str) and looks_like_handle(name)]
-            return draw_view(
+            result = draw_view(
                 opened,
                 self.library.masks(names, opened, run),
                 frame_index=frame_index,
                 max_frames=max_frames,
                 max_side=max_side,
                 max_bytes=max_bytes,
+                crop=crop,
                 run=run,
             )
+            return self._keep_view(result) if keep else result
+
+    def _keep_view(self, result: ViewResult) -> ViewResult:
+        """The result with its file; with a warning if the store cannot be written, because the picture itself
+        is there."""
+        try:
+            return replace(result, path=self.library.store.save_view(result.image, ".jpg"))
+        except StoreError as error:
+            return replace(result, warnings=(*result.warnings, f"The picture was not kept: {error.message}"))
 
     def export(
         self,
@@ -73,18 +96,32 @@ class StoreBackedEngine(Engine):
         run = start_run(run)
         with translate_memory_errors():
             opened, objects = self._load_objects(handles, run)
-            return save_objects(opened.ref, opened.media, objects, Path(out_dir), formats, run)
+            if not objects and all(parse_kind(name) == "media" for name in _as_list(handles)):
+                raise RequestError(
+                    "There is no mask to write.",
+                    hint="Give the handle of a mask, or of an answer with masks.",
+                )
+            places = self.library.store.media_paths(opened.ref.handle)
+            return save_objects(opened.ref, opened.media, objects, Path(out_dir), formats, run, places=places)
 
     def masks_json(self, handles: str | Sequence[str]) -> str:
         with translate_memory_errors():
             opened, objects = self._load_objects(handles, Run())
-            exported = to_exported_masks(objects)
-            return render_masks_json(media_info(opened.ref), exported, opened.media.timestamps_s)
+            exported = to_exported_masks(opened.ref, opened.media, objects)
+            return render_masks_json(exported, opened.media.timestamps_s)
 
     def _load_objects(self, handles: str | Sequence[str], run: Run) -> tuple[OpenedMedia, list[MaskObject]]:
+        """The masks of these handles, each once, and after them what their answers did not find."""
         given = _as_list(handles)
         opened = self.library.open(given[0], run)
-        return opened, [MaskObject.from_record(*each) for each in self.library.masks(given, opened, run)]
+        found = [MaskObject.from_record(*each) for each in self.library.masks(given, opened, run)]
+        missing: dict[str, MaskObject] = {}
+        for handle in given:
+            if parse_kind(handle) == "answer":
+                record = self.library.store.get_answer(handle)
+                objects = load_objects(self.library, record, opened.media, run)
+                missing |= {item.label: item for item in objects if not item.found}
+        return opened, [*found, *missing.values()]
 
     def find_media(
         self,
@@ -105,6 +142,21 @@ class StoreBackedEngine(Engine):
                 hint=f"Give a {argument('time_s')} within the video, or {argument('frame_index')}.",
             )
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
+
+    # ---- stored results -------------------------------------------------------------------------
+
+    def _list_results(
+        self, media: Any, kind: ResultKind | None, text: str, run: Run
+    ) -> tuple[StoredResult, ...]:
+        return tuple(list_results(self.library, media=media, kind=kind, text=text, run=run))
+
+    def _load_result(self, handle: str, run: Run) -> LoadedResult:
+        return load_result(self.library, handle, run)
+
+    def _remove_results(
+        self, handles: Sequence[str], older_than_s: float | None, dry_run: bool, run: Run
+    ) -> Removal:
+        return remove_results(self.library, handles, older_than_s, dry_run=dry_run, run=run)
 
     # ---- for engines that make masks -------------------------------------------------------------
 

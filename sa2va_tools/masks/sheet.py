@@ -43,19 +43,21 @@ def draw_contact_sheet(
     max_side: int,
     *,
     objects: Sequence[Sequence[NumberedMask]] | None = None,
+    enlarge_to: int = MIN_SHOWN_SIDE,
     run: Run | None = None,
 ) -> tuple[NDArray[np.uint8], float]:
     """Put all `frames` (h, w, 3; equal shapes) on one sheet in reading order, each above its caption (if all
     captions are empty, there is no room for them). Returns the sheet and the pixels shown per source pixel.
 
-    Neither side of the sheet is larger than `max_side`. Frames are enlarged to MIN_SHOWN_SIDE at most.
-    `objects` has the masks of each frame, in the frame's own size. Raises ValueError for no frames or unequal
-    shapes or lengths, RequestError if `max_side` leaves no pixel for a frame, CancelledError.
+    Neither side of the sheet is larger than `max_side`. Smaller frames are enlarged until their shorter side
+    has `enlarge_to` pixels, if there is room. `objects` has the masks of each frame, in the frame's own size.
+    Raises ValueError for no frames or unequal shapes or lengths, RequestError if `max_side` leaves no pixel
+    for a frame, CancelledError.
     """
     _check_lengths(frames, captions, objects)
     caption_px = _CAPTION_PX if any(captions) else 0
     height, width = frames[0].shape[:2]
-    grid = _choose_grid(len(frames), (width, height), max_side, caption_px)
+    grid = _choose_grid(len(frames), (width, height), max_side, caption_px, enlarge_to)
     tile_w, tile_h = grid.tile_wh
     sheet_w = grid.columns * (tile_w + _GAP) - _GAP
     sheet_h = grid.rows * (tile_h + caption_px + _GAP) - _GAP
@@ -100,10 +102,12 @@ def _check_lengths(
         raise ValueError(f"frames: expected equal shapes, got {sorted(shapes)}")
 
 
-def _choose_grid(count: int, size_wh: tuple[int, int], max_side: int, caption_px: int) -> _Grid:
+def _choose_grid(
+    count: int, size_wh: tuple[int, int], max_side: int, caption_px: int, enlarge_to: int
+) -> _Grid:
     """The number of columns that makes the frames largest; of equals, the sheet that is closest to square."""
     width, height = size_wh
-    ceiling = min(_MAX_ENLARGE, max(1.0, MIN_SHOWN_SIDE / min(width, height)))
+    ceiling = min(_MAX_ENLARGE, max(1.0, enlarge_to / min(width, height)))
     best: _Grid | None = None
     best_key = (0.0, 0.0)
     for columns in range(1, count + 1):

@@ -192,6 +192,6 @@ def encode_image(
             f"uint8 with {' or '.join(map(str, allowed))} channels and a quality of 1 … 100."
         )
     buffer = io.BytesIO()
-    options = {"compress_level": 6} if fmt == "png" else {"quality": quality}
+    options = {"compress_level": 6} if fmt == "png" else {"quality": quality, "optimize": True}
     Image.fromarray(rgb).save(buffer, fmt.upper(), **options)
     return buffer.getvalue()

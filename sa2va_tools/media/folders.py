@@ -1,9 +1,9 @@
 """A folder of frames as a video, in natural order (frame2 before frame10).
 
 A folder has no frame rate: it plays at the rate that the caller gives, or at 24 frames per second, and a
-warning says so. Hidden files and files
-that are not still images are skipped. Links to files outside the folder are refused, because only the folder
-itself was checked against the allowed roots. The video ends before the first frame that cannot be read.
+warning says so. Hidden files and files that are not still images are skipped. Links are followed; whoever
+may not read everything checks them first (`find_links`). The video ends before the first frame that cannot be
+read.
 """
 
 from __future__ import annotations
@@ -95,15 +95,32 @@ def _probe_frame(file: Path, limits: MediaLimits, *, decode: bool = True) -> Pro
 
 def is_frame(file: Path) -> bool:
     """Whether a file in a folder is one of its frames, by its name. Raises OSError if it is unreachable."""
-    return not file.name.startswith(".") and file.suffix.lower() in _SUFFIXES and file.is_file()
+    return _is_named_like_frame(file) and file.is_file()
+
+
+def find_links(folder: Path) -> list[Path]:
+    """The entries of a folder that are symbolic links and named like frames, wherever they lead. Raises
+    MediaError."""
+    with translate_decoder_errors(folder, "listed"):
+        return [file for file in folder.iterdir() if _is_named_like_frame(file) and file.is_symlink()]
+
+
+def _is_named_like_frame(file: Path) -> bool:
+    return not file.name.startswith(".") and file.suffix.lower() in _SUFFIXES
 
 
 def _list_frames(path: Path, limits: MediaLimits) -> tuple[Path, ...]:
     """The frames in natural order. Raises MediaUnreadableError when there is none, MediaTooLargeError."""
     with translate_decoder_errors(path, "listed"):
+        broken = next((file for file in find_links(path) if not file.exists()), None)
         names = [file for file in path.iterdir() if not file.name.startswith(".")]
         files = sorted((file for file in names if is_frame(file)), key=_natural_key)
         size = sum(file.stat().st_size for file in files)
+    if broken is not None:  # left out, it would move the numbers of all later frames
+        raise MediaUnreadableError(
+            f"{path.name}/{broken.name} is a link that leads to no file.",
+            hint="Restore the file that it is meant to lead to, or remove the link.",
+        )
     if not files:
         content = f"{len(names)} other entries" if names else "it is empty"
         raise MediaUnreadableError(
@@ -113,13 +130,6 @@ def _list_frames(path: Path, limits: MediaLimits) -> tuple[Path, ...]:
         )
     check_frames(path.name, len(files), limits)
     check_bytes(path.name, size, limits)
-    root = path.resolve()
-    for file in files:
-        if not file.resolve().is_relative_to(root):
-            raise MediaUnreadableError(
-                f"{path.name}/{file.name} is a symbolic link to a file outside the folder.",
-                hint="Copy the frames into the folder, or give the folder that they are in.",
-            )
     return tuple(files)
 
 

@@ -31,6 +31,7 @@ from sa2va_tools.media.sniff import read_suffix
 from sa2va_tools.media.stills import IMAGE_SUFFIXES, probe_still
 from sa2va_tools.media.streams import check_stream_number
 from sa2va_tools.media.videos import probe_video
+from sa2va_tools.printable import make_printable
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 from sa2va_tools.wording import argument
@@ -94,8 +95,8 @@ class Media:
 
     @property
     def name(self) -> str:
-        """The name of the file or folder; for media in memory such as "image 640x480"."""
-        return pixels_name(self.kind, self.size_wh) if self.path is None else self.path.name
+        """The name of the file or folder, to be shown; for media in memory such as "image 640x480"."""
+        return pixels_name(self.kind, self.size_wh) if self.path is None else make_printable(self.path.name)
 
 
 def pixels_name(kind: str, size_wh: tuple[int, int]) -> str:
@@ -143,7 +144,7 @@ def open_media(
         content_hash=content_hash,
         container=probe.container,
         rotation_deg=probe.orientation.rotation_deg,
-        warnings=(*probe.warnings, *transparency),
+        warnings=tuple(map(make_printable, (*probe.warnings, *transparency))),
         complete=probe.complete,
         damaged_frames=probe.damaged_frames,
         same_size_frames=probe.same_size_frames,

@@ -32,7 +32,7 @@ def select_frames(
             hint="1 takes every frame.",
         )
     if media.kind == "image":
-        if start_s is not None or end_s is not None:
+        if start_s or end_s is not None:  # a start of 0 says nothing
             raise RequestError(
                 f"{media.name} is an image and has no time range.",
                 hint=f"Leave out {argument('start_s')} and {argument('end_s')}.",

@@ -92,6 +92,10 @@ def _access_error(roots: tuple[Path, ...]) -> AccessDeniedError:
 def _require_existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
     if _exists(path):
         return path
+    if os.path.islink(path):  # noqa: PTH114  # other links have been followed
+        raise MediaNotFoundError(
+            f"{path} is a link that leads back to itself.", hint="Give the file or folder that is meant."
+        )
     searchable = roots is None or _is_inside(path.parent, roots)
     near = _near_matches(path) if searchable else []
     hint = f"Did you mean {', '.join(near)}?" if near else "Check the spelling and the folder."

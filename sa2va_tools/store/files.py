@@ -69,6 +69,14 @@ def read_record(path: Path, kind: Kind, run: Run | None = None) -> Json:
     return record
 
 
+def read_call_answer(path: Path) -> str | None:
+    """The answer that a file about a call names; None if that cannot be read."""
+    try:
+        return str(json.loads(gzip.decompress(path.read_bytes()))["outcome"]["answer"])
+    except (OSError, *MALFORMED):
+        return None
+
+
 def unreadable_error(path: Path, problem: str) -> StoreError:
     """The error for a file that is there but is not a usable record."""
     return StoreError(

@@ -64,7 +64,8 @@ def parse_id(handle: str, expected: Kind) -> str:
         shown = repr(handle)
         shown = shown if len(shown) <= 60 else shown[:57] + "…'"
         raise UnknownHandleError(
-            f"{shown} is not a handle; {_ARTICLE[expected]} handle looks like {expected}:abcdefgh23.",
+            f"{shown} is not a handle; {_ARTICLE[expected]} handle looks like {expected}:…, with at "
+            f"least {ID_LENGTHS[0]} letters (a to z) and digits (2 to 7).",
             hint=_HOW_TO_GET[expected],
         )
     if kind != expected:

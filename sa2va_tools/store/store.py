@@ -2,15 +2,16 @@
 
 Layout: `<root>/v3/<kind>/<id>.json.gz`, one immutable record per file, written whole or not at all. Equal
 content has one handle, so writers in several processes need no lock. Records of format 2 (in `v2`) are still
-read. Knows nothing about models or protocols; there is no index and no retention yet.
+read. `<root>/views` has the newest pictures of results. Nothing is removed unless somebody asks for it
+(`removal`). Knows nothing about models or protocols.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,14 +20,13 @@ from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
 from sa2va_tools.store import files, handles, records
 from sa2va_tools.store.handles import Kind
+from sa2va_tools.store.inventory import LAYOUT, LAYOUTS, kind_folder, list_files
+from sa2va_tools.store.pictures import save_picture
 from sa2va_tools.store.pieces import normalize_record
 from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
 from sa2va_tools.wording import setting
 
-_LAYOUT = "v3"
-_LAYOUTS = (_LAYOUT, "v2")
-"""Folders of the present format and of the earlier one, in the order in which they are searched."""
 _MAX_KNOWN = 5
 """Handles that the error for an unknown handle lists."""
 _MAX_ELSEWHERE = 7
@@ -84,10 +84,14 @@ class Store:
         raise failure or _make_move_error(handle, "is not in a place that may be read")
 
     def media_paths(self, handle: str) -> tuple[Path, ...]:
-        """The files that the media was given as, newest first; the disk is not accessed. Empty for media that
+        """The files that the media was given as, newest first; these are not accessed. Empty for media that
         was only given as pixels."""
-        places = self._get("media", handle, _read_places)
-        return tuple(media.path for media, _ in places if media.path is not None)
+        return tuple(media.path for media in self.recall_media(handle) if media.path is not None)
+
+    def recall_media(self, handle: str) -> tuple[Media, ...]:
+        """The media as it was stored, at each of its places, newest first. Its files are not accessed: they
+        may be gone."""
+        return tuple(media for media, _ in self._get("media", handle, _read_places))
 
     def put_mask(self, record: MaskRecord, run: Run | None = None) -> str:
         """`mask:…`; the same mask of the same media, made in the same way, has the same handle. Nothing is
@@ -119,41 +123,45 @@ class Store:
         """The result of one call; its masks have handles of their own."""
         return self._get("answer", handle, records.answer_from_json)
 
+    def save_view(self, image: bytes, suffix: str) -> Path:
+        """The file of an encoded picture; it stays until many newer ones have been saved."""
+        folder = self.root / "views"
+        self._make_folder(folder)
+        return save_picture(folder, image, suffix)
+
     def handles(self, kind: Kind | None = None) -> tuple[str, ...]:
         """Every handle in the store, or those of one kind; newest first."""
-        found: list[tuple[int, str]] = []
         kinds = handles.KINDS if kind is None else (kind,)
-        for each, layout in product(kinds, _LAYOUTS):
-            folder = self._folder(each, layout)
-            try:
-                for path in folder.iterdir():
-                    handle = f"{each}:{path.name.removesuffix(files.SUFFIX)}"
-                    if path.name.endswith(files.SUFFIX) and handles.parse_kind(handle):
-                        with suppress(FileNotFoundError):  # it was deleted meanwhile
-                            found.append((-path.stat().st_mtime_ns, handle))
-            except FileNotFoundError:  # nothing of this kind was ever written
-                continue
-            except OSError as error:
-                raise files.access_error(folder, error) from error
-        return tuple(dict.fromkeys(handle for _, handle in sorted(found)))
+        return tuple(dict.fromkeys(file.handle for file in list_files(self.root, kinds)))
+
+    def find_missing(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of these handles whose record is not (or no longer) in the store."""
+        return tuple(name for name in dict.fromkeys(names) if not self._exists(name))
+
+    def _exists(self, handle: str) -> bool:
+        kind, _, name = handle.partition(":")
+        known = next(each for each in handles.KINDS if each == kind)
+        folders = (kind_folder(self.root, known, layout) for layout in LAYOUTS)
+        return any((folder / f"{name}{files.SUFFIX}").is_file() for folder in folders)
 
     def _put(self, kind: Kind, record: Json, run: Run | None = None) -> str:
         # The content that is hashed must be exactly the content that is read back and checked.
         record = normalize_record(record)
         digest = files.compute_record_digest(kind, record, run)
-        self._make_folder(kind)
+        self._make_folder(self._folder(kind))
         for length in handles.ID_LENGTHS:
             name = f"{digest[:length]}{files.SUFFIX}"
             current, older = (
-                _read_usable(self._folder(kind, layout) / name, kind, run) for layout in _LAYOUTS
+                _read_usable(self._folder(kind, layout) / name, kind, run) for layout in LAYOUTS
             )
             existing = older if current is None else current
             if existing is not None and files.compute_record_digest(kind, existing, run) != digest:
                 continue  # other content whose digest begins alike
             if kind == "media":
                 record["elsewhere"] = [] if existing is None else _list_other_places(record, existing)
-            if current is None or (kind == "media" and current != record):
-                files.write_record(self._folder(kind) / name, kind, record, run)
+            path = self._folder(kind) / name
+            if current is None or (kind == "media" and current != record) or not _touch(path):
+                files.write_record(path, kind, record, run)
             return f"{kind}:{digest[:length]}"
         raise AssertionError("two contents with one SHA-256")
 
@@ -161,7 +169,7 @@ class Store:
         self, kind: Kind, handle: str, from_json: Callable[[Json], _Record], run: Run | None = None
     ) -> _Record:
         name = f"{handles.parse_id(handle, kind)}{files.SUFFIX}"
-        for layout in _LAYOUTS:
+        for layout in LAYOUTS:
             path = self._folder(kind, layout) / name
             try:
                 return from_json(files.read_record(path, kind, run))
@@ -171,20 +179,31 @@ class Store:
                 raise files.unreadable_error(path, "its fields are not the expected ones") from error
         raise handles.unknown_handle_error(handle, kind, self.handles(kind)[:_MAX_KNOWN])
 
-    def _folder(self, kind: Kind, layout: str = _LAYOUT) -> Path:
-        return self.root / layout / kind
+    def _folder(self, kind: Kind, layout: str = LAYOUT) -> Path:
+        return kind_folder(self.root, kind, layout)
 
-    def _make_folder(self, kind: Kind) -> None:
+    def _make_folder(self, folder: Path) -> None:
         try:
             if not self.root.exists():
                 self.root.parent.mkdir(parents=True, exist_ok=True)
                 self.root.mkdir(mode=0o700, exist_ok=True)
-            self._folder(kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"The store at {self.root} cannot be created: {error.strerror or error}.",
                 hint=f"Set {setting('store_dir')} to a folder that can be written.",
             ) from error
+
+
+def _touch(path: Path) -> bool:
+    """Mark the record as stored just now. False if somebody has removed it meanwhile."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a store that may only be read from: the record is there
+        pass
+    return True
 
 
 def _read_usable(path: Path, kind: Kind, run: Run | None) -> Json | None:

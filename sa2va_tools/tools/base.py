@@ -18,9 +18,10 @@ from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
-from sa2va_tools.tools.arguments import Arguments, explain
+from sa2va_tools.tools.arguments import Arguments
+from sa2va_tools.tools.explaining import explain
 from sa2va_tools.tools.outputs import Traced
-from sa2va_tools.tools.schema import Schema, arguments_schema, result_schema
+from sa2va_tools.tools.schema import Schema, arguments_schema, result_schema, strict_arguments_schema
 from sa2va_tools.wording import TOOLS
 
 EngineSource = Engine | Callable[[], Engine]
@@ -67,9 +68,9 @@ class Tool(Generic[Arguments]):
     """None: the result is content only (a picture and a legend)."""
     work: Callable[[Engine, Arguments, Run], ToolOutput]
 
-    def input_schema(self) -> Schema:
-        """JSON schema of the arguments."""
-        return arguments_schema(self.arguments)
+    def input_schema(self, *, strict: bool = False) -> Schema:
+        """JSON schema of the arguments; `strict` in the form that OpenAI's strict mode requires."""
+        return strict_arguments_schema(self.arguments) if strict else arguments_schema(self.arguments)
 
     def output_schema(self) -> Schema | None:
         """JSON schema of the structured result."""

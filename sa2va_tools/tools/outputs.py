@@ -97,6 +97,8 @@ class MaskOut(BaseModel):
     """Source pixels."""
     area_fraction: Brief[float | None] = None
     """Part of the frame, 0 … 1."""
+    duplicate_of: Brief[str | None] = None
+    """Handle of an earlier mask of this result that is the same object."""
     visible_spans: Brief[list[SpanOut] | None] = None
     suspect_frames: Brief[list[int] | None] = None
     suspects: Brief[dict[Reason, list[int]] | None] = None
@@ -105,7 +107,8 @@ class MaskOut(BaseModel):
 
 _MASKS = (
     f"Up to {MAX_MASKS}. Not found: reason. Found: frame (of the largest mask), box_xyxy (pixels, there), "
-    "area_fraction, visible_spans (start_frame, end_frame, start_s, end_s), suspects (reason: frames)."
+    "area_fraction, visible_spans (start_frame, end_frame, start_s, end_s), suspects (reason: frames), "
+    "duplicate_of (an equal mask)."
 )
 
 

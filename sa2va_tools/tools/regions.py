@@ -6,6 +6,7 @@ from pydantic import Field
 
 from sa2va_tools.engine.options import TrackOptions
 from sa2va_tools.engine.protocol import Engine
+from sa2va_tools.engine.results import CaptionResult
 from sa2va_tools.run import Run
 from sa2va_tools.tools.arguments import MaskArguments, RangeArguments, RegionArguments, find_place
 from sa2va_tools.tools.base import Tool, ToolOutput
@@ -22,7 +23,14 @@ class CaptionArguments(RegionArguments):
 
 def _caption(engine: Engine, arguments: CaptionArguments, run: Run) -> ToolOutput:
     media, frame = find_place(engine, arguments, run)
-    result = engine.caption_region(media, arguments.regions, arguments.question, frame_index=frame, run=run)
+    regions = arguments.regions
+    return caption_output(
+        engine.caption_region(media, regions, arguments.question, frame_index=frame, run=run)
+    )
+
+
+def caption_output(result: CaptionResult) -> ToolOutput:
+    """Descriptions of regions as structured content and words."""
     listing = list_masks([caption.region for caption in result.captions], result.media, result.warnings)
     captions = [
         CaptionOut(**fields, text=caption.text)

@@ -87,6 +87,7 @@ def _mask_fields(item: MaskObject, media: MediaRef) -> dict[str, Any]:
         "reason": _shorten(item.reason, _MAX_REASON) or None,
         "handle": item.handle,
         "score": round(item.score, 3),
+        "duplicate_of": item.duplicate_of,
         "visible_spans": _spans(item, media)[:MAX_SPANS] or None,
         "suspect_frames": list(item.suspect_frames[:MAX_FRAMES_LISTED]) or None,
         "suspects": _by_reason(item.suspects[:MAX_FRAMES_LISTED]) or None,
@@ -150,6 +151,7 @@ def _mask_words(mask: outputs.MaskOut) -> str:
     if not mask.found:
         return f'"{mask.label}" not found ({mask.reason or "no reason given"})'
     words = f'"{mask.label}" is {mask.handle}, score {mask.score:.2f}'
+    words += f", the same object as {mask.duplicate_of}" if mask.duplicate_of else ""
     if mask.box_xyxy is not None:
         edges = ", ".join(f"{edge:g}" for edge in mask.box_xyxy)
         words += f", box [{edges}]"

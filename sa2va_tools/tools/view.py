@@ -16,15 +16,23 @@ from sa2va_tools.tools.base import Picture, Tool, ToolOutput
 from sa2va_tools.tools.outputs import MAX_MASKS
 from sa2va_tools.tools.reporting import media_words
 
-MAX_IMAGE_BYTES = 300_000
+DEFAULT_SIDE = 768
+DEFAULT_BYTES = 60_000
+"""Of a picture with the default side; larger ones may have more, in proportion to their area. Some clients
+put pictures into their model's context as text."""
 
 
 class ViewArguments(FrameArguments):
     handles: Texts = Field(
         description="Mask or answer handles (mask:…, answer:…), or one media handle (media:…) or path."
     )
-    max_frames: int = Field(9, ge=1, le=25, description="Video: frames on the sheet.")
-    max_side: int = Field(1280, ge=64, le=1568, description="Longest side of the picture in pixels.")
+    crop: bool = Field(
+        False, description="Show only the masks and their surroundings, enlarged. Default: false."
+    )
+    max_frames: int = Field(9, ge=1, le=25, description="Frames on the sheet. Default: 9.")
+    max_side: int = Field(
+        DEFAULT_SIDE, ge=64, le=1568, description=f"Longest side in pixels. Default: {DEFAULT_SIDE}."
+    )
 
 
 def _work(engine: Engine, arguments: ViewArguments, run: Run) -> ToolOutput:
@@ -35,7 +43,9 @@ def _work(engine: Engine, arguments: ViewArguments, run: Run) -> ToolOutput:
         frame_index=find_frame(engine, handles[0], arguments, run),
         max_frames=arguments.max_frames,
         max_side=arguments.max_side,
-        max_bytes=MAX_IMAGE_BYTES,
+        max_bytes=round(DEFAULT_BYTES * max(1, arguments.max_side / DEFAULT_SIDE) ** 2),
+        crop=arguments.crop,
+        keep=True,
         run=run,
     )
     return ToolOutput(None, _legend(result), (Picture(result.image, result.mime_type),))
@@ -59,11 +69,30 @@ def _legend(result: ViewResult) -> str:
         f"{media_words(result.media)}.{shown} Scale: {result.scale:.3g} picture pixels per source pixel; "
         "give other tools coordinates in source pixels."
     ]
+    if result.shown_wh != tuple(result.media.size_wh):
+        lines.append(_crop_words(result))
+    if result.path is not None:
+        lines.append(f"A picture belongs to this text. If you do not see it, it is the file {result.path}")
     lines += [f"{number}: {handle} {label}" for number, handle, label in result.legend]
     if not result.legend:
         lines.append("No masks are drawn.")
     lines += [f"Warning: {warning}" for warning in result.warnings]
     return "\n".join(lines)
+
+
+def _crop_words(result: ViewResult) -> str:
+    """How to convert a place in the picture into source pixels."""
+    width, height = result.shown_wh
+    places = [f"({x}, {y})" for x, y in result.origins_xy]
+    if len(set(places)) == 1:
+        where = places[0]
+    else:
+        named = zip(result.frames, places, strict=True)
+        where = ", ".join(f"{place} on frame {frame}" for frame, place in named)
+    return (
+        f"Cropped to {width}×{height} source pixels with the top left corner at {where}. "
+        "Source x = corner x + x inside the shown frame / scale; y likewise."
+    )
 
 
 VIEW = Tool(

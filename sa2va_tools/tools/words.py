@@ -7,7 +7,7 @@ from pydantic import Field
 from sa2va_tools.engine.options import DescribeOptions, SegmentOptions
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.requests import MAX_EXPRESSIONS
-from sa2va_tools.engine.results import SegmentResult
+from sa2va_tools.engine.results import AnswerResult, MaskResult, SegmentResult
 from sa2va_tools.run import Run
 from sa2va_tools.tools import outputs
 from sa2va_tools.tools.arguments import After, LlmFrames, Media, RangeArguments, Texts, WordArguments
@@ -28,7 +28,11 @@ class DescribeArguments(RangeArguments):
 
 def _describe(engine: Engine, arguments: DescribeArguments, run: Run) -> ToolOutput:
     options = arguments.make_options(DescribeOptions)
-    result = engine.describe(arguments.media, arguments.question, options, run=run)
+    return describe_output(engine.describe(arguments.media, arguments.question, options, run=run))
+
+
+def describe_output(result: AnswerResult) -> ToolOutput:
+    """An answer in words as structured content and words."""
     summary = f"Answer about {media_words(result.media)}. Result: {result.handle}. {UNTRUSTED_NOTE}"
     structured = outputs.DescribeResult(
         summary=summary, text=result.text, **trace_fields(result, result.warnings)
@@ -73,15 +77,18 @@ def masks_output(result: SegmentResult, verb: str) -> ToolOutput:
     found = sum(item.found for item in result.objects)
     summary = (
         f"{verb} {found} of {len(result.objects)} in {media_words(result.media)}: {masks_words(masks)}. "
-        f"Result: {result.handle}."
+        f"Result: {result.handle}.{_searched_words(result)}"
     )
-    searched = result.provenance.frames
-    if 0 < searched < result.media.frame_count:
-        summary += f" Only {searched} of {result.media.frame_count} frames were searched."
     structured = outputs.MasksResult(
         summary=summary, masks=masks, truncated=listing.truncated, **trace_fields(result, listing.warnings)
     )
     return ToolOutput(structured, in_words(summary, listing.warnings))
+
+
+def _searched_words(result: MaskResult) -> str:
+    searched = result.provenance.frames
+    total = result.media.frame_count
+    return f" Only {searched} of {total} frames were searched." if 0 < searched < total else ""
 
 
 SEGMENT = Tool(
@@ -109,14 +116,21 @@ class GroundArguments(WordArguments):
 
 def _ground(engine: Engine, arguments: GroundArguments, run: Run) -> ToolOutput:
     options = arguments.make_options(SegmentOptions)
-    result = engine.ground(arguments.media, arguments.question, options, run=run)
+    return ground_output(engine.ground(arguments.media, arguments.question, options, run=run))
+
+
+def ground_output(result: AnswerResult) -> ToolOutput:
+    """An answer with masks as structured content and words."""
     listing = list_masks(result.objects, result.media, result.warnings)
     masks = [
         outputs.PhraseMaskOut(**fields, phrase_span=item.phrase_span)
         for fields, item in zip(listing.fields, result.objects, strict=False)
     ]
     found = masks_words(masks) or "no phrase has a mask"
-    summary = f"Answer about {media_words(result.media)}; {found}. Result: {result.handle}. {UNTRUSTED_NOTE}"
+    summary = (
+        f"Answer about {media_words(result.media)}; {found}. Result: {result.handle}."
+        f"{_searched_words(result)} {UNTRUSTED_NOTE}"
+    )
     structured = outputs.GroundResult(
         summary=summary,
         text=result.text,

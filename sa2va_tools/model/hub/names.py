@@ -21,6 +21,10 @@ def find_checkpoint(model: str | Path) -> Path:
     `@revision` if needed). Raises CheckpointNotFoundError."""
     if str(model) == NANO:
         return NANO_FOLDER
+    if not str(model).strip():
+        raise CheckpointNotFoundError(
+            "The name of the checkpoint is empty.", hint="Give 'nano', a folder or a hub id, or leave it out."
+        )
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder

@@ -7,6 +7,7 @@ imported when the command runs, so that `sa2va --help` stays quick.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from sa2va_server.cli.flags import MEDIA_HELP, Each, Frame, MediaAndQuestion, Ti
 from sa2va_server.cli.models import models_app, pull
 from sa2va_server.cli.nano import eval_app, train_app
 from sa2va_server.cli.output import guard_output
+from sa2va_server.cli.results import add_commands
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.sources import (
     Words,
@@ -28,14 +30,17 @@ from sa2va_server.cli.sources import (
     require_one_question,
     split_words,
 )
+from sa2va_server.cli.stopping import end_at_once
 from sa2va_server.cli.values import read_path
 from sa2va_tools import __version__
+from sa2va_tools.errors import Sa2vaError
 
 app = Typer(
     name="sa2va",
     cls=Commands,
     help="Find, mask, track and describe things in images and videos by words.",
-    epilog="Start with: sa2va demo. Every command has --help.",
+    epilog="Start with: sa2va demo. Every command has --help. Exit codes: 0 done, 1 failed, 2 wrong "
+    "arguments, 130 stopped, 141 output no longer read; of several files, the highest.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -129,15 +134,17 @@ def caption(
     frame: Frame = None,
     time: Time = None,
     reading: flags.ReadingFlags,
+    rle_in_json: flags.RleInJson = False,
 ) -> None:
     """Describe a region: a box, points, a polygon, an RLE or a mask (mask:…, also in place of the media)."""
     given = split_words(words, each=each)
     common = {"question": require_one_question(given), "frame_index": frame, "time_s": time}
+    output = flags.OutputFlags(rle_in_json=rle_in_json)
 
     def make_arguments(media: str) -> dict[str, Any]:
         return {**regions.tool_arguments(media), **common}
 
-    _run_tool(session, "caption_region", given, make_arguments, reading)
+    _run_tool(session, "caption_region", given, make_arguments, reading, output)
 
 
 @app.command()
@@ -217,6 +224,7 @@ def demo(
     run_demo(session, out)
 
 
+add_commands(app)
 app.command()(doctor)
 
 
@@ -233,15 +241,27 @@ def mcp(
             "neither is set, nothing can be read.",
         ),
     ] = None,
+    strict_schemas: Annotated[
+        bool,
+        Option(
+            "--strict-schemas",
+            help="List the tools with schemas that OpenAI's strict mode takes as they are: every argument is "
+            "required, and null stands for one that is not given.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the tools to an MCP client over standard input and output."""
     from sa2va_server.mcp.server import serve_stdio
     from sa2va_server.roots import open_restricted_engine, resolve_roots
 
+    if sys.stdin is None:
+        raise Sa2vaError("Standard input is closed, so there is no client to serve.")
     settings = session.settings()
     roots = resolve_roots(root or settings.roots)
-    with contextlib.redirect_stdout(session.out):  # the protocol needs the real one
-        serve_stdio(lambda: open_restricted_engine(settings, roots), roots=roots)
+    with end_at_once(), contextlib.redirect_stdout(session.out):  # the protocol needs the real one
+        serve_stdio(
+            lambda: open_restricted_engine(settings, roots), roots=roots, strict_schemas=strict_schemas
+        )
 
 
 app.command()(pull)

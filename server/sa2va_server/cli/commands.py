@@ -2,8 +2,8 @@
 on stderr, as JSON on stdout if asked for, and as an exit code.
 
 Exit codes: 0 done (even if nothing was found), 1 failed (also if the result cannot be printed), 2 wrong
-arguments, 130 stopped by Ctrl-C, 141 nobody reads the output any more (`| head`). Of several files, the
-highest counts.
+arguments, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP, 141 nobody reads the output any more
+(`| head`). Of several files, the highest counts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from typer.core import TyperGroup
 from sa2va_server.cli.flags import CommonFlags
 from sa2va_server.cli.output import OutputError
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.stopping import ignore_signals
 from sa2va_server.cli.vocabulary import SHELL
+from sa2va_tools import atomic
 from sa2va_tools.errors import CancelledError, MissingExtraError, RequestError, Sa2vaError
 from sa2va_tools.memory_errors import translate_memory_errors
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE = 1, 2
 _ENGINE = ("torch", "transformers", "safetensors", "sentencepiece", "tokenizers", "huggingface_hub")
 _EXTRAS = dict.fromkeys(_ENGINE, "engine") | {
     "mcp": "server",
@@ -86,15 +88,17 @@ def _collect(kind: type[Flags], values: dict[str, Any]) -> Flags:
 def _run_guarded(session: Session, work: Callable[[], None]) -> int:
     """Do the work and return the exit code. During the work, prints of libraries go to stderr."""
     try:
-        with contextlib.redirect_stdout(sys.stderr), translate_memory_errors():
+        with session.stops.listen(), contextlib.redirect_stdout(sys.stderr), translate_memory_errors():
             work()
     except (typer.Exit, OutputError):
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a person gets a sentence
         # Interrupted code may fail in its own words, e.g. with an import that was left half done.
-        if session.ctrl_c.pressed or isinstance(error, CancelledError | KeyboardInterrupt):
+        if session.stops.received or isinstance(error, CancelledError | KeyboardInterrupt):
+            with ignore_signals():
+                atomic.remove_unfinished()
             sys.stderr.write("Stopped.\n")
-            return EXIT_INTERRUPTED
+            return session.stops.exit_code
         ours = as_sa2va_error(error)
         print_error(session, ours)
         if session.as_json:

@@ -12,12 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sa2va_server.cli.vocabulary import HOW_TO_POINT
 from sa2va_tools.errors import RequestError
 
-_HINT = (
-    "Use --box x0,y0,x1,y1, --point x,y, --mask mask:…, --polygon x,y,x,y,x,y (with numbers only) or "
-    "--rle FILE."
-)
 _NAMES = {
     "--box": ("box_xyxy", "box"),
     "--point": ("points_xy", "point"),
@@ -34,14 +31,14 @@ Point = tuple[float, float]
 
 def no_region_error() -> RequestError:
     """A command that needs a region got none."""
-    return RequestError("No region was given.", hint=_HINT)
+    return RequestError("No region was given.", hint=HOW_TO_POINT)
 
 
 def read_box(text: str) -> list[float]:
     """`x0,y0,x1,y1`. RequestError for anything but four finite numbers."""
     numbers = _read_numbers("--box", text)
     if len(numbers) != 4:
-        raise RequestError(f"--box needs 4 numbers, but {text!r} has {len(numbers)}.", hint=_HINT)
+        raise RequestError(f"--box needs 4 numbers, but {text!r} has {len(numbers)}.", hint=HOW_TO_POINT)
     return numbers
 
 
@@ -71,7 +68,7 @@ def read_corners(text: str) -> list[Point]:
     if len(numbers) < 6 or len(numbers) % 2:
         raise RequestError(
             f"--polygon needs at least three corners of two numbers each; it has {len(numbers)} numbers.",
-            hint=_HINT,
+            hint=HOW_TO_POINT,
         )
     return _pair(numbers)
 
@@ -87,13 +84,13 @@ def _read_numbers(option: str, text: str) -> list[float]:
     for part in parts:
         if _NOT_FINITE.fullmatch(part):
             raise RequestError(
-                f"{option} {text!r} contains {part}, which is no place in a picture.", hint=_HINT
+                f"{option} {text!r} contains {part}, which is no place in a picture.", hint=HOW_TO_POINT
             )
         if not _NUMBER.fullmatch(part):
             problem = "is empty" if not text.strip() else "contains something that is not a number"
-            raise RequestError(f"{option} {text!r} {problem}.", hint=_HINT)
+            raise RequestError(f"{option} {text!r} {problem}.", hint=HOW_TO_POINT)
         if not math.isfinite(float(part)):
-            raise RequestError(f"{option} {text!r} contains {part}, which is too large.", hint=_HINT)
+            raise RequestError(f"{option} {text!r} contains {part}, which is too large.", hint=HOW_TO_POINT)
         numbers.append(float(part))
     return numbers
 
@@ -110,7 +107,7 @@ def _find_field(option: str, text: str, field: str) -> Any:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{option} {text!r} is not valid JSON: {error}.", hint=_HINT) from error
+        raise RequestError(f"{option} {text!r} is not valid JSON: {error}.", hint=HOW_TO_POINT) from error
     if field not in document:
-        raise RequestError(f"{option} got JSON without {field!r}: {text!r}.", hint=_HINT)
+        raise RequestError(f"{option} got JSON without {field!r}: {text!r}.", hint=HOW_TO_POINT)
     return document[field]

@@ -2,39 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sa2va_server.cli.demo_scene import EXPRESSIONS, write_demo_clip
+from sa2va_server.cli.export import prepare_folder
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.text import format_files, format_result
-from sa2va_server.cli.view import MAX_BYTES, write_picture
+from sa2va_server.cli.view import MAX_BYTES, require_own_picture, write_picture
+from sa2va_tools import atomic
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.errors import StoreError
 from sa2va_tools.run import Run
 from sa2va_tools.tools.catalogue import find_tool
+
+CLIP, SHEET = "clip.mp4", "sheet.png"
 
 
 def run_demo(session: Session, out: Path) -> None:
     """Write clip, overlay, masks and a picture into `out`, and print what was found and where it is."""
     start_s = time.monotonic()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot create the folder {out}: {error.strerror}.", hint="Give --out another folder."
-        ) from error
-    clip = write_demo_clip(out / "clip.mp4")
-    with session.open_engine() as engine, session.open_run() as run:
-        document = _Demo(session, engine, run, str(clip)).show(out)
+    with prepare_folder(out):
+        require_own_picture(out / SHEET)
+        with _write_clip(out) as clip, session.open_engine() as engine, session.open_run() as run:
+            document = _Demo(session, engine, run, str(clip)).show(out)
     if session.as_json:
         session.print_json(document)
         return
     seconds = time.monotonic() - start_s
     session.print_lines(["", *format_files(document["files"]), f"Done in {seconds:.1f} s."])
+
+
+@contextlib.contextmanager
+def _write_clip(out: Path) -> Iterator[Path]:
+    """Write the clip, which is always the same; a new one is removed if the block raises. StoreError if
+    another one has its name."""
+
+    def is_same(path: Path, name: str) -> bool:
+        return filecmp.cmp(path, new / name, shallow=False)
+
+    clip = out / CLIP
+    is_new = not clip.exists()
+    with atomic.update_folder(out, is_own=is_same) as new:
+        write_demo_clip(new / CLIP)
+    try:
+        yield clip
+    except BaseException:
+        if is_new:
+            clip.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +94,6 @@ class _Demo:
     def _write(self, answer: str, out: Path) -> dict[str, str]:
         files = self.engine.export(answer, out, run=self.run)
         picture = self.engine.view(answer, max_bytes=MAX_BYTES, run=self.run)
-        sheet = out / "sheet.png"
+        sheet = out / SHEET
         write_picture(sheet, picture.image, picture.mime_type)
         return files | {"sheet": str(sheet)}

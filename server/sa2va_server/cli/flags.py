@@ -20,6 +20,7 @@ from typer import Argument, BadParameter, Option
 from sa2va_server.cli.coordinates import no_region_error, read_box, read_corners, read_points
 from sa2va_server.cli.rle_files import read_rles
 from sa2va_server.cli.values import read_name, read_path, read_seconds
+from sa2va_server.cli.vocabulary import HOW_TO_POINT
 from sa2va_tools.errors import RequestError
 
 FileFormat = StrEnum("FileFormat", ["json", "png", "overlay", "npz", "coco", "polygons"])
@@ -60,6 +61,11 @@ LlmFrames = Annotated[
 ]
 After = Annotated[
     str | None, Option(metavar="HANDLE", help="Continue the conversation of this answer handle (answer:…).")
+]
+
+RleInJson = Annotated[
+    bool,
+    Option("--rle-in-json", help="With --json: add the masks themselves, as COCO RLE per frame."),
 ]
 
 # ---- groups -----------------------------------------------------------------------------------
@@ -198,6 +204,8 @@ class RegionFlags:
         unit = {"unit": "fraction" if self.as_fractions else "pixel"}
         if media.startswith("mask:"):
             masks.insert(0, media)
+        if not all(handle.strip() for handle in masks):
+            raise RequestError("--mask is empty.", hint=HOW_TO_POINT)
         regions: list[dict[str, Any]] = [{"mask": handle} for handle in masks]
         regions += [{"box_xyxy": read_box(text), **unit} for text in self.boxes or ()]
         regions += [points | unit for points in self._point_regions()]
@@ -231,7 +239,11 @@ class OutputFlags:
 
     out: Annotated[
         Path | None,
-        Option(parser=read_path, metavar="DIR", help="Write masks.json and other files into DIR."),
+        Option(
+            parser=read_path,
+            metavar="DIR",
+            help="Write masks.json and other files into DIR; of several sources, each into its own folder.",
+        ),
     ] = None
     formats: Annotated[
         list[FileFormat] | None,
@@ -240,6 +252,7 @@ class OutputFlags:
             help="With --out: files to write besides masks.json; repeat for more. Default: png, overlay.",
         ),
     ] = None
+    rle_in_json: RleInJson = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +263,9 @@ class ViewFlags:
         int | None, Option(min=0, metavar="N", help="Show only this frame (from 0), not a sheet.")
     ] = None
     time: Time = None
+    crop: Annotated[bool, Option("--crop", help="Show only the masks and their surroundings, enlarged.")] = (
+        False
+    )
     max_frames: Annotated[int, Option(min=1, max=100, help="Frames on the sheet.")] = 9
     max_side: Annotated[int, Option(min=64, max=8192, help="Longest side in pixels.")] = 1280
     out: Annotated[

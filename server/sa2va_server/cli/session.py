@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from sa2va_server.cli.flags import CommonFlags
+from sa2va_server.cli.stopping import StopSignals
 from sa2va_tools.printable import make_valid
 from sa2va_tools.run import Progress, ProgressCallback, Run
 
@@ -25,50 +23,6 @@ if TYPE_CHECKING:
 
 OpenEngine = Callable[["Settings"], "Engine"]
 """Opens an engine. Tests pass their own as the `obj` of the app's context."""
-_UNINTERRUPTIBLE_STAGES = frozenset({"load"})
-"""Stages with long steps (imports, mapping of files) that do not check whether the run was cancelled."""
-
-
-class CtrlC:
-    """Handles Ctrl-C while a run is being watched.
-
-    The first Ctrl-C cancels the run, so that the work can clean up. It raises KeyboardInterrupt instead if
-    the work would not notice: before its first report, and in stages that do not check. So does the second.
-    """
-
-    def __init__(self) -> None:
-        self.pressed = False
-        """Whether the user has pressed it: whatever fails afterwards fails because of that."""
-        self._is_checking = False
-
-    @contextlib.contextmanager
-    def watch(self, on_progress: ProgressCallback | None) -> Iterator[Run]:
-        """A run that Ctrl-C stops until the end of the block. Only the main thread receives signals; in
-        another one this does nothing."""
-
-        def note(progress: Progress) -> None:
-            self._is_checking = progress.stage not in _UNINTERRUPTIBLE_STAGES
-            if on_progress is not None:
-                on_progress(progress)
-
-        run = Run(note)
-        self._is_checking = False
-        if threading.current_thread() is not threading.main_thread():
-            yield run
-            return
-
-        def stop(_: int, __: FrameType | None) -> None:
-            can_wait = self._is_checking and not self.pressed
-            self.pressed = True
-            run.cancel()
-            if not can_wait:
-                raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            yield run
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +36,7 @@ class Session:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     """The real stdout. During the work, `sys.stdout` is stderr, so that libraries cannot print between the
     results."""
-    ctrl_c: CtrlC = field(default_factory=CtrlC)
+    stops: StopSignals = field(default_factory=StopSignals)
 
     @property
     def as_json(self) -> bool:
@@ -108,7 +62,8 @@ class Session:
 
     @contextlib.contextmanager
     def open_run(self, listen: ProgressCallback | None = None) -> Iterator[Run]:
-        """A run with progress bars (on a terminal) that Ctrl-C stops. `listen` gets each report, too."""
+        """A run with progress bars (on a terminal) that Ctrl-C and similar signals stop. `listen` gets each
+        report, too."""
         with contextlib.ExitStack() as stack:
             has_bars = not self.flags.quiet and not self.as_json and sys.stderr.isatty()
             draw = stack.enter_context(open_bars()) if has_bars else None
@@ -118,7 +73,7 @@ class Session:
                 for callback in hear:
                     callback(progress)
 
-            yield stack.enter_context(self.ctrl_c.watch(report))
+            yield stack.enter_context(self.stops.watch(report))
 
     def print_lines(self, lines: Iterable[str]) -> None:
         """Write lines of the result to the real stdout."""

@@ -18,10 +18,10 @@ from sa2va_server.cli.flags import OutputFlags, ReadingFlags
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.sources import name_folders
 from sa2va_server.cli.text import format_row, format_rows
-from sa2va_server.cli.tool_command import Outcome, do_tool, require_formats_have_folder
+from sa2va_server.cli.tool_command import Outcome, check_output, do_tool
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import CancelledError, CheckpointError, RequestError, Sa2vaError
-from sa2va_tools.printable import make_printable
+from sa2va_tools.printable import make_printable, make_valid
 from sa2va_tools.run import Progress
 from sa2va_tools.tools.base import Tool
 from sa2va_tools.tools.catalogue import find_tool
@@ -40,8 +40,11 @@ def run_on_each(
     output: OutputFlags,
 ) -> None:
     """Run the tool on each of the media. Rows are printed as soon as they are known, JSON at the end."""
-    require_formats_have_folder(output)
+    check_output(session, output)
     tool = find_tool(name)
+    tool.parse(
+        make_valid(make_arguments(media[0]))
+    )  # what is wrong for all is told before anything is opened
     batch = _Batch(session, tool, reading, output, tuple(media))
     with session.open_engine() as engine:
         for number, (source, folder) in enumerate(zip(media, name_folders(media), strict=True), start=1):
@@ -83,9 +86,8 @@ class _Batch:
             out = None if self.output.out is None else self.output.out / folder
             with prepare_folder(out), self.session.open_run(note) as run:
                 run.report("file", number, len(self.media), source)
-                arguments = self.tool.parse(raw)
                 output = replace(self.output, out=out)
-                outcome = do_tool(engine, self.tool, arguments, self.reading, output, run)
+                outcome = do_tool(engine, self.tool, raw, self.reading, output, run)
         except Exception as error:
             ours = as_sa2va_error(error)
             if self._concerns_all(ours, error, seen):
@@ -95,7 +97,7 @@ class _Batch:
             self._add_outcome(source, outcome, out is not None)
 
     def _concerns_all(self, ours: Sa2vaError, error: Exception, seen: set[str]) -> bool:
-        if self.session.ctrl_c.pressed or isinstance(error, ModuleNotFoundError):
+        if self.session.stops.received or isinstance(error, ModuleNotFoundError):
             return True
         # Before the media is opened, only what all have in common has been looked at.
         is_wrong_option = isinstance(ours, RequestError) and "open" not in seen

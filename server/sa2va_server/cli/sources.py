@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sa2va_tools.errors import MediaNotFoundError, RequestError
-from sa2va_tools.printable import make_printable
+from sa2va_tools.printable import make_printable, make_valid
 
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif"),
@@ -59,6 +59,10 @@ def split_words(words: Sequence[str], *, each: bool = False) -> Words:
     and video in it. RequestError for a file after a text; MediaNotFoundError for a pattern without match."""
     media: list[str] = []
     texts: list[str] = []
+    if words and not words[0].strip():
+        raise RequestError(
+            "MEDIA is empty.", hint="Is a variable not set? Give the path of a file or folder."
+        )
     for word in words:
         found = _find_media(word)
         if not texts and (found or not media):
@@ -69,7 +73,7 @@ def split_words(words: Sequence[str], *, each: bool = False) -> Words:
                 hint="Give all files first, then the words. If it is meant as words, say more: 'the …'.",
             )
         else:
-            texts.append(word)
+            texts.append(_check_text(word))
     if each:
         media = [inner for name in media for inner in _list_folder(name)]
     unique = {name if _HANDLE.match(name) else os.path.abspath(name): name for name in reversed(media)}  # noqa: PTH100
@@ -77,13 +81,24 @@ def split_words(words: Sequence[str], *, each: bool = False) -> Words:
     return Words(tuple(dict.fromkeys(name for name in media if name in kept)), tuple(texts), each)
 
 
+def _check_text(word: str) -> str:
+    if word != make_valid(word):
+        raise RequestError(
+            f"{make_printable(word)!r} contains bytes that are no text in UTF-8.",
+            hint="Check which encoding the terminal uses (LANG).",
+        )
+    return word
+
+
 def require_expressions(words: Words) -> tuple[str, ...]:
     """The texts. RequestError, which names what was taken for a file, if there are none."""
     if not words.texts:
-        taken = f"; {words.media[-1]!r} is a file or folder" if len(words.media) > 1 else ""
+        last = words.media[-1]
+        is_taken = len(words.media) > 1
         raise RequestError(
-            f"No EXPRESSION was given{taken}.",
-            hint='Say in words what to look for, after the files: sa2va segment photo.jpg "the red car".',
+            f"No EXPRESSION was given{f'; {last!r} is a file or folder' if is_taken else ''}.",
+            hint='Say in words what to look for, after the files: sa2va segment photo.jpg "the red car".'
+            + (f" If {last!r} is meant as words, say more." if is_taken else ""),
         )
     return words.texts
 

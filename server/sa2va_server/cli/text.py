@@ -97,6 +97,8 @@ def _format_mask(mask: outputs.MaskOut, width: int) -> str:
     if mask.box_xyxy is not None:
         edges = ", ".join(f"{edge:g}" for edge in mask.box_xyxy)
         parts.append(f"box [{edges}]" + (f" at frame {mask.frame}" if spans else ""))
+    if mask.duplicate_of is not None:
+        parts.append(f"same object as {mask.duplicate_of}")
     if mask.suspects:
         parts.append(format_suspects(mask))
     return "  ".join(parts)

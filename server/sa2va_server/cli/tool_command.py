@@ -17,13 +17,15 @@ from sa2va_server.cli.export import prepare_folder, write_masks
 from sa2va_server.cli.flags import OutputFlags, ReadingFlags
 from sa2va_server.cli.output import OutputError
 from sa2va_server.cli.reading import open_as_given
+from sa2va_server.cli.rle_json import add_rles, require_json
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.shell import quote_command
 from sa2va_server.cli.text import format_files, format_result
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import MediaUnreadableError, RequestError, Sa2vaError
+from sa2va_tools.printable import make_valid
 from sa2va_tools.run import Run
-from sa2va_tools.tools.base import Tool, ToolOutput
+from sa2va_tools.tools.base import Tool
 from sa2va_tools.tools.catalogue import find_tool
 from sa2va_tools.tools.outputs import GroundResult, MasksResult, Traced
 
@@ -32,8 +34,9 @@ from sa2va_tools.tools.outputs import GroundResult, MasksResult, Traced
 class Outcome:
     """What a tool returned, and what became of its files."""
 
-    returned: ToolOutput
     result: Traced
+    document: Mapping[str, Any]
+    """The result as JSON, with the masks themselves if that is wanted."""
     folder: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     """Kind → path."""
@@ -42,7 +45,7 @@ class Outcome:
 
     def as_document(self, *, with_files: bool) -> dict[str, Any]:
         """What `--json` prints."""
-        document = self.returned.as_dict() or {}
+        document = dict(self.document)
         if with_files:
             document["files"] = dict(self.files)
         if self.failure is not None:
@@ -55,10 +58,10 @@ def run_tool(
 ) -> None:
     """Run the tool, write its masks if a folder is given, and print the result."""
     tool = find_tool(name)
-    arguments = tool.parse(raw)
-    require_formats_have_folder(output)
+    tool.parse(make_valid(raw))  # a wrong argument is told before anything is opened
+    check_output(session, output)
     with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
-        outcome = do_tool(engine, tool, arguments, reading, output, run)
+        outcome = do_tool(engine, tool, raw, reading, output, run)
     try:
         if session.as_json:
             session.print_json(outcome.as_document(with_files=output.out is not None))
@@ -72,36 +75,54 @@ def run_tool(
         raise typer.Exit(EXIT_FAILED)
 
 
-def require_formats_have_folder(output: OutputFlags) -> None:
-    """RequestError for `--format` without `--out`."""
+def check_output(session: Session, output: OutputFlags) -> None:
+    """RequestError for `--format` without `--out`, and for `--rle-in-json` without `--json`."""
+    require_json(wants_rle=output.rle_in_json, as_json=session.as_json)
     if output.formats and output.out is None:
         raise RequestError("--format needs --out.", hint="Add --out DIR.")
 
 
 def do_tool(
-    engine: Engine, tool: Tool[Any], arguments: Any, reading: ReadingFlags, output: OutputFlags, run: Run
+    engine: Engine,
+    tool: Tool[Any],
+    raw: Mapping[str, Any],
+    reading: ReadingFlags,
+    output: OutputFlags,
+    run: Run,
 ) -> Outcome:
     """Run the tool and write its masks if a folder is given. A failure to write does not lose the result."""
     try:
-        media = open_as_given(engine, arguments.media, reading, run)
-        returned = tool.run(engine, arguments.model_copy(update={"media": media}), run)
+        arguments = tool.parse({**raw, "media": _name_media(engine, raw["media"], reading, run)})
+        returned = tool.run(engine, arguments, run)
     except MediaUnreadableError as error:
-        if arguments.media is not None and Path(arguments.media).expanduser().is_dir():
+        if raw["media"] is not None and Path(raw["media"]).expanduser().is_dir():
             error.add_hint("Add --each to take each image and video in it separately.")
         raise
     result = returned.structured
     assert result is not None  # every tool with a command of this kind has one
+    document = returned.as_dict() or {}
+    if output.rle_in_json:
+        add_rles(engine, document)
     if output.out is None or not isinstance(result, MasksResult | GroundResult):
-        return Outcome(returned, result)
+        return Outcome(result, document)
     folder = str(output.out)
     try:
-        files = write_masks(engine, result, output.out, output.formats, run)
+        files = write_masks(engine, [result.handle], output.out, output.formats, run)
     except Sa2vaError as error:
         if run.cancelled:
             raise
         error.add_hint(f"The result itself is stored as {result.handle}.")
-        return Outcome(returned, result, folder, failure=error)
-    return Outcome(returned, result, folder, files)
+        return Outcome(result, document, folder, failure=error)
+    return Outcome(result, document, folder, files)
+
+
+def _name_media(engine: Engine, media: str | None, reading: ReadingFlags, run: Run) -> str | None:
+    """What tools are given: a handle if the options say how to read the media, or if its path is no Unicode
+    text, which tools do not take."""
+    opened = open_as_given(engine, media, reading, run)
+    if opened is None or opened == make_valid(opened):
+        return opened
+    return engine.find_media(opened, run=run).handle
 
 
 def _suggest_next(session: Session, outcome: Outcome, output: OutputFlags) -> list[str]:
@@ -115,6 +136,7 @@ def _suggest_next(session: Session, outcome: Outcome, output: OutputFlags) -> li
     if not has_masks:
         return ["Nothing was found, so there is nothing to view."]
     store = ["--store", str(session.flags.store_dir)] if session.flags.store_dir else []
-    command = quote_command(["sa2va", "view", result.handle, *store, "--out", "view.png"])
-    steps = [f"To look at it: {command}"]
-    return steps if output.out else [*steps, "To save masks and an overlay: the same command with --out DIR"]
+    view = quote_command(["sa2va", "view", result.handle, *store, "--out", "view.png"])
+    export = quote_command(["sa2va", "export", result.handle, *store, "--out", "DIR"])
+    steps = [f"To look at it: {view}"]
+    return steps if output.out else [*steps, f"To save masks and an overlay: {export}"]

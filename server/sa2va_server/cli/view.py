@@ -18,6 +18,7 @@ from sa2va_tools import atomic
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.results import ViewResult
 from sa2va_tools.errors import RequestError
+from sa2va_tools.media.marks import is_own_file, mark_bytes
 from sa2va_tools.printable import make_printable
 from sa2va_tools.run import Run
 from sa2va_tools.store.handles import looks_like_handle
@@ -47,6 +48,7 @@ def view_command(session: Session, handles: Sequence[str], options: ViewFlags, r
             max_frames=options.max_frames,
             max_side=options.max_side,
             max_bytes=MAX_BYTES,
+            crop=options.crop,
             run=run,
         )
         if is_media(engine, path, result.media.handle):
@@ -66,14 +68,20 @@ def _choose_frame(engine: Engine, media: str, options: ViewFlags, run: Run) -> i
 
 def write_picture(path: Path, data: bytes, mime_type: str) -> None:
     """Write an encoded picture, converted if its format is not that of the suffix; whole or not at all.
-    RequestError for an unknown suffix, StoreError if the disk refuses."""
+    RequestError for an unknown suffix, StoreError if the disk refuses or something else has the name."""
     kind = _find_format(path)
     if mime_type != f"image/{kind.lower()}":
         buffer = io.BytesIO()
         with Image.open(io.BytesIO(data)) as picture:
             picture.save(buffer, kind, quality=_QUALITY)
         data = buffer.getvalue()
-    atomic.write_bytes(path, data)
+    atomic.write_bytes(path, mark_bytes(data, path.suffix), is_own=is_own_file)
+
+
+def require_own_picture(path: Path) -> None:
+    """StoreError if something has this name that is not a picture of ours."""
+    if (path.exists() or path.is_symlink()) and not is_own_file(path):
+        raise atomic.make_foreign_error(path)
 
 
 def _find_format(path: Path) -> str:
@@ -100,6 +108,8 @@ def _show(session: Session, result: ViewResult, path: Path) -> None:
             "legend": [{"number": n, "handle": handle, "label": label} for n, handle, label in result.legend],
             "frames": list(result.frames),
             "scale": result.scale,
+            "shown_wh": list(result.shown_wh),
+            "origins_xy": [list(origin) for origin in result.origins_xy],
             "media": media.model_dump(mode="json", exclude_none=True),
             "warnings": list(result.warnings),
         }

@@ -21,6 +21,8 @@ OPTIONS = {
     "max_side": "--max-side",
     "media": "MEDIA",
     "mode": "--mode",
+    "older_than_s": "--older-than",
+    "everything": "--all",
     "negative_points_xy": "--negative-point",
     "out_dir": "--out",
     "points_xy": "--point",
@@ -42,6 +44,8 @@ COMMANDS = {
     "describe": "sa2va describe",
     "export": "sa2va export",
     "ground": "sa2va ground",
+    "list_results": "sa2va list",
+    "remove_results": "sa2va rm",
     "segment": "sa2va segment",
     "track": "sa2va track",
     "view": "sa2va view",
@@ -49,6 +53,12 @@ COMMANDS = {
 """Methods of `Engine` → commands."""
 _SETTINGS = {"store_dir": "--store"}
 _WITH_OPTION = ("device", "dtype", "model", "quantize", "sam2_decoder", "store_dir")
+
+
+HOW_TO_POINT = (
+    "Use --box x0,y0,x1,y1, --point x,y, --mask mask:…, --polygon x,y,x,y,x,y (with numbers only) or "
+    "--rle FILE."
+)
 
 
 def _spell_argument(name: str, value: str) -> str:
@@ -71,4 +81,5 @@ SHELL = Vocabulary(
     argument=_spell_argument,
     call=lambda method: COMMANDS.get(method, method),
     setting=_spell_setting,
+    phrases={"region_shapes": HOW_TO_POINT},
 )

@@ -41,8 +41,9 @@ class CatalogueServer(MCPServer[None]):
     `engine` is an engine, or a function that opens one; the first call calls it, in a worker thread. `roots`
     are named to the client; it is the engine that refuses everything outside them. With `owns_stdout`, which
     the transport stdio needs, prints of libraries go to stderr while the server runs. With `preload`, the
-    engine's libraries are imported in the background as soon as the server runs. Progress notifications are
-    sent every `report_every_s` seconds.
+    engine's libraries are imported in the background as soon as the server runs. With `strict_schemas`, tools
+    are listed with the arguments' schemas in the form that OpenAI's strict mode requires. Progress
+    notifications are sent every `report_every_s` seconds.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class CatalogueServer(MCPServer[None]):
         roots: Sequence[Path] = (),
         owns_stdout: bool = False,
         preload: bool = False,
+        strict_schemas: bool = False,
         report_every_s: float = REPORT_EVERY_S,
     ) -> None:
         self._shared = SharedEngine(engine)
         self._roots = roots
         self._preload = preload
+        self._strict_schemas = strict_schemas
         self._jobs = JobRunner(report_every_s=report_every_s)
         self._owns_stdout = owns_stdout
         super().__init__(
@@ -111,7 +114,7 @@ class CatalogueServer(MCPServer[None]):
             raise ResourceNotFoundError(str(error)) from error
 
     async def list_tools(self) -> list[WireTool]:
-        return [_wire_tool(tool) for tool in CATALOGUE]
+        return [_wire_tool(tool, strict=self._strict_schemas) for tool in CATALOGUE]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
@@ -160,17 +163,22 @@ def instructions(roots: Sequence[Path]) -> str:
     )
 
 
-def serve_stdio(open_engine: Callable[[], Engine], *, roots: Sequence[Path] = ()) -> None:
+def serve_stdio(
+    open_engine: Callable[[], Engine], *, roots: Sequence[Path] = (), strict_schemas: bool = False
+) -> None:
     """Serve on stdin and stdout until the client hangs up. Logs go to stderr."""
-    CatalogueServer(open_engine, roots=roots, owns_stdout=True, preload=True).run("stdio")
+    server = CatalogueServer(
+        open_engine, roots=roots, owns_stdout=True, preload=True, strict_schemas=strict_schemas
+    )
+    server.run("stdio")
 
 
-def _wire_tool(tool: Tool[Any]) -> WireTool:
+def _wire_tool(tool: Tool[Any], *, strict: bool) -> WireTool:
     return WireTool(
         name=tool.name,
         title=tool.title,
         description=tool.description,
-        input_schema=tool.input_schema(),
+        input_schema=tool.input_schema(strict=strict),
         output_schema=tool.output_schema(),
         annotations=ToolAnnotations(
             read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False

@@ -1,0 +1,117 @@
+"""Checks of arguments that several calls share. A wrong type is a TypeError and a wrong value a RequestError;
+both say what was given, what is accepted and what to do."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sa2va_tools.errors import RequestError
+from sa2va_tools.run import Run, RunStats
+from sa2va_tools.wording import argument
+
+_SHOWN = 80
+
+
+def show_value(value: object) -> str:
+    """The value as an error shows it: short, and without failing."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the caller's own object
+        text = "…"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def type_error(name: str, value: object, accepted: str) -> TypeError:
+    """`run must be a sa2va_tools.Run, not int: 7`."""
+    return TypeError(f"{name} must be {accepted}, not {type(value).__name__}: {show_value(value)}")
+
+
+def check_whole_number(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """A whole number, also one of NumPy's. A bool is none."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise type_error(name, value, "a whole number")
+    number = int(value)
+    if number < least or (most is not None and number > most):
+        limits = f"from {least} to {most}" if most is not None else f"{least} or more"
+        raise RequestError(
+            f"{argument(name)} is {number}; it must be {limits}.", hint=f"Choose another {argument(name)}."
+        )
+    return number
+
+
+def check_number(name: str, value: object) -> float:
+    """A finite number, also one of NumPy's. A bool is none."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise type_error(name, value, "a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RequestError(
+            f"{argument(name)} is {show_value(value)}; it must be a finite number.", hint="Correct it."
+        )
+    return number
+
+
+def check_flag(name: str, value: object) -> bool:
+    """True or False, also NumPy's."""
+    if not isinstance(value, bool | np.bool_):
+        raise type_error(name, value, "True or False")
+    return bool(value)
+
+
+def check_path(name: str, value: object) -> Path:
+    """A text or a path object as a path, with `~` as the home folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise type_error(name, value, "a path (text or pathlib.Path)")
+    text = os.fsdecode(value)
+    if not text.strip():
+        raise RequestError(f"{argument(name)} is empty.", hint="Give a path; '.' is the working folder.")
+    if "\0" in text:
+        raise RequestError(f"{argument(name)} contains a NUL character.", hint="Give another folder or file.")
+    # os.path.expanduser keeps the ~ of an unknown user, while Path's raises.
+    return Path(os.path.expanduser(text))  # noqa: PTH111
+
+
+def check_texts(name: str, value: object, accepted: str) -> list[str]:
+    """One text, or several in a list, tuple or other iterable with an order, as a list."""
+    if isinstance(value, str):
+        return [value]
+    items = as_items(name, value, accepted)
+    for item in items:
+        if not isinstance(item, str):
+            raise type_error(f"each item of {name}", item, "text")
+    return items
+
+
+def as_items(name: str, value: object, accepted: str) -> list[Any]:
+    """The items of a list, tuple, generator, array or other iterable. TypeError for text, bytes, mappings,
+    and sets, whose order is arbitrary."""
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping | AbstractSet) or not isinstance(
+        value, Iterable
+    ):
+        raise type_error(name, value, accepted)
+    try:
+        return list(value)
+    except TypeError as error:  # for example an array without dimensions
+        raise type_error(name, value, accepted) from error
+
+
+def start_run(run: Run | None) -> Run:
+    """The run of a new call, with statistics that start from zero. Raises CancelledError."""
+    if run is None:
+        return Run()
+    if not isinstance(run, Run):
+        raise RequestError(f"run must be a sa2va_tools.Run, not {type(run).__name__}.", hint="Leave run out.")
+    run.raise_if_cancelled()
+    run.stats = RunStats()
+    return run
