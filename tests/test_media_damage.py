@@ -167,9 +167,9 @@ def joined(path: Path, counts: tuple[int, int]) -> Path:
     return path
 
 
-def muxed(path: Path, counts: tuple[int, int]) -> Path:
+def muxed(path: Path, counts: tuple[int, int], codec: str = "") -> Path:
     """The same as one stream with continuous timestamps, as recorders of calls write it."""
-    codec = "libvpx" if path.suffix == ".webm" else "libx264"
+    codec = codec or ("libvpx" if path.suffix == ".webm" else "libx264")
     one = make_video(path.with_stem("one"), counts[0], codec=codec, options={"g": "5", "bf": "0"})
     two = make_video(
         path.with_stem("two"), counts[1], codec=codec, size_wh=(32, 32), options={"g": "5", "bf": "0"}
@@ -225,11 +225,17 @@ def test_scaled_frames_are_the_same_whether_or_not_decoding_starts_there(tmp_pat
         assert np.array_equal(read_frames(media, [index])[0], frames[index])
 
 
-def test_change_of_size_beyond_the_budget(tmp_path, monkeypatch):
-    path = muxed(tmp_path / "a.webm", (10, 10))
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.webm", "libvpx"), ("b.webm", "libvpx-vp9"), ("a.ts", "libx264"), ("b.ts", "libx265")],
+)
+def test_change_of_size_beyond_the_budget(tmp_path, monkeypatch, name, codec):
+    path = muxed(tmp_path / name, (10, 10), codec=codec)
+    whole = open_media(path)
     monkeypatch.setattr(media_module, "_VERIFY_BUDGET_PX", 64 * 48 * 3)
     media = open_media(path)
-    assert media.frame_count == 20 and media.complete
+    assert media.frame_count == 20 and media.complete and media.warnings == whole.warnings
+    assert "at frame 10 to 32×32" in media.warnings[0]
     assert {rgb.shape for _, rgb in iter_frames(media)} == {(48, 64, 3)}
 
 
@@ -257,3 +263,12 @@ def test_file_that_is_replaced_by_one_of_another_size(tmp_path):
     make_video(tmp_path / "b.mp4", 8, size_wh=(32, 32)).replace(path)
     with pytest.raises(MediaUnreadableError, match="changed since it was opened"):
         read_frames(media, [3])
+
+
+def test_packet_of_an_impossible_size_is_no_lack_of_memory(tmp_path):
+    path = make_video(tmp_path / "a.ivf", 12, codec="libvpx")
+    data = bytearray(path.read_bytes())
+    data[32:36] = (2**31 - 100).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(MediaUnreadableError, match=r"a\.ivf is cut off: it has [\d,]+ of at least 2,147,"):
+        open_media(path)

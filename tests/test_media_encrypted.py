@@ -181,3 +181,11 @@ def test_encrypted_segment_of_a_stream(tmp_path):
 def test_sound_is_no_encryption(tmp_path):
     with pytest.raises(MediaUnreadableError, match="only audio"):
         open_media(make_audio(tmp_path / "a.mp4"))
+
+
+def test_lost_bytes_are_no_encryption(tmp_path):
+    """They move the marks of a transport stream's packets."""
+    path = make_video(tmp_path / "a.ts", 40)
+    data = path.read_bytes()
+    path.write_bytes(data[: 188 * 3 + 50] + data[188 * 3 + 51 :])
+    assert open_media(path).frame_count >= 30

@@ -65,6 +65,7 @@ KINDS = [
     (b"\xff\x0a" + bytes(range(100)), "a JPEG XL image", "PNG"),
     (b"\x7fELF" + bytes(range(256)) * 4, "a program", ""),
     (bytes(5000), "only zero bytes", "again"),
+    (bytes(5000) + b"\1" * 5000, "a file whose beginning was never written", "again"),
     (b"just some words\n" * 20, "plain text", "JPEG"),
     ("Liebe Grüße aus Köln, und bis bald!\n".encode(), "plain text", "JPEG"),
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_makers import STEP, make_video, number_of, numbered_frame
+from media_makers import STEP, make_video, number_of, numbered_frame, remux
 
 from sa2va_tools.media.decode import iter_frames, read_frames
 from sa2va_tools.media.media import Media, open_media
@@ -62,7 +62,7 @@ def test_transport_streams_joined_by_cat(tmp_path, codec, counts):
     media = open_media(path)
     assert media.frame_count == sum(counts) and media.complete and media.damaged_frames == ()
     assert media.warnings == (
-        f"The timestamps of a.ts start again at {_starts(counts)}, as in recordings that were joined; their "
+        f"The timestamps of a.ts jump at {_starts(counts)}, as in recordings that were joined; their "
         "times go on from the frame before.",
     )
     frames = check_reading(media)
@@ -72,6 +72,44 @@ def test_transport_streams_joined_by_cat(tmp_path, codec, counts):
     gaps = np.diff(media.timestamps_s)
     assert gaps == pytest.approx([1 / rate] * (sum(counts) - 1), abs=0.002)
     assert media.duration_s == pytest.approx(sum(counts) / rate, abs=0.01)
+
+
+@pytest.mark.parametrize("starts_s", [(0, 7200, 14400), (30_000, 0), (0, 30_000)])
+def test_recordings_that_begin_at_other_times(tmp_path, starts_s):
+    """The earlier may come last; FFmpeg then takes its timestamps for later ones, after an overflow."""
+    parts = []
+    for start_s in starts_s:
+        part = make_video(tmp_path / "part.ts", 20, options={"bf": "0"})
+        moved = remux(part, tmp_path / "moved.ts", earlier_by=-90_000 * start_s)
+        parts.append(moved.read_bytes())
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(parts))
+    media = open_media(path)
+    count = 20 * len(starts_s)
+    assert media.frame_count == count and media.complete
+    assert "timestamps of a.ts jump at frame" in media.warnings[0]
+    assert media.timestamps_s == pytest.approx([index / 10 for index in range(count)], abs=0.002)
+    check_reading(media)
+
+
+def test_segments_of_one_stream(tmp_path):
+    """Joined by cat, as segments of a live stream are; each counts its packets from 0."""
+    parts = []
+    for start_s in (0, 2, 4):
+        part = make_video(tmp_path / "part.ts", 20, options={"bf": "0"})
+        parts.append(remux(part, tmp_path / "moved.ts", earlier_by=-90_000 * start_s).read_bytes())
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(parts))
+    media = open_media(path)
+    assert (media.frame_count, media.complete, media.warnings) == (60, True, ())
+    assert media.timestamps_s == pytest.approx([index / 10 for index in range(60)], abs=0.002)
+    check_reading(media)
+
+
+def test_slides_in_a_transport_stream_keep_their_times(tmp_path):
+    times_ms = [20_000 * index for index in range(12)]
+    media = open_media(make_video(tmp_path / "a.ts", 12, times_ms=times_ms, options={"bf": "0"}))
+    assert media.timestamps_s == pytest.approx([20 * index for index in range(12)]) and media.warnings == ()
 
 
 def _starts(counts: tuple[int, ...]) -> str:

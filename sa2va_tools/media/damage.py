@@ -44,11 +44,16 @@ class DecodedFrames:
         if not index:
             self.size_wh = size_wh
             self.orientation = orientation
-        elif size_wh != (self.changes[-1][1] if self.changes else self.size_wh):
-            self.changes.append((index, size_wh))
+        self.add_change(index, size_wh)
         if damaged:
             self.damaged.add(index)
         self.pts.append(pts)
+
+    def add_change(self, index: int, size_wh: tuple[int, int]) -> None:
+        """Note the size of a frame, the last one noted so far or a later one."""
+        last_index, last_wh = self.changes[-1] if self.changes else (0, self.size_wh)
+        if index > last_index and size_wh != last_wh:
+            self.changes.append((index, size_wh))
 
     def add_fault(self, pts: int | None) -> None:
         """Note a packet that did not decode."""

@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError, RequestError
+from sa2va_tools.errors import MediaNotFoundError, MediaUnreadableError, OutOfMemoryError, RequestError
 from sa2va_tools.media.animations import ANIMATED_SUFFIXES, is_animated, probe_animation
+from sa2va_tools.media.diagnosis.cut_off import find_cut
 from sa2va_tools.media.diagnosis.explain import explain_encryption, explain_failure, make_empty_error
 from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_errors
 from sa2va_tools.media.folders import probe_folder
@@ -116,23 +117,17 @@ def open_media(
     (None: the one that players show). `fps` is the frame rate of a folder or a video that has none.
 
     Raises RequestError or TypeError for `video_stream` or `fps` that is wrong or does not apply,
-     MediaNotFoundError, MediaUnreadableError (empty, truncated, corrupt, audio only, not a regular
-    file, an unsupported format, frames of mixed sizes), MediaTooLargeError before the memory is spent,
-    MissingExtraError for HEIC and AVIF without the extra [heif], OutOfMemoryError, CancelledError.
+    MediaNotFoundError, MediaUnreadableError (empty, cut off, corrupt, encrypted, audio only, no media at all,
+    changed while it is read, not a regular file, an unsupported format, frames of mixed sizes),
+    MediaTooLargeError before the memory is spent, MissingExtraError for HEIC and AVIF without the extra
+    [heif], OutOfMemoryError, CancelledError.
     """
     limits = limits or MediaLimits()
     run = run or Run()
     path = Path(path).absolute()
     run.raise_if_cancelled()
     given = _Given(check_stream_number(video_stream), None if fps is None else parse_frame_rate(fps))
-    before = _read_state(path)
-    try:
-        kind, probe = _probe(path, limits, run, given)
-    except MediaUnreadableError as error:
-        _check_unchanged(path, before)
-        raise explain_failure(path, error) from error
-    content_hash = hash_files(path, probe.files, run)
-    _check_unchanged(path, before)
+    kind, probe, content_hash = _probe_and_hash(path, limits, run, given)
     transparency = [transparency_warning(path.name)] if probe.transparent else []
     return Media(
         path=path,
@@ -157,6 +152,26 @@ def open_media(
         pixel_aspect=probe.pixel_aspect,
         start_s=probe.start_s,
     )
+
+
+def _probe_and_hash(
+    path: Path, limits: MediaLimits, run: Run, given: _Given
+) -> tuple[Literal["image", "video"], Probe, str]:
+    """What the file is and its content hash, both of the same bytes. Its errors say what is wrong."""
+    before = _read_state(path)
+    try:
+        kind, probe = _probe(path, limits, run, given)
+    except MediaUnreadableError as error:
+        _check_unchanged(path, before)
+        raise explain_failure(path, error) from error
+    except OutOfMemoryError as error:
+        if before is None or not find_cut(path):
+            raise
+        # A broken size that no memory could hold.
+        raise explain_failure(path, MediaUnreadableError(error.message, hint=error.hint)) from error
+    content_hash = hash_files(path, probe.files, run)
+    _check_unchanged(path, before)
+    return kind, probe, content_hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from typing import Any
 import av
 
 from sa2va_tools.media.container import iter_packets
-from sa2va_tools.media.diagnosis.holes import has_hole
 from sa2va_tools.media.limits import check_duration, check_frames
+from sa2va_tools.media.packet_faults import FaultWatch
+from sa2va_tools.media.picture_sizes import SizeWatch
+from sa2va_tools.media.timestamps import MAX_GAP_S
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
@@ -30,8 +32,12 @@ class Packets:
     """Number of packets, including those that an edit list hides."""
     last_duration: int = 0
     """Of the last packet that has one, in ticks."""
+    may_jump: bool = False
+    """Whether the format is one whose recordings can be joined byte by byte."""
     damaged_pts: list[int] = field(default_factory=list)
     """Timestamps of packets that the container calls damaged."""
+    size_changes: list[tuple[int, tuple[int, int]]] = field(default_factory=list)
+    """Timestamps at which the size changes, and the new size as stored, as far as packets tell."""
     cut_off: bool = False
     """Whether the data end before they should."""
     has_hole: bool = False
@@ -46,23 +52,18 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     """Reads the whole file. Raises MediaTooLargeError as soon as a limit is passed, CancelledError."""
     found = Packets()
     time_base = Fraction(stream.time_base)
+    found.may_jump = container.format.name in ("mpegts", "mpeg")
     earliest: int | None = None
-    # FFmpeg finds the frames of a transport stream only when the next one begins, and flags one too early.
-    flags_early = container.format.name == "mpegts"
-    previous: Any = None
-    skipped: list[tuple[int, int]] = []
-    suspect: int | None = None
+    latest: int | None = None
+    jumped_s = 0.0
+    sizes = SizeWatch(stream)
+    faults = FaultWatch(path, container)
     for packet in iter_packets(path, container, stream):
         run.raise_if_cancelled()
         if packet.size == 0:
             break
-        if suspect is not None and not _goes_back(previous, packet):
-            found.damaged_pts.append(suspect)
-        is_damaged = previous is not None and previous.is_corrupt if flags_early else packet.is_corrupt
-        suspect = packet.pts if is_damaged else None
-        if previous is not None and _skips(previous, packet):
-            skipped.append((previous.pos, packet.pos))
-        previous = packet
+        sizes.see(packet)
+        faults.see(packet)
         found.total += 1
         found.cut_off = bool(packet.is_corrupt)
         if packet.is_discard:
@@ -71,29 +72,16 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
         found.last_duration = int(packet.duration or 0) or found.last_duration
         check_frames(path.name, len(found.pts), limits)
         if packet.pts is not None:
+            if found.may_jump and latest is not None and packet.pts - latest > MAX_GAP_S / time_base:
+                jumped_s += float((packet.pts - latest) * time_base)
+            latest = packet.pts
             earliest = packet.pts if earliest is None else min(earliest, packet.pts)
-            check_duration(path.name, float((packet.pts - earliest) * time_base), limits)
-    if suspect is not None:
-        found.damaged_pts.append(suspect)
-    # Sound that is not compressed may be zero bytes for long.
-    if not any(sound.codec_context.name.startswith("pcm_") for sound in container.streams.audio):
-        found.has_hole = has_hole(path, skipped)
+            check_duration(path.name, float((packet.pts - earliest) * time_base) - jumped_s, limits)
+    found.has_hole = faults.finish()
+    found.damaged_pts = faults.damaged_pts
+    found.size_changes = sizes.changes
     found.cut_off = found.cut_off or _ends_early(container, stream, found)
     return found
-
-
-def _goes_back(before: Any, after: Any) -> bool:
-    """Whether time starts again between two packets. There two recordings were joined, and an MPEG transport
-    stream, which counts its packets, seems to have lost some."""
-    return before.dts is not None and after.dts is not None and after.dts < before.dts
-
-
-def _skips(before: Any, after: Any) -> bool:
-    """Whether time jumps between two packets between which there are other bytes."""
-    if None in (before.dts, after.dts, before.pos, after.pos):
-        return False
-    has_other_bytes = after.pos > before.pos + before.size
-    return bool(has_other_bytes and after.dts - before.dts > 1.5 * (before.duration or 0))
 
 
 def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:

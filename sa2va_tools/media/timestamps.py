@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ import numpy as np
 _FALLBACK_FPS = Fraction(25)
 _MAX_OUT_OF_ORDER = 1.25
 """Frames per frame in order, up to which timestamps are trusted."""
+MAX_GAP_S = 10
+"""FFmpeg takes longer gaps in transport and program streams for joins, too."""
 _MIN_RUN = 4
 """Frames between two places where timestamps start again; useless timestamps go back more often."""
 
@@ -29,17 +33,23 @@ class FrameTimes:
     """The timestamps themselves, strictly increasing; empty when they cannot be used to seek."""
     is_guess: bool
     joins: tuple[int, ...] = ()
-    """Frames at which the timestamps start again, as in recordings that were joined byte by byte."""
+    """Frames at which the timestamps jump, as in recordings that were joined byte by byte."""
 
 
 def compute_times(
-    stamps: Sequence[int | None], rate: Fraction | None, time_base: Fraction, last_duration: int
+    stamps: Sequence[int | None],
+    rate: Fraction | None,
+    time_base: Fraction,
+    last_duration: int,
+    *,
+    may_jump: bool = False,
 ) -> FrameTimes:
     """`stamps` in presentation order and `last_duration` (0: unknown) are in ticks of `time_base` seconds.
-    Where stamps start again, the times go on with one frame's step. When stamps are missing, or many of them
-    are out of order, frames are spaced evenly at `rate`."""
+    Where stamps go back for good, or forwards by more than `MAX_GAP_S` in a format that `may_jump`, the times
+    go on with one frame's step. When stamps are missing, or many of them are out of order, frames are spaced
+    evenly at `rate`."""
     pts = [stamp for stamp in stamps if stamp is not None]
-    runs = _split_at_joins(pts)
+    runs = _split_at_joins(pts, math.floor(MAX_GAP_S / time_base) if may_jump else sys.maxsize)
     orders = [_longest_increasing(run) for run in runs]
     usable = all(len(run) <= _MAX_OUT_OF_ORDER * len(order) for run, order in zip(runs, orders, strict=True))
     if len(pts) != len(stamps) or not usable:
@@ -63,12 +73,13 @@ def compute_times(
     return FrameTimes(fps, tuple(times), last_frame_s, seekable, is_guess=False, joins=tuple(joins))
 
 
-def _split_at_joins(stamps: list[int]) -> list[list[int]]:
-    """The stamps, cut where they go back for good: no single frame before or after the cut is out of order.
-    In one piece when the pieces would be too short to be recordings."""
+def _split_at_joins(stamps: list[int], max_gap: int) -> list[list[int]]:
+    """The stamps, cut where they go back for good (no single frame around the cut is out of order) or jump
+    by more than `max_gap`. In one piece when the pieces would be too short to be recordings."""
     cuts = [0]
     for at in range(2, len(stamps) - 1):
-        if stamps[at] <= stamps[at - 2] and max(stamps[at : at + 2]) <= stamps[at - 1]:
+        goes_back = stamps[at] <= stamps[at - 2] and max(stamps[at : at + 2]) <= stamps[at - 1]
+        if goes_back or min(stamps[at : at + 2]) - max(stamps[at - 2 : at]) > max_gap:
             cuts.append(at)
     runs = [stamps[start:end] for start, end in zip(cuts, [*cuts[1:], len(stamps)], strict=True)]
     return runs if all(len(run) >= _MIN_RUN for run in runs) else [stamps]

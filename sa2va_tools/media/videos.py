@@ -9,6 +9,7 @@ read. Every frame that the decoder delivers is used, so damage does not change t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
@@ -23,7 +24,7 @@ from sa2va_tools.media.packets import Packets, read_packets
 from sa2va_tools.media.picture_facts import describe_picture, read_container_start
 from sa2va_tools.media.probe import Probe, list_numbers
 from sa2va_tools.media.stream_rate import find_rate, require_no_rate
-from sa2va_tools.media.timestamps import compute_times, space_evenly
+from sa2va_tools.media.timestamps import FrameTimes, compute_times, space_evenly
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
 
@@ -65,23 +66,20 @@ def probe_video(
     decoded.mark_lost_and_damaged(packets.damaged_pts)
     _check_usable(path, packets, decoded)
     stamps = sorted(packets.known_pts)
+    for at, changed_wh in packets.size_changes if not decoded.to_end else ():
+        check_pixels(path.name, changed_wh, limits)
+        decoded.add_change(bisect_left(stamps, at), decoded.orientation.apply_size(changed_wh))
     natural = compute_times(
-        decoded.pts if decoded.to_end else stamps, rate.fps, time_base, packets.last_duration
+        decoded.pts if decoded.to_end else stamps,
+        rate.fps,
+        time_base,
+        packets.last_duration,
+        may_jump=packets.may_jump,
     )
     if fps is not None:
         require_no_rate(path.name, rate, natural)
     times = natural if fps is None else space_evenly(natural, fps)
     check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
-    warnings = damage_warnings(
-        path.name, decoded, len(times.timestamps_s), cut_off=packets.cut_off, has_hole=packets.has_hole
-    )
-    warnings += resize_warning(path.name, decoded)
-    if times.joins:
-        warnings.append(
-            f"The timestamps of {path.name} start again at {list_numbers('frame', times.joins)}, as in "
-            "recordings that were joined; their times go on from the frame before."
-        )
-    warnings += () if fps else rate.assumed_warning(path.name, times)
     start_s = max(0.0, float(times.pts[0] * time_base) - container_start_s) if times.pts and not fps else 0.0
     is_damaged = bool(packets.has_hole or decoded.faults or decoded.damaged)
     # Alpha has key frames of its own, and with errors, frames depend on where one begins.
@@ -95,7 +93,12 @@ def probe_video(
         last_frame_s=times.last_frame_s,
         orientation=decoded.orientation,
         pts=() if must_start_over else times.pts,
-        warnings=(*choice.warnings, *warnings, *decoded.facts.warnings(path.name, start_s)),
+        warnings=(
+            *choice.warnings,
+            *_find_warnings(path.name, packets, decoded, times),
+            *(() if fps else rate.assumed_warning(path.name, times)),
+            *decoded.facts.warnings(path.name, start_s),
+        ),
         complete=not (packets.cut_off or is_damaged),
         damaged_frames=tuple(sorted(decoded.damaged)),
         same_size_frames=decoded.changes[0][0] if decoded.changes else len(decoded.pts),
@@ -104,6 +107,19 @@ def probe_video(
         pixel_aspect=decoded.orientation.apply_aspect(decoded.facts.pixel_aspect),
         start_s=start_s,
     )
+
+
+def _find_warnings(name: str, packets: Packets, decoded: DecodedFrames, times: FrameTimes) -> list[str]:
+    """About damage, changes of size, and joins."""
+    count = len(times.timestamps_s)
+    warnings = damage_warnings(name, decoded, count, cut_off=packets.cut_off, has_hole=packets.has_hole)
+    warnings += resize_warning(name, decoded)
+    if times.joins:
+        warnings.append(
+            f"The timestamps of {name} jump at {list_numbers('frame', times.joins)}, as in recordings that "
+            "were joined; their times go on from the frame before."
+        )
+    return warnings
 
 
 def _decode_exactly(

@@ -121,7 +121,10 @@ def _is_scrambled(file: BinaryIO) -> bool:
     """Whether most packets of a transport stream's largest part are marked as scrambled."""
     file.seek(0)
     data = file.read(_TS_PACKET * _TS_SAMPLE)
-    packets = [data[at : at + 4] for at in range(0, len(data) - 3, _TS_PACKET)]
+    every = [data[at : at + 4] for at in range(0, len(data) - 3, _TS_PACKET)]
+    packets = [packet for packet in every if packet[:1] == b"\x47"]
+    if len(packets) < 0.9 * len(every):  # bytes are missing, and the others are not packets
+        return False
     by_pid = Counter(int.from_bytes(packet[1:3], "big") & _TS_PID for packet in packets)
     largest = by_pid.most_common(1)[0][0]
     marked = [

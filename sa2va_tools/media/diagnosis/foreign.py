@@ -9,6 +9,7 @@ from sa2va_tools.media.failures import SUPPORTED_FORMATS, translate_decoder_erro
 _HEAD_BYTES = 4096
 _MIN_ZERO_BYTES = 64
 _DOWNLOAD = "Open the address in a browser, download the media file itself, and check that it plays."
+_AGAIN = "Download or copy it again."
 _UNPACK = "Unpack it and give the media file inside."
 _CONVERT = "Convert it to PNG or JPEG first."
 _EXPORT = "Export its pages or pictures as PNG or JPEG."
@@ -83,7 +84,9 @@ def identify_foreign_file(path: Path) -> tuple[str, str] | None:
         head = file.read(_HEAD_BYTES)
         is_zero = not any(part.strip(b"\0") for part in (head, *iter(lambda: file.read(1 << 20), b"")))
     if is_zero and len(head) >= _MIN_ZERO_BYTES:
-        return "only zero bytes, as in a download that was not completed", "Download or copy it again."
+        return "only zero bytes, as in a download that was not completed", _AGAIN
+    if len(head) >= _MIN_ZERO_BYTES and not head[:_MIN_ZERO_BYTES].strip(b"\0"):
+        return "a file whose beginning was never written, as in a download that was not completed", _AGAIN
     if path.suffix.lower() == ".icloud" and head.startswith(b"bplist00"):
         return "the placeholder of a file in iCloud", "Download the file in the Finder first."
     for magic, what, hint in _MAGIC:
