@@ -99,6 +99,12 @@ def test_the_exit_code_tells_the_error_also_when_it_cannot_be_printed(shell):
 
 
 @posix
+def test_a_server_without_standard_input_says_so(shell):
+    done = shell("sa2va mcp --root . <&-")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "Standard input is closed" in done.stderr
+
+
+@posix
 def test_no_file_gets_the_number_of_a_closed_stream(shell, tmp_path):
     (tmp_path / "number.py").write_text(
         f"import sys; sys.path[:0] = {sys.path!r}\n"

@@ -197,9 +197,8 @@ def _write_video(job: ExportJob, path: Path) -> None:
     media = job.media
     frames = job.frame_indices
     start_s = media.timestamps_s[frames[0]]
-    with VideoWriter(
-        path, media.size_wh, media.fps or Fraction(25), pixel_aspect=media.pixel_aspect
-    ) as writer:
+    fps = media.fps or Fraction(25)
+    with VideoWriter(path, media.size_wh, fps, pixel_aspect=media.pixel_aspect) as writer:
         for done, (frame, picture) in enumerate(iter_frames(media, frames, run=job.run), start=1):
             time_s = media.timestamps_s[frame]
             is_last = frame == media.frame_count - 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,7 @@ from sa2va_server.cli.sources import (
 from sa2va_server.cli.stopping import end_at_once
 from sa2va_server.cli.values import read_path
 from sa2va_tools import __version__
+from sa2va_tools.errors import Sa2vaError
 
 app = Typer(
     name="sa2va",
@@ -254,6 +256,8 @@ def mcp(
 
         gc.freeze()  # what was imported stays, so no collection need look at it
 
+    if sys.stdin is None:
+        raise Sa2vaError("Standard input is closed, so there is no client to serve.")
     settings = session.settings()
     roots = resolve_roots(root, "--root") if root else resolve_roots(settings.roots, "SA2VA_ROOTS")
     with end_at_once(), contextlib.redirect_stdout(session.out):  # the protocol needs the real one

@@ -93,10 +93,12 @@ def _check_text(word: str) -> str:
 def require_expressions(words: Words) -> tuple[str, ...]:
     """The texts. RequestError, which names what was taken for a file, if there are none."""
     if not words.texts:
-        taken = f"; {words.media[-1]!r} is a file or folder" if len(words.media) > 1 else ""
+        last = words.media[-1]
+        is_taken = len(words.media) > 1
         raise RequestError(
-            f"No EXPRESSION was given{taken}.",
-            hint='Say in words what to look for, after the files: sa2va segment photo.jpg "the red car".',
+            f"No EXPRESSION was given{f'; {last!r} is a file or folder' if is_taken else ''}.",
+            hint='Say in words what to look for, after the files: sa2va segment photo.jpg "the red car".'
+            + (f" If {last!r} is meant as words, say more." if is_taken else ""),
         )
     return words.texts
 

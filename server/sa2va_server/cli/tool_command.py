@@ -91,12 +91,11 @@ def do_tool(
     run: Run,
 ) -> Outcome:
     """Run the tool and write its masks if a folder is given. A failure to write does not lose the result."""
-    arguments = tool.parse(_name_media(engine, raw, run))
     try:
-        media = open_as_given(engine, arguments.media, reading, run)
-        returned = tool.run(engine, arguments.model_copy(update={"media": media}), run)
+        arguments = tool.parse({**raw, "media": _name_media(engine, raw["media"], reading, run)})
+        returned = tool.run(engine, arguments, run)
     except MediaUnreadableError as error:
-        if arguments.media is not None and Path(arguments.media).expanduser().is_dir():
+        if raw["media"] is not None and Path(raw["media"]).expanduser().is_dir():
             error.add_hint("Add --each to take each image and video in it separately.")
         raise
     result = returned.structured
@@ -117,12 +116,13 @@ def do_tool(
     return Outcome(result, document, folder, files)
 
 
-def _name_media(engine: Engine, raw: Mapping[str, Any], run: Run) -> Mapping[str, Any]:
-    """Arguments that name the media by its handle if its path is no Unicode text, which tools do not take."""
-    media = raw["media"]
-    if media is None or media == make_valid(media):
-        return raw
-    return {**raw, "media": engine.find_media(media, run=run).handle}
+def _name_media(engine: Engine, media: str | None, reading: ReadingFlags, run: Run) -> str | None:
+    """What tools are given: a handle if the options say how to read the media, or if its path is no Unicode
+    text, which tools do not take."""
+    opened = open_as_given(engine, media, reading, run)
+    if opened is None or opened == make_valid(opened):
+        return opened
+    return engine.find_media(opened, run=run).handle
 
 
 def _suggest_next(session: Session, outcome: Outcome, output: OutputFlags) -> list[str]:
