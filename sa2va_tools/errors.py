@@ -8,6 +8,7 @@
     ├── AccessDeniedError           outside the allowed roots, whether or not it exists
     ├── RequestError                an argument is wrong: empty expression, frame out of range, …
     │   ├── UnknownHandleError      a handle that this store has never issued
+    │   ├── UnknownObjectError      a result has no such object or frame (also a KeyError and an IndexError)
     │   └── UnsupportedAbilityError the checkpoint cannot do what was asked
     ├── CheckpointError             a model folder cannot be used
     │   ├── CheckpointNotFoundError no checkpoint of that name or at that path
@@ -116,6 +117,15 @@ class UnknownHandleError(RequestError):
     """A handle that this store has never issued, or has let go."""
 
     code = "unknown_handle"
+
+
+class UnknownObjectError(RequestError, KeyError, IndexError):
+    """A result has no object of that name or number. Also what Python raises for a wrong key or index."""
+
+    code = "unknown_object"
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # that of KeyError puts the text into quotes
 
 
 class UnsupportedAbilityError(RequestError):

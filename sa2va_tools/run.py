@@ -52,6 +52,10 @@ class Run:
     `raise_if_cancelled` at least once per frame and once per token."""
 
     def __init__(self, on_progress: ProgressCallback | None = None) -> None:
+        if on_progress is not None and not callable(on_progress):
+            raise TypeError(
+                f"on_progress must be a function that takes a Progress, not {type(on_progress).__name__}"
+            )
         self._on_progress = on_progress
         self._cancelled = threading.Event()
         self.stats = RunStats()

@@ -13,13 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from sa2va_tools.errors import RequestError
+from sa2va_tools.explained import ExplainedModel
 from sa2va_tools.wording import argument
 
 DEVICE_PATTERN = r"^(auto|cpu|mps|cuda(:\d+)?(,cuda:\d+)*)$"
 
 
-class MediaLimits(BaseModel):
-    """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent."""
+class MediaLimits(BaseModel, metaclass=ExplainedModel):
+    """Caps on what is read; crossing one raises MediaTooLargeError before the memory is spent. RequestError
+    for a cap that is wrong."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +38,14 @@ def default_store_dir() -> Path:
     return user_data_path("sa2va-tools", appauthor=False)
 
 
-class Settings(BaseSettings):
+class _SettingsType(ExplainedModel):
+    """`Settings(…)` is `Settings.read(…)`."""
+
+    def __call__(self, **values: Any) -> Any:
+        return self.read(**values)
+
+
+class Settings(BaseSettings, metaclass=_SettingsType):
     """Values come from arguments, then from `SA2VA_*` (two underscores separate nested names). A variable
     that is empty counts as not set. In paths, `~` is the home folder."""
 
@@ -87,7 +96,8 @@ class Settings(BaseSettings):
     def read(cls, **values: Any) -> Self:
         """The environment's settings, overridden by `values`. RequestError for a wrong one."""
         try:
-            return cls(**values)
+            made: Self = type.__call__(cls, **values)
+            return made
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             path = [str(part) for part in first["loc"]]

@@ -17,7 +17,10 @@ PACKAGES = {
     "sa2va_server": ROOT / "server" / "sa2va_server",
     "langchain_sa2va": ROOT / "integrations" / "langchain_sa2va",
 }
-FOUNDATION = {"errors", "run", "settings", "memory_errors", "atomic", "printable", "wording", "__init__"}
+FOUNDATION = {
+    "errors", "run", "settings", "memory_errors", "atomic", "checks", "explained", "printable", "wording",
+    "__init__",
+}  # fmt: skip
 FRONT_ENDS = {"sa2va_server", "langchain_sa2va"}
 PUBLIC_ROOMS = {"engine", "masks"}
 """Where the names of `sa2va_tools.__all__` come from."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from sa2va_tools.checks import start_run, type_error
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.streaming import SegmentStream
@@ -36,6 +37,8 @@ class AsyncEngine:
     """
 
     def __init__(self, engine: Engine) -> None:
+        if not isinstance(engine, Engine):
+            raise type_error("engine", engine, "an engine, as load_engine returns it")
         self.engine = engine
 
     describe = _as_coroutine(Engine.describe)
@@ -46,11 +49,17 @@ class AsyncEngine:
     track = _as_coroutine(Engine.track)
     view = _as_coroutine(Engine.view)
     export = _as_coroutine(Engine.export)
+    masks_json = _as_coroutine(Engine.masks_json)
     find_media = _as_coroutine(Engine.find_media)
+    find_frame = _as_coroutine(Engine.find_frame)
+    list_results = _as_coroutine(Engine.list_results)
+    load_result = _as_coroutine(Engine.load_result)
+    remove_results = _as_coroutine(Engine.remove_results)
 
     async def stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[FrameResult]:
         """See `Engine.stream`. Leaving the loop early stops the work."""
-        run: Run = kwargs.setdefault("run", Run())
+        run: Run = start_run(kwargs.pop("run", None))
+        kwargs["run"] = run
         stream: SegmentStream = await self._call(self.engine.stream, args, kwargs)
         try:
             while (frame := await self._run_in_thread(partial(next, stream, None), run)) is not None:
@@ -70,7 +79,7 @@ class AsyncEngine:
         await self.close()
 
     async def _call(self, method: Callable[..., T], args: Any, kwargs: dict[str, Any]) -> T:
-        run: Run = kwargs.pop("run", None) or Run()
+        run: Run = start_run(kwargs.pop("run", None))
         return await self._run_in_thread(partial(method, *args, run=run, **kwargs), run)
 
     async def _run_in_thread(self, work: Callable[[], T], run: Run) -> T:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.checks import is_whole_number, show_value
 from sa2va_tools.engine.options import FrameRange
 from sa2va_tools.errors import MediaUnreadableError, RequestError
 from sa2va_tools.media.decode import iter_frames, read_frames
@@ -96,8 +96,8 @@ def frame_cache_key(media: Media, frame_index: int) -> tuple[str, int]:
 
 def check_frame(media: Media, frame_index: int) -> None:
     """RequestError if the media has no such frame."""
-    if not isinstance(frame_index, Integral) or not 0 <= frame_index < media.frame_count:
+    if not is_whole_number(frame_index) or not 0 <= frame_index < media.frame_count:
         raise RequestError(
-            f"Frame {frame_index!r} does not exist: {media.name} has {media.frame_count} frame(s).",
+            f"Frame {show_value(frame_index)} does not exist: {media.name} has {media.frame_count} frame(s).",
             hint=f"Use a frame index from 0 to {media.frame_count - 1}.",
         )

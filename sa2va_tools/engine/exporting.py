@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools import atomic
+from sa2va_tools.checks import check_path, check_texts
 from sa2va_tools.engine import conversions
 from sa2va_tools.engine.export_folder import (
     PNG_FOLDER,
@@ -46,6 +48,7 @@ DEFAULT_FORMATS = ("json", "png", "overlay")
 _WITHOUT_MASKS = ("json", "coco", "polygons")
 """The formats that can say that nothing was found."""
 _LEGEND_WIDTH_PX = 640
+_ACCEPTED = "a format or a list of formats"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,15 @@ def save_objects(
     ref: MediaRef,
     media: Media | None,
     objects: Sequence[MaskObject],
-    out_dir: Path,
-    formats: Sequence[str] | None = None,
+    out_dir: str | PathLike[str],
+    formats: str | Sequence[str] | None = None,
     run: Run | None = None,
     *,
     places: Iterable[Path] = (),
 ) -> dict[str, str]:
     """Write these objects into `out_dir`; see `MaskCollection.save`. `places` are further files with the same
     image or video, which must not be overwritten either. Returns kind → path."""
+    target = check_path("out_dir", out_dir)
     if media is None:
         raise RequestError(
             "This result has no access to its image or video, so its files cannot be written here.",
@@ -96,19 +100,19 @@ def save_objects(
     writable = [kind for kind in kinds if found or kind in _WITHOUT_MASKS]
     job = ExportJob(ref, media, found, missing, run or Run())
     names = name_files(writable, is_video=media.kind == "video")
-    require_free(out_dir, names.values(), [*places, *([media.path] if media.path else [])])
-    stale = partial(find_stale, out_dir, written=names.values())
-    with atomic.update_folder(out_dir, is_own=is_own, find_stale=stale) as folder:
+    require_free(target, names.values(), [*places, *([media.path] if media.path else [])])
+    stale = partial(find_stale, target, written=names.values())
+    with atomic.update_folder(target, is_own=is_own, find_stale=stale) as folder:
         for kind, name in names.items():
             _WRITERS[kind](job, folder / name)
             if name != PNG_FOLDER:
                 mark_file(folder / name)
-    remove_empty_folder(out_dir)
-    return {kind: str(out_dir / name) for kind, name in names.items()}
+    remove_empty_folder(target)
+    return {kind: str(target / name) for kind, name in names.items()}
 
 
-def _check_formats(formats: Sequence[str] | None) -> tuple[str, ...]:
-    wanted = DEFAULT_FORMATS if formats is None else tuple(formats)
+def _check_formats(formats: str | Sequence[str] | None) -> tuple[str, ...]:
+    wanted = DEFAULT_FORMATS if formats is None else tuple(check_texts("formats", formats, _ACCEPTED))
     unknown = [str(name) for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         problem = f"Unknown format {', '.join(unknown)}" if unknown else "The list of formats is empty"

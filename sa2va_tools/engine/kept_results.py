@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sa2va_tools.engine.checks import (
+from sa2va_tools.checks import (
     check_flag,
     check_number,
     check_texts,

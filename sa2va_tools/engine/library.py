@@ -73,7 +73,7 @@ class Library:
             )
         if kind == "bytes":
             return self._open_path(self._spool(bytes(source)), run)
-        text = str(source)
+        text = os.fsdecode(source)  # the `str` of a path object need not be the path
         handle_kind = parse_kind(text.strip())
         if handle_kind is not None:
             return self._open_handle(text.strip(), handle_kind, run)
@@ -152,12 +152,13 @@ class Library:
     def find_path(self, source: Any) -> Path | None:
         """The real path that a source names, which need not exist any more. None for handles and for media in
         memory. TypeError, and the errors of `AccessPolicy.resolve` for what may not be read."""
-        if source_kind(source) != "path" or looks_like_handle(str(source)):
+        if source_kind(source) != "path" or looks_like_handle(os.fsdecode(source)):
             return None
+        text = os.fsdecode(source)
         try:
-            return self.access.resolve(str(source))
+            return self.access.resolve(text)
         except MediaNotFoundError:
-            path = Path(os.path.realpath(Path(str(source)).expanduser()))
+            path = Path(os.path.realpath(os.path.expanduser(text)))  # noqa: PTH111
             if not self.access.allows(path):
                 raise
             return path

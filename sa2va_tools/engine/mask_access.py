@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.checks import as_plain, check_whole_number, is_whole_number, show_value, type_error
 from sa2va_tools.engine import conversions
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, UnknownObjectError
 
 if TYPE_CHECKING:
     from sa2va_tools.media.media import Media
@@ -69,6 +70,18 @@ class MaskStack:
         return masks if dtype is None else masks.astype(dtype)
 
     def __getitem__(self, item: Any) -> NDArray[np.bool_]:
+        """As for an array. UnknownObjectError (also an IndexError) outside it, TypeError for what is no
+        index."""
+        try:
+            return self._decode_all(item)
+        except IndexError as error:
+            names = "(objects, frames, height, width)"
+            text = f"These masks cannot be indexed like this: {error}. Their shape is {self.shape}, {names}."
+            if "out of bounds" in str(error):
+                raise UnknownObjectError(text, hint="Indices count from 0.") from error
+            raise TypeError(f"{text} An index must be whole numbers, slices or arrays of these.") from error
+
+    def _decode_all(self, item: Any) -> NDArray[np.bool_]:
         index = item if isinstance(item, tuple) else (item,)
         ellipsis = next((at for at, part in enumerate(index) if part is Ellipsis), None)
         if ellipsis is not None:
@@ -108,13 +121,22 @@ class MaskCollection:
         def source(self) -> Media | None: ...
 
     def __getitem__(self, key: str | int) -> MaskObject:
-        """An object by its label, or by its number from 0. KeyError names the labels there are."""
-        if isinstance(key, int):
-            return self.objects[key]
-        for item in self.objects:
-            if item.label == key:
-                return item
-        raise KeyError(f"no object {key!r}; there are {', '.join(repr(item.label) for item in self.objects)}")
+        """An object by its label, or by its number from 0. UnknownObjectError (also a KeyError and an
+        IndexError) names the labels there are; TypeError for anything but text and whole numbers."""
+        if isinstance(key, str):
+            for item in self.objects:
+                if item.label == key:
+                    return item
+        elif is_whole_number(number := as_plain(key)):
+            if -len(self.objects) <= number < len(self.objects):
+                return self.objects[int(number)]
+        else:
+            raise type_error("an object's key", key, "its label (text) or its number, from 0")
+        labels = ", ".join(repr(item.label) for item in self.objects) or "none"
+        raise UnknownObjectError(
+            f"There is no object {show_value(key)} in this result; its objects are: {labels}.",
+            hint="Give one of these labels, or a number from 0.",
+        )
 
     def __len__(self) -> int:
         return len(self.objects)
@@ -140,7 +162,9 @@ class MaskCollection:
         """The masks of all objects on a source frame, which may be left out for an image. RequestError for a
         frame without masks."""
         frames = self.frame_indices
-        if frame_index is None and len(frames) == 1:
+        if frame_index is not None:
+            frame_index = check_whole_number("frame_index", frame_index)
+        elif len(frames) == 1:
             frame_index = frames[0]
         if frame_index is None or frame_index not in frames:
             shown = f"{frames[0]} to {frames[-1]}" if frames else "none"
@@ -179,7 +203,9 @@ class MaskCollection:
         names = conversions.name_frames(self.source)
         return conversions.to_coco(self.media, self.objects, self.frame_indices, names)
 
-    def save(self, out_dir: str | Path, formats: Sequence[str] | None = None) -> dict[str, str]:
+    def save(
+        self, out_dir: str | PathLike[str], formats: str | Sequence[str] | None = None
+    ) -> dict[str, str]:
         """Write files into a folder: `json` (RLE of each object and frame), `png` (indexed masks), `overlay`
         (a picture or video in the size of the media, with `legend.png` beside it), `npz`, `coco`, `polygons`.
         Default: json, png and overlay. `masks.json` is always written, and also names what was not found; if
@@ -194,4 +220,4 @@ class MaskCollection:
         """
         from sa2va_tools.engine.exporting import save_objects  # not before: it loads a video decoder
 
-        return save_objects(self.media, self.source, self.objects, Path(out_dir), formats)
+        return save_objects(self.media, self.source, self.objects, out_dir, formats)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.checks import check_whole_number
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.suspects import Suspect, find_suspects
@@ -97,6 +98,8 @@ class MaskObject:
     def mask(self, frame_index: int | None = None) -> NDArray[np.bool_]:
         """The mask (height, width) on a source frame, all False if the object was not found. `frame_index`
         may be left out for an image. RequestError for a frame that was not searched."""
+        if frame_index is not None:
+            check_whole_number("frame_index", frame_index)
         if self.track is None:
             width, height = self.size_wh
             return np.zeros((height, width), np.bool_)
@@ -105,6 +108,8 @@ class MaskObject:
     def box_xyxy(self, frame_index: int | None = None) -> tuple[float, float, float, float] | None:
         """The bounding box on a source frame in pixels, right and lower edges exclusive; None if the mask is
         empty there. `frame_index` as in `mask`."""
+        if frame_index is not None:
+            check_whole_number("frame_index", frame_index)
         if self.track is None:
             return None
         return rle.bounding_box_xyxy(self.track.at(self._choose_frame(frame_index)))

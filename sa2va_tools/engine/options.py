@@ -5,17 +5,19 @@ Every engine method takes such a value as `options`, or its fields as keyword ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from numbers import Integral, Rational
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
+from sa2va_tools.checks import as_plain, check_flag, check_whole_number, show_value, type_error
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.output import MaskOptions
 from sa2va_tools.wording import argument
 
 Mode = Literal["auto", "sa2va", "sa2va-i"]
 MAX_LLM_FRAMES = 64
+_ACCEPTED = {"after": "an answer handle (answer:…)", "mode": f"one of {', '.join(get_args(Mode))}"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,23 @@ class FrameRange:
     end_s: float | None = None
     stride: int = 1
     """Every n-th frame."""
+
+    def __post_init__(self) -> None:
+        """Scalars of NumPy become plain values. TypeError for a wrong type, RequestError for a wrong one."""
+        for field in fields(self):
+            value = as_plain(getattr(self, field.name))
+            if isinstance(value, Rational) and not isinstance(value, int):
+                value = float(value)
+            object.__setattr__(self, field.name, value)
+            if isinstance(field.default, bool):
+                check_flag(field.name, value)
+            elif isinstance(value, bool) or type(value).__name__ == "ndarray":
+                raise type_error(field.name, value, _ACCEPTED.get(field.name, "a number"))
+            elif field.name == "after" and not (value is None or isinstance(value, str)):
+                raise type_error("after", value, _ACCEPTED["after"])
+        check_parent: Callable[[], None] | None = getattr(super(), "__post_init__", None)
+        if check_parent is not None:  # the options of masks have their own checks
+            check_parent()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +59,10 @@ class DescribeOptions(FrameRange):
     """`answer:` handle of an earlier result about the same media, whose conversation this one continues."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_llm_frames(self.llm_frames)
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise RequestError(
-                f"{argument('max_new_tokens')} is {self.max_new_tokens}; it must be 1 or more.",
-                hint="Leave it out to use the default.",
-            )
+        if self.max_new_tokens is not None:
+            check_whole_number("max_new_tokens", self.max_new_tokens, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +79,10 @@ class SegmentOptions(FrameRange, MaskOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in get_args(Mode):
+        if not isinstance(self.mode, str) or self.mode not in get_args(Mode):
             raise RequestError(
-                f"{argument('mode')} is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}.",
+                f"{argument('mode')} is {show_value(self.mode)}; it must be one of "
+                f"{', '.join(get_args(Mode))}.",
                 hint="Leave it out to let the checkpoint decide.",
             )
         _check_llm_frames(self.llm_frames)
@@ -134,6 +152,7 @@ def merge_options(kind: type[Options], options: Options | None, changes: Mapping
 def _check_llm_frames(count: int | None) -> None:
     if count is not None and not (isinstance(count, Integral) and 1 <= count <= MAX_LLM_FRAMES):
         raise RequestError(
-            f"{argument('llm_frames')} is {count!r}; it must be a whole number from 1 to {MAX_LLM_FRAMES}.",
+            f"{argument('llm_frames')} is {show_value(count)}; it must be a whole number from 1 to "
+            f"{MAX_LLM_FRAMES}.",
             hint="Leave it out to use the checkpoint's own number.",
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self, Unpack
 
-from sa2va_tools.engine.checks import start_run
+from sa2va_tools.checks import as_plain, start_run
 from sa2va_tools.engine.kept_results import KeptResults
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.mask_object import MediaRef
@@ -144,6 +144,7 @@ class Engine(KeptResults):
         fields, a box (x0, y0, x1, y1) or a `mask:` handle."""
         checked = as_regions(regions)
         given = MediaInput(media, fps)
+        frame_index = as_plain(frame_index)
         return self._caption_region(given, checked, _check_question(question), frame_index, start_run(run))
 
     def track(
@@ -188,14 +189,14 @@ class Engine(KeptResults):
         handles: str | Sequence[str],
         out_dir: str | PathLike[str],
         *,
-        formats: Sequence[str] | None = None,
+        formats: str | Sequence[str] | None = None,
         run: Run | None = None,
     ) -> dict[str, str]:
         """Write files as `SegmentResult.save` does, for masks and answers by their handles. Returns kind →
         path. Needs no model."""
 
     @abstractmethod
-    def masks_json(self, handles: str | Sequence[str]) -> str:
+    def masks_json(self, handles: str | Sequence[str], *, run: Run | None = None) -> str:
         """The masks behind `handles` as one JSON document (format `sa2va-masks/1`): COCO RLE per object and
         frame. Needs no model."""
 

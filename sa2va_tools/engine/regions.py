@@ -6,7 +6,7 @@ of width and height (0 … 1) with `unit="fraction"`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,10 +19,16 @@ from pydantic import (
     model_validator,
 )
 
+from sa2va_tools.checks import as_items, show_value
 from sa2va_tools.engine.leniency import read_fields, read_structure
 from sa2va_tools.errors import RequestError
+from sa2va_tools.explained import ExplainedModel
 
 MAX_REGIONS = 32
+_ACCEPTED = (
+    "a region (a box (x0, y0, x1, y1), a mask handle, a dictionary such as {'points_xy': [[x, y]]} or a "
+    "sa2va_tools.Region) or a list of regions"
+)
 _WAYS = ("mask", "box_xyxy", "points_xy", "polygon_xy", "rle")
 RegionLike = Any
 """A `Region`, a dictionary of its fields, a mask handle, or a box as four numbers."""
@@ -84,8 +90,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-class Region(BaseModel):
-    """Exactly one of the ways to point."""
+class Region(BaseModel, metaclass=ExplainedModel):
+    """Exactly one of the ways to point. RequestError if a field is wrong."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -131,7 +137,7 @@ def as_region(value: RegionLike) -> Region:
         numbers = _as_numbers(value)
         if numbers is None:
             raise RequestError(
-                f"{value!r:.80} is not a region.",
+                f"{show_value(value)} is not a region.",
                 hint="Give a box (x0, y0, x1, y1), a mask handle (mask:…), or a dictionary such as "
                 "{'points_xy': [[x, y]]}.",
             )
@@ -151,8 +157,10 @@ def as_region(value: RegionLike) -> Region:
 
 def as_regions(regions: RegionLike | Sequence[RegionLike]) -> list[Region]:
     """One region or several. RequestError on none, too many, or a bad one."""
+    if isinstance(regions, Iterator):  # it can be read only once
+        regions = list(regions)
     is_single = isinstance(regions, Region | Mapping | str) or _as_numbers(regions) is not None
-    items = [regions] if is_single else list(regions)
+    items = [regions] if is_single else as_items("regions", regions, _ACCEPTED)
     if not 1 <= len(items) <= MAX_REGIONS:
         raise RequestError(
             f"{len(items)} regions were given; 1 to {MAX_REGIONS} are allowed in one call.",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from sa2va_tools.checks import as_items, show_value
 from sa2va_tools.errors import RequestError
 from sa2va_tools.model.output import RegionAnswer
 from sa2va_tools.model.text import prompts
@@ -15,6 +16,7 @@ from sa2va_tools.model.text import prompts
 MAX_EXPRESSIONS = 64
 MAX_CHARACTERS = 2000
 _EXAMPLE = 'Name one thing per expression, e.g. ["the red car", "the person on the left"].'
+_ACCEPTED = "text, or a list (or another sequence or generator) of texts"
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -45,7 +47,7 @@ def check_text(text: object, what: str) -> str:
     """`text` without surrounding space. RequestError if it is empty, too long, or contains markup that the
     model would take for its own tokens; TypeError if it is not text."""
     if not isinstance(text, str):
-        raise TypeError(f"the {what} must be text, not {type(text).__name__}: {text!r}")
+        raise TypeError(f"the {what} must be text, not {type(text).__name__}: {show_value(text)}")
     text = text.strip()
     if not text:
         raise RequestError(f"The {what} is empty.", hint="Say in words what to look for, e.g. 'the red car'.")
@@ -76,7 +78,7 @@ def check_text(text: object, what: str) -> str:
 def check_expressions(expressions: str | Sequence[str]) -> Expressions:
     """One or several expressions; repetitions, also in other letter case, are asked once and warned about.
     RequestError on none, too many, or a bad one."""
-    given = [expressions] if isinstance(expressions, str) else list(expressions)
+    given = [expressions] if isinstance(expressions, str) else as_items("expressions", expressions, _ACCEPTED)
     if not given:
         raise RequestError("No expression was given.", hint=_EXAMPLE)
     if len(given) > MAX_EXPRESSIONS:
@@ -108,7 +110,12 @@ def ground_question(question: str | None, *, video: bool) -> str:
     if question is None:
         return prompts.GROUND_VIDEO if video else prompts.GROUND_IMAGE
     text = check_text(question, "question")
-    return text if "segmentation mask" in text else f"{text} {prompts.GROUND_SUFFIX}"
+    return text if asks_for_masks(text) else f"{text} {prompts.GROUND_SUFFIX}"
+
+
+def asks_for_masks(question: str) -> bool:
+    """Whether a question contains the trained request for masks, as every `ground_question` does."""
+    return "segmentation mask" in question
 
 
 def caption_question(question: str | None) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sa2va_tools.engine.checks import start_run
+from sa2va_tools.checks import check_number, check_texts, check_whole_number, start_run
 from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.exporting import save_objects, to_exported_masks
 from sa2va_tools.engine.library import Library, OpenedMedia
@@ -38,6 +37,8 @@ from sa2va_tools.store.handles import looks_like_handle, parse_kind
 from sa2va_tools.store.removal import Removal
 from sa2va_tools.wording import argument
 
+_ACCEPTED = "a handle or a list of handles"
+
 
 class StoreBackedEngine(Engine):
     """Implements lookups, views and exports over a `Library`."""
@@ -60,6 +61,11 @@ class StoreBackedEngine(Engine):
     ) -> ViewResult:
         run = start_run(run)
         given = _as_list(handles)
+        if frame_index is not None:
+            frame_index = check_whole_number("frame_index", frame_index)
+        max_frames = check_whole_number("max_frames", max_frames)
+        max_side = check_whole_number("max_side", max_side)
+        max_bytes = check_whole_number("max_bytes", max_bytes)
         with translate_memory_errors():
             opened = self.library.open(given[0] if media is None else media, run)
             self.library.require_same_media(given[1:] if media is None else given, opened, run)
@@ -89,33 +95,36 @@ class StoreBackedEngine(Engine):
         handles: str | Sequence[str],
         out_dir: str | PathLike[str],
         *,
-        formats: Sequence[str] | None = None,
+        formats: str | Sequence[str] | None = None,
         run: Run | None = None,
     ) -> dict[str, str]:
         run = start_run(run)
         with translate_memory_errors():
-            opened, objects = self._load_objects(handles, run)
-            if not objects and all(parse_kind(name) == "media" for name in _as_list(handles)):
+            names = check_texts("handles", handles, _ACCEPTED)
+            opened, objects = self._load_objects(names, run)
+            if not objects and not any(parse_kind(name) == "answer" for name in names):
                 raise RequestError(
                     "There is no mask to write.",
                     hint="Give the handle of a mask, or of an answer with masks.",
                 )
             places = self.library.store.media_paths(opened.ref.handle)
-            return save_objects(opened.ref, opened.media, objects, Path(out_dir), formats, run, places=places)
+            return save_objects(opened.ref, opened.media, objects, out_dir, formats, run, places=places)
 
-    def masks_json(self, handles: str | Sequence[str]) -> str:
+    def masks_json(self, handles: str | Sequence[str], *, run: Run | None = None) -> str:
         with translate_memory_errors():
-            opened, objects = self._load_objects(handles, Run())
+            names = check_texts("handles", handles, _ACCEPTED)
+            opened, objects = self._load_objects(names, start_run(run))
             exported = to_exported_masks(opened.ref, opened.media, objects)
             return render_masks_json(exported, opened.media.timestamps_s)
 
-    def _load_objects(self, handles: str | Sequence[str], run: Run) -> tuple[OpenedMedia, list[MaskObject]]:
+    def _load_objects(self, handles: Sequence[str], run: Run) -> tuple[OpenedMedia, list[MaskObject]]:
         """The masks of these handles, each once, and after them what their answers did not find."""
-        given = _as_list(handles)
-        opened = self.library.open(given[0], run)
-        found = [MaskObject.from_record(*each) for each in self.library.masks(given, opened, run)]
+        if not handles:
+            raise RequestError("No handle was given.", hint="Give handles of masks or answers.")
+        opened = self.library.open(handles[0], run)
+        found = [MaskObject.from_record(*each) for each in self.library.masks(handles, opened, run)]
         missing: dict[str, MaskObject] = {}
-        for handle in given:
+        for handle in handles:
             if parse_kind(handle) == "answer":
                 record = self.library.store.get_answer(handle)
                 objects = load_objects(self.library, record, opened.media, run)
@@ -126,6 +135,7 @@ class StoreBackedEngine(Engine):
         return self.library.open(source, start_run(run)).ref
 
     def find_frame(self, media: MediaSource, time_s: float, *, run: Run | None = None) -> int:
+        time_s = check_number("time_s", time_s)
         opened = self.library.open(media, start_run(run)).media
         if opened.kind == "video" and not 0 <= time_s <= (opened.duration_s or 0.0):
             raise RequestError(
@@ -202,6 +212,7 @@ class StoreBackedEngine(Engine):
 
 
 def _as_list(handles: Any) -> list[Any]:
+    """A list or tuple of handles, or what `view` takes as media."""
     items = list(handles) if isinstance(handles, list | tuple) else [handles]
     if not items:
         raise RequestError(

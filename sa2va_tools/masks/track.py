@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.checks import check_whole_number
 from sa2va_tools.errors import RequestError
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.packed import PackedRles
@@ -82,7 +83,8 @@ class MaskTrack:
         return len(self.frame_indices)
 
     def covers(self, frame_index: int) -> bool:
-        """Whether this source frame was searched."""
+        """Whether this source frame was searched. TypeError if it is not a whole number."""
+        frame_index = check_whole_number("frame_index", frame_index)
         position = bisect_left(self.frame_indices, frame_index)
         return position < len(self) and self.frame_indices[position] == frame_index
 
@@ -96,10 +98,11 @@ class MaskTrack:
                 f"to {last}.",
                 hint=f"The nearest frame that it covers is {self.nearest(frame_index)}.",
             )
-        return bisect_left(self.frame_indices, frame_index)
+        return bisect_left(self.frame_indices, int(frame_index))
 
     def nearest(self, frame_index: int) -> int:
         """The covered source frame closest to this one; the earlier of two."""
+        frame_index = check_whole_number("frame_index", frame_index)
         return min(self.frame_indices, key=lambda covered: (abs(covered - frame_index), covered))
 
     def at(self, frame_index: int) -> Rle:

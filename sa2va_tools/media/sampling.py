@@ -8,6 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from sa2va_tools.checks import show_value
 from sa2va_tools.errors import RequestError
 from sa2va_tools.media.media import Media
 from sa2va_tools.wording import argument
@@ -27,7 +28,7 @@ def select_frames(
     """
     if not isinstance(stride, Integral) or stride < 1:
         raise RequestError(
-            f"{argument('stride')} is {stride!r}; it must be a whole number, 1 or more.",
+            f"{argument('stride')} is {show_value(stride)}; it must be a whole number, 1 or more.",
             hint="1 takes every frame.",
         )
     if media.kind == "image":
@@ -52,7 +53,9 @@ def select_frames(
 def _check_range(media: Media, start_s: float | None, end_s: float | None) -> None:
     for name, value in (("start_s", start_s), ("end_s", end_s)):
         if value is not None and not (isinstance(value, Real) and math.isfinite(value) and value >= 0):
-            raise _range_error(media, f"{argument(name)} is {value!r}; it must be 0 or more seconds")
+            raise _range_error(
+                media, f"{argument(name)} is {show_value(value)}; it must be a number of seconds, 0 or more"
+            )
     if start_s is not None and end_s is not None and end_s < start_s:
         raise _range_error(media, f"The range ends ({end_s:g} s) before it starts ({start_s:g} s)")
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sa2va_tools.checks import show_value
 from sa2va_tools.errors import RequestError
 from sa2va_tools.wording import argument
 
@@ -80,8 +81,8 @@ class MaskOptions:
     def __post_init__(self) -> None:
         if not (isinstance(self.threshold, Real) and 0 < self.threshold < 1):
             raise RequestError(
-                f"{argument('threshold')} is {self.threshold!r}; it must be a number between 0 and 1, "
-                "both excluded.",
+                f"{argument('threshold')} is {show_value(self.threshold)}; it must be a number between 0 "
+                "and 1, both excluded.",
                 hint="0.5 is the model's own; larger values give tighter masks, smaller ones looser masks.",
             )
 

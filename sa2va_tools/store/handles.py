@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from sa2va_tools.checks import type_error
 from sa2va_tools.errors import RequestError, UnknownHandleError
 from sa2va_tools.run import Run, raise_if_cancelled
 from sa2va_tools.store.pieces import iter_json
@@ -43,9 +44,9 @@ def compute_digest(content: Mapping[str, Any], run: Run | None = None) -> str:
     return base64.b32encode(sha.digest()).decode("ascii").rstrip("=").lower()
 
 
-def parse_kind(handle: str) -> Kind | None:
-    """The kind of a well-formed handle; None for any other text."""
-    match = _HANDLE.fullmatch(handle)
+def parse_kind(handle: object) -> Kind | None:
+    """The kind of a well-formed handle; None for any other text or value."""
+    match = _HANDLE.fullmatch(handle) if isinstance(handle, str) else None
     return None if match is None else next(kind for kind in KINDS if kind == match[1])
 
 
@@ -57,8 +58,11 @@ def looks_like_handle(text: str) -> bool:
 def parse_id(handle: str, expected: Kind) -> str:
     """The id in a handle of the expected kind, safe as a file name.
 
-    RequestError for a handle of another kind, UnknownHandleError for any other text.
+    RequestError for a handle of another kind, UnknownHandleError for any other text, TypeError for anything
+    else.
     """
+    if not isinstance(handle, str):
+        raise type_error(f"the {expected} handle", handle, f"text ({expected}:…)")
     kind = parse_kind(handle)
     if kind is None:
         shown = repr(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sa2va_tools.engine.requests import asks_for_masks
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, SegmentResult
 from sa2va_tools.tools.base import ToolOutput
 from sa2va_tools.tools.regions import caption_output
@@ -15,7 +16,7 @@ def stored_output(result: AnswerResult | SegmentResult | CaptionResult) -> ToolO
             return caption_output(result)
         case SegmentResult():
             return masks_output(result, "Found" if result.answers else "Tracked")
-        case AnswerResult() if result.objects or result.provenance.prompt_frames:
+        case AnswerResult() if result.objects or asks_for_masks(result.question):
             return ground_output(result)
         case _:
             return describe_output(result)

@@ -168,6 +168,11 @@ def _confirm(session: Session, planned: Removal) -> bool:
     from sa2va_server.cli.results_text import format_removal
 
     question = format_removal(planned, "This removes")
-    if session.as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if session.as_json or not has_terminal():
         raise RequestError(f"{question} Removing needs a confirmation.", hint="Add --yes to confirm.")
     return typer.confirm(f"{question} Continue?", err=True)
+
+
+def has_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Checks of arguments that several calls share. A wrong type is a TypeError and a wrong value a RequestError;
+"""Checks of arguments that many calls share. A wrong type is a TypeError and a wrong value a RequestError;
 both say what was given, what is accepted and what to do."""
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from sa2va_tools.errors import RequestError
 from sa2va_tools.run import Run, RunStats
 from sa2va_tools.wording import argument
 
 _SHOWN = 80
+_MOST = 2**62
+"""More than any count or size: larger numbers are taken for this one."""
 
 
 def show_value(value: object) -> str:
@@ -25,7 +25,7 @@ def show_value(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - the caller's own object
-        text = "…"
+        text = object.__repr__(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
@@ -34,11 +34,27 @@ def type_error(name: str, value: object, accepted: str) -> TypeError:
     return TypeError(f"{name} must be {accepted}, not {type(value).__name__}: {show_value(value)}")
 
 
-def check_whole_number(name: str, value: object, *, least: int, most: int | None = None) -> int:
-    """A whole number, also one of NumPy's. A bool is none."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+def as_plain(value: Any) -> Any:
+    """The Python value of a scalar of NumPy or of another library of arrays; anything else as it is."""
+    if type(value).__module__ in ("builtins", "fractions", "decimal"):
+        return value
+    has_no_axis = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if has_no_axis else value
+
+
+def is_whole_number(value: object) -> bool:
+    """Whether it is a whole number; a bool is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_whole_number(name: str, value: object, *, least: int | None = None, most: int | None = None) -> int:
+    """A whole number as an int, also one of NumPy's. RequestError if it is out of range."""
+    value = as_plain(value)
+    if not is_whole_number(value):
         raise type_error(name, value, "a whole number")
-    number = int(value)
+    number = max(-_MOST, min(int(cast("int", value)), _MOST))
+    if least is None:
+        return number
     if number < least or (most is not None and number > most):
         limits = f"from {least} to {most}" if most is not None else f"{least} or more"
         raise RequestError(
@@ -49,7 +65,8 @@ def check_whole_number(name: str, value: object, *, least: int, most: int | None
 
 def check_number(name: str, value: object) -> float:
     """A finite number, also one of NumPy's. A bool is none."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+    value = as_plain(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise type_error(name, value, "a number")
     try:
         number = float(value)
@@ -64,9 +81,10 @@ def check_number(name: str, value: object) -> float:
 
 def check_flag(name: str, value: object) -> bool:
     """True or False, also NumPy's."""
-    if not isinstance(value, bool | np.bool_):
+    value = as_plain(value)
+    if not isinstance(value, bool):
         raise type_error(name, value, "True or False")
-    return bool(value)
+    return value
 
 
 def check_path(name: str, value: object) -> Path:
@@ -77,7 +95,16 @@ def check_path(name: str, value: object) -> Path:
     if not text.strip():
         raise RequestError(f"{argument(name)} is empty.", hint="Give a path; '.' is the working folder.")
     if "\0" in text:
-        raise RequestError(f"{argument(name)} contains a NUL character.", hint="Give another folder or file.")
+        raise RequestError(
+            f"{argument(name)} contains a NUL character.", hint="Choose another folder or file."
+        )
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{argument(name)} contains a character that no file name can contain.",
+            hint="Give valid Unicode text.",
+        ) from error
     # os.path.expanduser keeps the ~ of an unknown user, while Path's raises.
     return Path(os.path.expanduser(text))  # noqa: PTH111
 
