@@ -239,3 +239,24 @@ def test_writers_and_removers_at_once_leave_a_sound_store(tmp_path, clip):
     engine = FakeEngine(tmp_path / "store")
     for result in engine.list_results():
         assert len(engine.load_result(result.handle).objects) == 2
+
+
+def test_a_removal_that_is_broken_off_leaves_no_mask_without_its_name(engine, clip, monkeypatch):
+    """What was not removed yet is there under its own name, and can be removed later."""
+    result = engine.segment(clip, ["a box", "a ball", "a cat"])
+    real = removal._unlink
+
+    def stop_at_second_mask(path):
+        unlinked.append(path)
+        if len(unlinked) == 3:
+            raise KeyboardInterrupt
+        return real(path)
+
+    unlinked = []
+    monkeypatch.setattr(removal, "_unlink", stop_at_second_mask)
+    with pytest.raises(KeyboardInterrupt):
+        engine.remove_results(result.handle)
+    monkeypatch.undo()
+    assert len([name for name in stored(engine) if name.startswith("mask:")]) == 2
+    assert not list(engine.library.store.root.rglob(f"{atomic.TEMPORARY_PREFIX}*"))
+    assert len(engine.remove_results(everything=True).masks) == 2 and stored(engine) == set()

@@ -20,6 +20,8 @@ from sa2va_tools.engine.results import (
     SegmentResult,
 )
 from sa2va_tools.errors import AccessDeniedError, MediaError, RequestError, StoreError
+from sa2va_tools.masks.suspects import find_suspects
+from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.media import Media
 from sa2va_tools.model.text.prompts import clean_answer
 from sa2va_tools.run import Run
@@ -151,7 +153,9 @@ def _find_media_handles(library: Library, media: Any, run: Run) -> set[str]:
     """The handles of what was stored of a file, also if that is gone or has changed, or of other media."""
     kind = parse_kind(media.strip()) if isinstance(media, str) else None
     if kind is not None:
-        return {library.find_media_handle(media.strip(), kind, run)}
+        handle = library.find_media_handle(media.strip(), kind, run)
+        library.store.recall_media(handle)  # raises if it is not in the store
+        return {handle}
     path = library.find_path(media)
     known = library.store.handles("media") if path is not None else ()
     handles = {name for name in known if path in {place.path for place in _recall_media(library, name)}}
@@ -257,9 +261,9 @@ def _load_captions(
 
 
 def _keep_frame(item: MaskObject, frame: int) -> MaskObject:
-    """A region that was given as a track: only its mask on the frame was described."""
+    """A region that was given as a track: only its mask on the frame was described; it is certain."""
     if item.track is None or not item.track.covers(frame):
         return item
-    track = item.track.keep_frame(frame)
+    track = MaskTrack(item.size_wh, (frame,), (item.track.at(frame),), (1.0,), (1.0,))
     times = item.times_s[item.frame_indices.index(frame) :][:1]
-    return replace(item, track=track, times_s=times, suspects=())
+    return replace(item, track=track, score=1.0, times_s=times, suspects=find_suspects(track))

@@ -56,17 +56,6 @@ class MaskTrack:
         scores[at] = float(rle.area(mask) > 0)
         return replace(self, rles=self._packed.replace(at, mask), mask_scores=tuple(scores))
 
-    def keep_frame(self, frame_index: int) -> MaskTrack:
-        """The track of one of its frames. RequestError if it is not covered."""
-        at = self.position(frame_index)
-        return MaskTrack(
-            self.size_wh,
-            (frame_index,),
-            (self.rles[at],),
-            (self.object_scores[at],),
-            (self.mask_scores[at],),
-        )
-
     def _check_lengths(self) -> None:
         expected = len(self.frame_indices)
         if expected == 0:

@@ -144,46 +144,47 @@ def remove_planned(store: Store, plan: RemovalPlan) -> Removal:
 
 
 def _remove_unused(store: Store, plan: RemovalPlan, wanted: Iterable[StoredFile]) -> list[StoredFile]:
-    """Remove the files that no answer names by now."""
-    aside = [(file, moved) for file in wanted if (moved := _move_aside(file)) is not None]
+    """Remove the files that no answer names by now. If that is broken off, what is left is put back."""
+    aside: list[tuple[StoredFile, Path]] = []
+    removed = []
     try:
+        for file in wanted:
+            moved = atomic.make_temporary_path(file.path.parent)
+            aside.append((file, moved))
+            _move_aside(file, moved)
         now = StoredAnswers.read(store)
         new = [file.handle for file in now.files if (file.handle, file.modified_ns) not in plan.known]
         used = now.references(new)
-    except BaseException:
+        for file, moved in aside:
+            if file.handle not in used and _unlink(moved):
+                removed.append(file)
+    finally:
         for file, moved in aside:
             _move_back(moved, file.path)
-        raise
-    removed = []
-    for file, moved in aside:
-        if file.handle in used:
-            _move_back(moved, file.path)
-        elif _unlink(moved):
-            removed.append(file)
     return removed
 
 
-def _move_aside(file: StoredFile) -> Path | None:
-    """Rename the file so that no one finds it. None if it is gone, or was stored again since."""
+def _move_aside(file: StoredFile, moved: Path) -> None:
+    """Rename the file so that no one finds it, unless it is gone, or was stored again since it was listed."""
     if not file.is_unchanged:
-        return None
-    moved = atomic.make_temporary_path(file.path.parent)
+        return
     try:
         file.path.rename(moved)
     except FileNotFoundError:
-        return None
+        return
     except OSError as error:
         raise _removal_error(file.path, error) from error
     if moved.stat().st_mtime_ns != file.modified_ns:
         _move_back(moved, file.path)
-        return None
-    return moved
 
 
 def _move_back(moved: Path, path: Path) -> None:
-    """Another process may have stored the same record again, whose content is the same."""
+    """Put the file back if it is still there. Another process may have stored the same record again, whose
+    content is the same."""
     try:
         moved.replace(path)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise _removal_error(path, error) from error
 

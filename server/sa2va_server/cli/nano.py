@@ -88,12 +88,15 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score the nano model on scenes that it has never seen, on the CPU."""
+    from sa2va_tools.media.marks import is_own_file, mark_bytes
     from sa2va_tools.model.hub.names import find_checkpoint
     from sa2va_tools.nano.exam.cases import EXAM_SEED
     from sa2va_tools.nano.exam.evaluate import evaluate_nano
 
     folder = find_checkpoint(session.settings().model)
     if out is not None:
+        if (out.exists() or out.is_symlink()) and not is_own_file(out):
+            raise atomic.make_foreign_error(out)
         out.parent.mkdir(parents=True, exist_ok=True)
     with session.open_run() as run:
         report = evaluate_nano(
@@ -106,4 +109,6 @@ def evaluate(
         )
     session.print_lines([report.to_json() if session.as_json else report.to_text()])
     if out is not None:
-        atomic.write_bytes(out, f"{report.to_json()}\n".encode())
+        scores = report.to_json().encode()
+        marked = mark_bytes(scores, ".json") if out.suffix.lower() == ".json" else scores
+        atomic.write_bytes(out, marked, is_own=is_own_file)
