@@ -12,8 +12,6 @@ from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_object import MaskObject
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, Provenance, RegionCaption, SegmentResult
 from sa2va_tools.errors import StoreError, UnknownHandleError
-from sa2va_tools.masks.suspects import find_suspects
-from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.run import Run
 from sa2va_tools.store.records import AnswerRecord, Json
 
@@ -93,18 +91,8 @@ def _restore(
         }
         return AnswerResult(**shared, **masked, **words)
     frame_index = int(outcome["frame_index"])
-    regions = mark_duplicates([_show_on_frame(item, frame_index) for item in objects])
+    regions = mark_duplicates([item.keep_frame(frame_index) for item in objects])
     captions = tuple(
         RegionCaption(region, str(text)) for region, text in zip(regions, outcome["texts"], strict=True)
     )
     return CaptionResult(**shared, frame_index=frame_index, captions=captions)
-
-
-def _show_on_frame(item: MaskObject, frame_index: int) -> MaskObject:
-    """A region, which is a mask on one frame, also if its handle is of a whole track."""
-    assert item.track is not None  # a region has a mask
-    track = MaskTrack(item.size_wh, (frame_index,), (item.track.at(frame_index),), (1.0,), (1.0,))
-    at = item.frame_indices.index(frame_index)
-    return replace(
-        item, track=track, score=1.0, suspects=find_suspects(track), times_s=item.times_s[at : at + 1]
-    )

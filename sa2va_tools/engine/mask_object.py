@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,6 +80,16 @@ class MaskObject:
             suspects=find_suspects(track),
             times_s=times_s,
         )
+
+    def keep_frame(self, frame_index: int) -> MaskObject:
+        """A region that was given as a track: only its mask on this frame was described, and it is certain. The
+        object itself if it has no mask there."""
+        if self.track is None or not self.track.covers(frame_index):
+            return self
+        mask = self.track.at(frame_index)
+        track = MaskTrack(self.size_wh, (frame_index,), (mask,), (1.0,), (1.0,))
+        times_s = self.times_s[self.frame_indices.index(frame_index) :][:1]
+        return replace(self, track=track, score=1.0, times_s=times_s, suspects=find_suspects(track))
 
     @property
     def found(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
+from sa2va_tools.engine.duplicates import mark_duplicates
 from sa2va_tools.engine.library import Library, describe_media
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 from sa2va_tools.engine.results import (
@@ -20,8 +21,6 @@ from sa2va_tools.engine.results import (
     SegmentResult,
 )
 from sa2va_tools.errors import AccessDeniedError, MediaError, RequestError, StoreError
-from sa2va_tools.masks.suspects import find_suspects
-from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.media.media import Media
 from sa2va_tools.model.text.prompts import clean_answer
 from sa2va_tools.run import Run
@@ -107,7 +106,7 @@ def load_result(library: Library, handle: str, run: Run) -> LoadedResult:
     common: dict[str, Any] = {
         "handle": handle,
         "media": ref,
-        "objects": tuple(objects),
+        "objects": objects,
         "provenance": provenance,
         "warnings": record.warnings,
         "source": source,
@@ -118,7 +117,7 @@ def load_result(library: Library, handle: str, run: Run) -> LoadedResult:
     return AnswerResult(**common, question=record.question, text=record.text, raw_text=record.raw_text)
 
 
-def load_objects(library: Library, record: AnswerRecord, media: Media, run: Run) -> list[MaskObject]:
+def load_objects(library: Library, record: AnswerRecord, media: Media, run: Run) -> tuple[MaskObject, ...]:
     """The objects of an answer in their order, also those that were not found."""
     times = media.timestamps_s if media.kind == "video" else ()
     objects = []
@@ -130,7 +129,7 @@ def load_objects(library: Library, record: AnswerRecord, media: Media, run: Run)
         )
     for at, label, reason in record.extension.missing if record.extension else ():
         objects.insert(at, MaskObject.missing(label, media.size_wh, reason or NO_REASON))
-    return _add_spans(objects, record) if record.kind == "ground" else objects
+    return mark_duplicates(_add_spans(objects, record) if record.kind == "ground" else objects)
 
 
 def require_readable(library: Library, media_handle: str) -> Media:
@@ -246,7 +245,7 @@ def _load_captions(
 ) -> CaptionResult:
     objects = load_objects(library, record, media, run)
     frame = provenance.llm_frames[0] if provenance.llm_frames else 0
-    regions = [_keep_frame(item, frame) for item in objects]
+    regions = mark_duplicates([item.keep_frame(frame) for item in objects])
     lines = record.text.split("\n")
     # A caption of several lines cannot be told from several captions.
     texts = lines if len(lines) == len(regions) else [record.text] + [""] * (len(regions) - 1)
@@ -258,12 +257,3 @@ def _load_captions(
         provenance=provenance,
         warnings=record.warnings,
     )
-
-
-def _keep_frame(item: MaskObject, frame: int) -> MaskObject:
-    """A region that was given as a track: only its mask on the frame was described; it is certain."""
-    if item.track is None or not item.track.covers(frame):
-        return item
-    track = MaskTrack(item.size_wh, (frame,), (item.track.at(frame),), (1.0,), (1.0,))
-    times = item.times_s[item.frame_indices.index(frame) :][:1]
-    return replace(item, track=track, score=1.0, times_s=times, suspects=find_suspects(track))

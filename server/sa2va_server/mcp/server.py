@@ -39,6 +39,7 @@ from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.run import Run
 from sa2va_tools.tools.base import EngineSource, SharedEngine, ToolOutput
 from sa2va_tools.tools.catalogue import CATALOGUE, find_tool
+from sa2va_tools.wording import TOOLS
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class CatalogueServer(MCPServer[None]):
         try:
             return self._shared.get().masks_json(f"mask:{mask_id}")
         except Sa2vaError as error:
+            error.spell(TOOLS)
             raise ResourceNotFoundError(str(error)) from error
 
     async def _complete(
