@@ -82,7 +82,7 @@ class MaskObject:
         )
 
     def keep_frame(self, frame_index: int) -> MaskObject:
-        """A region that was given as a track: only its mask on this frame was described, and it is certain. The
+        """Only the mask on this frame, which is certain: what was described of a region given as a track. The
         object itself if it has no mask there."""
         if self.track is None or not self.track.covers(frame_index):
             return self
