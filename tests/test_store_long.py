@@ -15,7 +15,13 @@ from polygon_filling import fill_polygons
 
 from sa2va_tools.errors import CancelledError
 from sa2va_tools.masks import rle
-from sa2va_tools.masks.export import ExportedMask, render_masks_json, write_masks_json, write_polygons
+from sa2va_tools.masks.export import (
+    ExportedMask,
+    ExportedMasks,
+    render_masks_json,
+    write_masks_json,
+    write_polygons,
+)
 from sa2va_tools.masks.polygons import Polygon
 from sa2va_tools.masks.track import MaskTrack
 from sa2va_tools.run import Run
@@ -152,10 +158,11 @@ def test_polygons_are_written_frame_by_frame(tmp_path):
     target = tmp_path / "polygons.json"
     objects = [ExportedMask("mask:aaaaaaaaaa", "a comb", 0.5, track)] * 2
     with pytest.raises(CancelledError):
-        write_polygons(target, INFO, objects, _CancelledAfter(30))
+        write_polygons(target, ExportedMasks(INFO, objects), _CancelledAfter(30))
     assert list(tmp_path.iterdir()) == []
-    little = _most_traced(lambda: write_polygons(target, INFO, [objects[0]._replace(track=_make_combs(6))]))
-    assert _most_traced(lambda: write_polygons(target, INFO, objects)) < 1.5 * little
+    few = [objects[0]._replace(track=_make_combs(6))]
+    little = _most_traced(lambda: write_polygons(target, ExportedMasks(INFO, few)))
+    assert _most_traced(lambda: write_polygons(target, ExportedMasks(INFO, objects))) < 1.5 * little
     document = json.loads(target.read_text())
     assert [len(entry["frames"]) for entry in document["objects"]] == [24, 24]
     (part,) = document["objects"][1]["frames"][-1]["polygons"]
@@ -167,12 +174,12 @@ def test_an_export_is_written_frame_by_frame(tmp_path, record):
     target = tmp_path / "masks.json"
     target.write_text("old")
     with pytest.raises(CancelledError):
-        write_masks_json(target, INFO, objects, TIMES, run=_CancelledAfter(100))
+        write_masks_json(target, ExportedMasks(INFO, objects), TIMES, run=_CancelledAfter(100))
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
-    most = _most_traced(lambda: write_masks_json(target, INFO, objects, TIMES))
+    most = _most_traced(lambda: write_masks_json(target, ExportedMasks(INFO, objects), TIMES))
     assert most < 0.6 * sum(map(len, record.track.iter_counts()))
     text = target.read_text()
-    assert text == render_masks_json(INFO, objects, TIMES)
+    assert text == render_masks_json(ExportedMasks(INFO, objects), TIMES)
     document = json.loads(text)
     assert json.dumps(document, separators=(",", ":"), ensure_ascii=False) == text
     assert [len(entry["frames"]) for entry in document["objects"]] == [FRAMES, FRAMES]
@@ -180,4 +187,4 @@ def test_an_export_is_written_frame_by_frame(tmp_path, record):
 
 
 def test_an_export_without_objects_is_an_empty_list():
-    assert json.loads(render_masks_json(INFO, [], TIMES))["objects"] == []
+    assert json.loads(render_masks_json(ExportedMasks(INFO, []), TIMES))["objects"] == []
