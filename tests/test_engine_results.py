@@ -218,7 +218,7 @@ def test_a_result_without_masks_says_so_in_its_files(engine, tmp_path):
         assert (missing["label"], missing["found"], missing["frames"]) == (NONE, False, [])
         assert missing["reason"] == result.objects[0].reason
     files = result.save(tmp_path / "saved", ["coco", "npz", "polygons"])
-    assert list(files) == ["coco", "polygons", "json"]
+    assert list(files) == ["json", "coco", "polygons"]
     coco = _read_json(files["coco"])
     assert coco["info"]["not_found"] == [{"label": NONE, "reason": result.objects[0].reason}]
     assert [each["name"] for each in coco["categories"]] == [NONE] and not coco["annotations"]

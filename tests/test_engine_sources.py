@@ -74,12 +74,12 @@ def test_what_the_caller_does_with_the_array_later_changes_nothing(engine, frame
 def test_masks_of_pictures_are_saved_like_those_of_files(engine, frames, tmp_path):
     result = engine.segment(frames[0], "a box")
     files = result.save(tmp_path / "still")
-    assert sorted(files) == ["json", "overlay", "png"]
+    assert sorted(files) == ["json", "legend", "overlay", "png"]
     with Image.open(files["overlay"]) as overlay:
-        assert overlay.width == 96
+        assert overlay.size == (96, 64)
     video = engine.segment(frames, "a box", fps=5).save(tmp_path / "video", ["overlay"])
     assert open_media(tmp_path / "video" / "overlay.mp4").frame_count == 6
-    assert list(video) == ["json", "overlay"]
+    assert list(video) == ["json", "overlay", "legend"]
 
 
 def test_the_bytes_of_a_file_are_a_file(engine, tmp_path):

@@ -96,7 +96,7 @@ def save_objects(
         )
     found = tuple(item for item in objects if item.found)
     missing = tuple(item for item in objects if not item.found)
-    kinds = dict.fromkeys((*_check_formats(formats), "json"))
+    kinds = dict.fromkeys(("json", *_check_formats(formats)))
     writable = [kind for kind in kinds if found or kind in _WITHOUT_MASKS]
     job = ExportJob(ref, media, found, missing, run or Run())
     names = name_files(writable, is_video=media.kind == "video")
