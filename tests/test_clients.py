@@ -140,6 +140,9 @@ def test_what_strict_mode_requires_is_given():
         "start_s": {"anyOf": [{"type": "number"}, {"type": "null"}]},
         "stride": {"type": "integer", "default": 1},
         "after": {"type": "string"},
+        "mode": {"enum": ["auto", None]},
+        "order": {"type": "string", "enum": ["first", "last"]},
+        "rle": {"type": "object", "properties": {"size": {"type": "array"}}, "required": ["size"]},
     }
     schema = {"type": "object", "properties": properties, "required": list(properties)}
     given = {"media": CLIP, "regions": [{"box_xyxy": [0, 0, 9, 9]}]}
@@ -149,6 +152,9 @@ def test_what_strict_mode_requires_is_given():
         "start_s": None,
         "stride": 1,
         "after": "",
+        "mode": None,
+        "order": "first",
+        "rle": {"size": []},
     }
     assert fill_all(schema, {"media": CLIP}) == dict.fromkeys(properties) | {"media": CLIP}
 

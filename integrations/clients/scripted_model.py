@@ -128,9 +128,12 @@ def _empty(schema: Mapping[str, Any]) -> Any:
     kinds = schema.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     kinds += [each.get("type") for each in schema.get("anyOf", ())]
-    if "null" in kinds or schema.get("nullable"):
+    choices = schema.get("enum", ())
+    if "null" in kinds or None in choices or schema.get("nullable"):
         return None
-    if "default" in schema:
-        return schema["default"]
-    by_kind: dict[str, Any] = {"array": [], "object": {}, "integer": 0, "number": 0, "boolean": False}
+    if "default" in schema or choices:
+        return schema.get("default", next(iter(choices), None))
+    if "object" in kinds:
+        return fill_required(schema, {})
+    by_kind: dict[str, Any] = {"array": [], "integer": 0, "number": 0, "boolean": False}
     return by_kind.get(kinds[0] if kinds else "", "")
