@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, cast
 
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, WrongTypeError
 from sa2va_tools.run import Run, RunStats
 from sa2va_tools.wording import argument
 
@@ -29,9 +29,9 @@ def show_value(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
-def type_error(name: str, value: object, accepted: str) -> TypeError:
+def type_error(name: str, value: object, accepted: str) -> WrongTypeError:
     """`run must be a sa2va_tools.Run, not int: 7`."""
-    return TypeError(f"{name} must be {accepted}, not {type(value).__name__}: {show_value(value)}")
+    return WrongTypeError(f"{name} must be {accepted}, not {type(value).__name__}: {show_value(value)}")
 
 
 def as_plain(value: Any) -> Any:

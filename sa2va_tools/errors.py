@@ -8,6 +8,7 @@
     ├── AccessDeniedError           outside the allowed roots, whether or not it exists
     ├── RequestError                an argument is wrong: empty expression, frame out of range, …
     │   ├── UnknownHandleError      a handle that this store has never issued
+    │   ├── WrongTypeError          an argument has a type that is not accepted (also a TypeError)
     │   ├── UnknownObjectError      a result has no such object or frame (also a KeyError and an IndexError)
     │   └── UnsupportedAbilityError the checkpoint cannot do what was asked
     ├── CheckpointError             a model folder cannot be used
@@ -111,6 +112,12 @@ class RequestError(Sa2vaError):
     """An argument is wrong."""
 
     code = "bad_request"
+
+
+class WrongTypeError(RequestError, TypeError):
+    """An argument has a type that is not accepted. Also what Python raises for a wrong type."""
+
+    code = "wrong_type"
 
 
 class UnknownHandleError(RequestError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sa2va_tools.errors import CancelledError
+from sa2va_tools.errors import CancelledError, WrongTypeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Run:
 
     def __init__(self, on_progress: ProgressCallback | None = None) -> None:
         if on_progress is not None and not callable(on_progress):
-            raise TypeError(
+            raise WrongTypeError(
                 f"on_progress must be a function that takes a Progress, not {type(on_progress).__name__}"
             )
         self._on_progress = on_progress

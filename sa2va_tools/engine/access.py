@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from sa2va_tools.engine.protocol import Engine
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, WrongTypeError
 from sa2va_tools.media.source import AccessPolicy
 from sa2va_tools.settings import Settings
 
@@ -28,7 +28,9 @@ def check_roots(roots: Roots) -> tuple[Path, ...] | None:
     if isinstance(roots, str | PathLike):
         return resolve_roots([roots])  # a text is a folder, not a list of letters
     if isinstance(roots, bytes) or not isinstance(roots, Iterable):
-        raise TypeError(f'roots must be a folder, a list of folders or "any", not {type(roots).__name__}')
+        raise WrongTypeError(
+            f'roots must be a folder, a list of folders or "any", not {type(roots).__name__}'
+        )
     return resolve_roots(roots)
 
 
@@ -37,7 +39,7 @@ def resolve_roots(folders: Iterable[str | PathLike[str]], given_as: str = "roots
     given = list(folders)
     for folder in given:
         if not isinstance(folder, str | PathLike):
-            raise TypeError(f"a folder of {given_as} must be a path, not {type(folder).__name__}")
+            raise WrongTypeError(f"a folder of {given_as} must be a path, not {type(folder).__name__}")
         if not os.fspath(folder).strip():
             raise RequestError(
                 f"A path that {given_as} names is empty.",

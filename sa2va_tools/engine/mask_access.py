@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sa2va_tools.checks import as_plain, check_whole_number, is_whole_number, show_value, type_error
 from sa2va_tools.engine import conversions
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
-from sa2va_tools.errors import RequestError, UnknownObjectError
+from sa2va_tools.errors import RequestError, UnknownObjectError, WrongTypeError
 
 if TYPE_CHECKING:
     from sa2va_tools.media.media import Media
@@ -79,7 +79,9 @@ class MaskStack:
             text = f"These masks cannot be indexed like this: {error}. Their shape is {self.shape}, {names}."
             if "out of bounds" in str(error):
                 raise UnknownObjectError(text, hint="Indices count from 0.") from error
-            raise TypeError(f"{text} An index must be whole numbers, slices or arrays of these.") from error
+            raise WrongTypeError(
+                f"{text} An index must be whole numbers, slices or arrays of these."
+            ) from error
 
     def _decode_all(self, item: Any) -> NDArray[np.bool_]:
         index = item if isinstance(item, tuple) else (item,)

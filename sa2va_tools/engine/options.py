@@ -11,7 +11,7 @@ from numbers import Integral, Rational
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from sa2va_tools.checks import as_plain, check_flag, check_whole_number, show_value, type_error
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, WrongTypeError
 from sa2va_tools.model.output import MaskOptions
 from sa2va_tools.wording import argument
 
@@ -143,9 +143,9 @@ def merge_options(kind: type[Options], options: Options | None, changes: Mapping
     known = [field.name for field in fields(kind)]
     unknown = [name for name in changes if name not in known]
     if unknown:
-        raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}")
+        raise WrongTypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}")
     if options is not None and not isinstance(options, kind):
-        raise TypeError(f"options must be a {kind.__name__}, not {type(options).__name__}")
+        raise WrongTypeError(f"options must be a {kind.__name__}, not {type(options).__name__}")
     return replace(options or kind(), **changes)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from sa2va_tools.checks import as_items, show_value
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, WrongTypeError
 from sa2va_tools.model.output import RegionAnswer
 from sa2va_tools.model.text import prompts
 
@@ -47,7 +47,7 @@ def check_text(text: object, what: str) -> str:
     """`text` without surrounding space. RequestError if it is empty, too long, or contains markup that the
     model would take for its own tokens; TypeError if it is not text."""
     if not isinstance(text, str):
-        raise TypeError(f"the {what} must be text, not {type(text).__name__}: {show_value(text)}")
+        raise WrongTypeError(f"the {what} must be text, not {type(text).__name__}: {show_value(text)}")
     text = text.strip()
     if not text:
         raise RequestError(f"The {what} is empty.", hint="Say in words what to look for, e.g. 'the red car'.")

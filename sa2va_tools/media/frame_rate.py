@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, WrongTypeError
 from sa2va_tools.wording import argument
 
 _MAX_FPS = 90_000
@@ -15,7 +15,7 @@ _MAX_FPS = 90_000
 def parse_frame_rate(fps: object) -> Fraction:
     """Frames per second. Raises TypeError, RequestError."""
     if isinstance(fps, bool) or not isinstance(fps, (int, float, Fraction, np.integer, np.floating)):
-        raise TypeError(f"fps has type {type(fps).__name__}; expected an int, a float or a Fraction.")
+        raise WrongTypeError(f"fps has type {type(fps).__name__}; expected an int, a float or a Fraction.")
     rate = Fraction(0)
     if 0 < fps <= _MAX_FPS:
         rate = fps if isinstance(fps, Fraction) else Fraction(float(fps)).limit_denominator(1_000_000)

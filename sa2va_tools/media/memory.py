@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import RequestError, WrongTypeError
 from sa2va_tools.media.failures import translate_decoder_errors
 from sa2va_tools.media.frame_rate import parse_frame_rate
 from sa2va_tools.media.limits import check_bytes, check_duration, check_frames, check_pixels
@@ -56,7 +56,7 @@ def open_pixels(
     run = run or Run()
     run.raise_if_cancelled()
     if source_kind(source) != "pixels":
-        raise TypeError(f"Expected an array, a PIL image or frames, not {type(source).__name__}.")
+        raise WrongTypeError(f"Expected an array, a PIL image or frames, not {type(source).__name__}.")
     if isinstance(source, np.ndarray):
         _check_array(source, "The array", whole=True)
     is_image = isinstance(source, Image.Image) or (isinstance(source, np.ndarray) and source.ndim < 4)
@@ -158,7 +158,7 @@ def _check_frame(frame: object, what: str) -> tuple[int, int]:
             raise RequestError(f"{what} is empty: {frame.width}×{frame.height} pixels.")
         return frame.size
     if not isinstance(frame, np.ndarray):
-        raise TypeError(
+        raise WrongTypeError(
             f"{what} has type {type(frame).__name__}; expected a NumPy array of shape (H, W, 3) and dtype "
             "uint8, or a PIL image. For image files, give the path of their folder."
         )

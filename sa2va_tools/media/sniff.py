@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sa2va_tools.errors import WrongTypeError
+
 Frame = NDArray[np.uint8] | Image.Image
 Pixels = Frame | Iterable[Frame]
 MediaSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Pixels
@@ -53,7 +55,7 @@ def source_kind(source: object) -> Literal["path", "bytes", "pixels"]:
     is_array = hasattr(source, "__array__")
     if isinstance(source, Iterable) and not isinstance(source, _NOT_FRAMES) and not is_array:
         return "pixels"
-    raise TypeError(
+    raise WrongTypeError(
         f"Media cannot be opened from an object of type {type(source).__name__}. Give a path, a file:// URL, "
         "a handle, the bytes of a file, a NumPy array of shape (H, W, 3) or (T, H, W, 3) and dtype uint8, a "
         "PIL image, or a list or iterator of frames."

@@ -15,7 +15,7 @@ from typing import Any
 
 import av
 
-from sa2va_tools.errors import MediaUnreadableError, RequestError
+from sa2va_tools.errors import MediaUnreadableError, RequestError, WrongTypeError
 from sa2va_tools.memory_errors import is_memory_error
 from sa2va_tools.wording import argument
 
@@ -39,7 +39,7 @@ def check_stream_number(number: object) -> int | None:
     if number is None:
         return None
     if isinstance(number, bool) or not isinstance(number, Integral):
-        raise TypeError(f"video_stream has type {type(number).__name__}; expected a whole number.")
+        raise WrongTypeError(f"video_stream has type {type(number).__name__}; expected a whole number.")
     if number < 0:
         raise RequestError(
             f"{argument('video_stream')} is {number}; video streams are numbered from 0.",
