@@ -280,9 +280,20 @@ def test_the_demo_runs_again_in_its_own_folder(run):
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
-@pytest.mark.parametrize("name", [name for name in CODES if hasattr(signal, name)])
+@pytest.fixture
+def heard_signal(request):
+    """A signal that is not ignored, as SIGHUP is for programs that `nohup` starts, such as these tests."""
+    number = getattr(signal, request.param)
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    yield request.param
+    signal.signal(number, before)
+
+
+@pytest.mark.parametrize("heard_signal", [name for name in CODES if hasattr(signal, name)], indirect=True)
 @pytest.mark.parametrize("stage", ["propagate", "masks", "overlay"])
-def test_a_stop_leaves_nothing_behind(run, clip, name, stage):
+def test_a_stop_leaves_nothing_behind(run, clip, heard_signal, stage):
     """The signal arrives while masks are made, or while files are written."""
 
     class Stopped(FakeEngine):
@@ -298,7 +309,7 @@ def test_a_stop_leaves_nothing_behind(run, clip, name, stage):
         def report_and_stop(reached, done=0, *rest, **more):
             report(reached, done, *rest, **more)
             if reached == stage and done == 2:
-                signal.raise_signal(getattr(signal, name))
+                signal.raise_signal(getattr(signal, heard_signal))
 
         run.report = report_and_stop
         return run
@@ -309,7 +320,7 @@ def test_a_stop_leaves_nothing_behind(run, clip, name, stage):
     words = ("segment", clip, "a ball")
     for out in ("new", "there"):
         result = run(*words, "--out", out, opener=lambda settings: Stopped(settings.store_dir))
-        assert (result.exit_code, result.stdout, result.stderr) == (CODES[name], "", "Stopped.\n")
+        assert (result.exit_code, result.stdout, result.stderr) == (CODES[heard_signal], "", "Stopped.\n")
     assert not Path("new").exists()
     assert {path: path.read_bytes() for path in Path("there").rglob("*") if path.is_file()} == content
     assert not [path for path in Path().rglob("*") if ".part" in path.name]

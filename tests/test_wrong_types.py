@@ -146,6 +146,7 @@ def test_every_method_of_an_engine(engine, place, result, name, tmp_path):
         "masks_json": {"handles": result.handle},
         "find_media": {"source": clip},
         "find_frame": {"media": clip, "time_s": 0.1},
+        "find_handles": {"beginning": "mask:"},
         "list_results": {},
         "load_result": {"handle": result.handle},
         "remove_results": {"handles": result.handle, "dry_run": True},

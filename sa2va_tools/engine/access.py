@@ -23,7 +23,7 @@ def check_roots(roots: Roots) -> tuple[Path, ...] | None:
 
     RequestError for a folder that does not exist or a path that is empty, TypeError for anything else.
     """
-    if roots == ANY:
+    if isinstance(roots, str) and roots == ANY:
         return None
     if isinstance(roots, str | PathLike):
         return resolve_roots([roots])  # a text is a folder, not a list of letters
@@ -46,7 +46,8 @@ def resolve_roots(folders: Iterable[str | PathLike[str]], given_as: str = "roots
                 hint="Give the path of a folder; `.` is the working folder.",
             )
     paths = [Path(folder).expanduser() for folder in given]
-    missing = [str(path) for path in paths if not path.is_dir()]
+    # Unlike Path's method, this raises nothing for a path that is too long or contains a NUL.
+    missing = [str(path) for path in paths if not os.path.isdir(path)]  # noqa: PTH112
     if missing:
         raise RequestError(
             f"There is no folder at {', '.join(missing)}, which {given_as} names.",

@@ -58,6 +58,7 @@ class AsyncEngine:
     masks_json = _as_coroutine(Engine.masks_json)
     find_media = _as_coroutine(Engine.find_media)
     find_frame = _as_coroutine(Engine.find_frame)
+    find_handles = _as_coroutine(Engine.find_handles)
     list_results = _as_coroutine(Engine.list_results)
     load_result = _as_coroutine(Engine.load_result)
     remove_results = _as_coroutine(Engine.remove_results)

@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from sa2va_tools.checks import check_number, check_texts, check_whole_number, start_run
+from sa2va_tools.checks import (
+    check_flag,
+    check_number,
+    check_texts,
+    check_whole_number,
+    start_run,
+    type_error,
+)
 from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.exporting import save_objects, to_exported_masks
 from sa2va_tools.engine.library import Library, OpenedMedia
@@ -74,6 +81,8 @@ class StoreBackedEngine(Engine):
         max_frames = check_whole_number("max_frames", max_frames)
         max_side = check_whole_number("max_side", max_side)
         max_bytes = check_whole_number("max_bytes", max_bytes)
+        crop = check_flag("crop", crop)
+        keep = check_flag("keep", keep)
         with translate_memory_errors():
             opened = self.library.open(given[0] if media is None else media, run)
             self.library.require_same_media(given[1:] if media is None else given, opened, run)
@@ -173,6 +182,8 @@ class StoreBackedEngine(Engine):
         return max(int(np.searchsorted(opened.timestamps_s, time_s + 1e-6, side="right")) - 1, 0)
 
     def find_handles(self, beginning: str) -> tuple[str, ...]:
+        if not isinstance(beginning, str):
+            raise type_error("beginning", beginning, "text, such as mask:ab")
         matching = (name for name in self.library.store.handles() if name.startswith(beginning))
         return tuple(name for name in matching if self.library.allows(name))
 
