@@ -27,7 +27,8 @@ def check_roots(roots: Roots) -> tuple[Path, ...] | None:
         return None
     if isinstance(roots, str | PathLike):
         return resolve_roots([roots])  # a text is a folder, not a list of letters
-    if isinstance(roots, bytes) or not isinstance(roots, Iterable):
+    is_array = hasattr(roots, "__array__")
+    if isinstance(roots, bytes) or is_array or not isinstance(roots, Iterable):
         raise WrongTypeError(
             f'roots must be a folder, a list of folders or "any", not {type(roots).__name__}'
         )
@@ -45,7 +46,7 @@ def resolve_roots(folders: Iterable[str | PathLike[str]], given_as: str = "roots
                 f"A path that {given_as} names is empty.",
                 hint="Give the path of a folder; `.` is the working folder.",
             )
-    paths = [Path(folder).expanduser() for folder in given]
+    paths = [Path(os.path.expanduser(os.fsdecode(folder))) for folder in given]  # noqa: PTH111  # keeps ~unknown
     # Unlike Path's method, this raises nothing for a path that is too long or contains a NUL.
     missing = [str(path) for path in paths if not os.path.isdir(path)]  # noqa: PTH112
     if missing:
