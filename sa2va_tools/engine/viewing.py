@@ -50,9 +50,35 @@ def draw_view(
             hint="Leave these arguments out to get their defaults.",
         )
     shown = _prepare_frames(opened, masks, frame_index, max_frames, crop, run)
+    sheet = _fit_sheet(shown, max_side, max_bytes, crop, run)
+    legend = tuple((number, handle, record.label) for number, (handle, record) in enumerate(masks, start=1))
+    return ViewResult(
+        image=sheet.image,
+        mime_type="image/jpeg",
+        size_wh=sheet.size_wh,
+        legend=legend,
+        frames=shown.frames,
+        scale=sheet.scale,
+        shown_wh=(shown.pictures[0].shape[1], shown.pictures[0].shape[0]),
+        origins_xy=shown.origins_xy,
+        media=opened.ref,
+        warnings=(*_warn_about_unsearched(masks, shown.frames), *_warn_about_duplicates(masks)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """The whole picture, encoded."""
+
+    image: bytes
+    size_wh: tuple[int, int]
+    scale: float
+
+
+def _fit_sheet(shown: _ShownFrames, max_side: int, max_bytes: int, crop: bool, run: Run) -> _Sheet:
+    """The largest picture that fits. RequestError if not even a small one does."""
     side = max_side
-    image: bytes | None = None
-    while image is None and side >= _LEAST_SIDE:
+    while side >= _LEAST_SIDE:
         try:
             sheet, scale = draw_contact_sheet(
                 shown.pictures,
@@ -67,24 +93,12 @@ def draw_view(
                 raise
             break
         image = _smallest(sheet, max_bytes)
+        if image is not None:
+            return _Sheet(image, (sheet.shape[1], sheet.shape[0]), scale)
         side = int(side * _SMALLER)
-    if image is None:
-        raise RequestError(
-            f"The picture does not fit into {max_bytes} bytes.",
-            hint="Use fewer frames or a larger max_bytes.",
-        )
-    legend = tuple((number, handle, record.label) for number, (handle, record) in enumerate(masks, start=1))
-    return ViewResult(
-        image=image,
-        mime_type="image/jpeg",
-        size_wh=(sheet.shape[1], sheet.shape[0]),
-        legend=legend,
-        frames=shown.frames,
-        scale=scale,
-        shown_wh=(shown.pictures[0].shape[1], shown.pictures[0].shape[0]),
-        origins_xy=shown.origins_xy,
-        media=opened.ref,
-        warnings=(*_warn_about_unsearched(masks, shown.frames), *_warn_about_duplicates(masks)),
+    raise RequestError(
+        f"The picture does not fit into {max_bytes} bytes.",
+        hint="Use fewer frames or a larger max_bytes.",
     )
 
 

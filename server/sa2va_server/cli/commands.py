@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from sa2va_server.cli.flags import CommonFlags
+from sa2va_server.cli.common_flags import CommonFlags
 from sa2va_server.cli.output import OutputError
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.stopping import ignore_signals

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from sa2va_server.cli.flags import CommonFlags
+from sa2va_server.cli.common_flags import CommonFlags
 from sa2va_server.cli.stopping import StopSignals
 from sa2va_tools.printable import make_valid
 from sa2va_tools.run import Progress, ProgressCallback, Run
