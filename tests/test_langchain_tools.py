@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
@@ -225,6 +226,23 @@ async def test_cancelling_the_task_stops_the_work(clip):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert endless.stopped.is_set()
+
+
+async def test_pictures_come_while_more_calls_wait_than_asyncio_has_threads(clip):
+    class Waiting(FakeEngine):
+        def describe(self, *args, run: Run, **options):
+            while True:
+                run.raise_if_cancelled()
+                time.sleep(0.01)
+
+    with Waiting() as engine:
+        tools = tools_by_name(engine)
+        waiting = [asyncio.create_task(tools["describe"].ainvoke({"media": clip})) for _ in range(40)]
+        assert await tools["view"].ainvoke({"handles": clip})
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
 
 
 def test_the_engine_is_opened_by_the_first_call_and_shared(monkeypatch, clip):

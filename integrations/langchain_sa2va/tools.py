@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Callable
 from functools import partial
@@ -58,14 +57,7 @@ class Sa2VATool(CommonFields, BaseTool):
         """In a worker thread. Cancelling the task cancels the work, and waits until it has stopped."""
         listeners = None if run_manager is None else run_manager.get_sync()
         run = start_run(self.name, self.on_progress, listeners)
-        work = asyncio.ensure_future(asyncio.to_thread(self._call, arguments, run))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            run.cancel()
-            await asyncio.wait([work])
-            work.exception()  # retrieved, so that asyncio does not report it as lost
-            raise
+        return await self._shared.threads.call(partial(self._call, arguments, run), run)
 
     def _call(self, arguments: dict[str, Any], run: Run) -> ContentAndArtifact:
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sa2va_tools.checks import start_run, type_error
+from sa2va_tools.engine.call_threads import CallThreads
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.streaming import SegmentStream
@@ -17,8 +16,6 @@ from sa2va_tools.run import Run
 
 Args = ParamSpec("Args")
 T = TypeVar("T")
-_MAX_THREADS = 256
-"""Most of them wait for the model."""
 
 
 def _as_coroutine(
@@ -44,8 +41,7 @@ class AsyncEngine:
         if not isinstance(engine, Engine):
             raise type_error("engine", engine, "an engine, as load_engine returns it")
         self.engine = engine
-        # Of its own: in asyncio's few threads, calls that wait for the model would keep out all others.
-        self._threads = ThreadPoolExecutor(_MAX_THREADS, "sa2va")
+        self._threads = CallThreads()
 
     describe = _as_coroutine(Engine.describe)
     segment = _as_coroutine(Engine.segment)
@@ -69,15 +65,15 @@ class AsyncEngine:
         kwargs["run"] = run
         stream: SegmentStream = await self._call(self.engine.stream, args, kwargs)
         try:
-            while (frame := await self._run_in_thread(partial(next, stream, None), run)) is not None:
+            while (frame := await self._threads.call(partial(next, stream, None), run)) is not None:
                 yield frame
         finally:
             run.cancel()
-            await asyncio.shield(self._start_in_thread(stream.close))
+            await asyncio.shield(self._threads.start(stream.close))
 
     async def close(self) -> None:
         """Release the model, once the running call has ended."""
-        await self._start_in_thread(self.engine.close)
+        await self._threads.start(self.engine.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -87,20 +83,4 @@ class AsyncEngine:
 
     async def _call(self, method: Callable[..., T], args: Any, kwargs: dict[str, Any]) -> T:
         run: Run = start_run(kwargs.pop("run", None))
-        return await self._run_in_thread(partial(method, *args, run=run, **kwargs), run)
-
-    async def _run_in_thread(self, work: Callable[[], T], run: Run) -> T:
-        task = self._start_in_thread(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            run.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # retrieved, so that asyncio does not report it as lost
-            raise
-
-    def _start_in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Like `asyncio.to_thread`, which always takes asyncio's own threads."""
-        context = contextvars.copy_context()
-        return asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
+        return await self._threads.call(partial(method, *args, run=run, **kwargs), run)

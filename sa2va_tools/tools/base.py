@@ -14,6 +14,7 @@ from typing import Any, Generic
 
 from pydantic import ValidationError
 
+from sa2va_tools.engine.call_threads import CallThreads
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.errors import Sa2vaError
 from sa2va_tools.memory_errors import translate_memory_errors
@@ -119,6 +120,8 @@ class SharedEngine:
         self._source = source
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+        self.threads = CallThreads()
+        """For callers that use asyncio."""
 
     def __copy__(self) -> SharedEngine:
         return self
