@@ -564,6 +564,7 @@ WRONG_CALLS = [
     ("export", "answer:aaaaaaaaaa"),
     ("export", "media:aaaaaaaaaa", "--out", "there"),
     ("show", "answer:aaaaaaaaaa"),
+    ("view", "pic1.png", "--crop"),
     ("show", "pic1.png"),
     ("list", "--media", "none.png"),
     ("list", "--media", ""),
