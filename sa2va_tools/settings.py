@@ -119,6 +119,8 @@ class Settings(BaseSettings, metaclass=_SettingsType):
             first = error.errors(include_url=False, include_context=False)[0]
             path = [str(part) for part in first["loc"]]
             problem = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "string_pattern_mismatch":  # pydantic names the pattern
+                problem = f"expected {cls.model_fields[path[0]].description}".rstrip(".")
             raise _setting_error(path, problem, given=path[0] in values) from error
         except SettingsError as error:  # raised before any field is checked
             field = re.search(r'field "(\w+)"', str(error))

@@ -124,6 +124,19 @@ def test_names_of_folders_are_different_and_safe():
     assert len({name.casefold() for name in names}) == len(media)
 
 
+@pytest.mark.parametrize("names", [["pic1.png"], ["pic1.png", "pic2.png"]])
+def test_a_file_in_the_place_of_the_folder_is_a_wrong_argument(run, pictures, names):
+    result = run("segment", *names, "x", "--out", "pic10.png")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.count("pic10.png is a file, not a folder.") == 1
+
+
+def test_one_file_in_a_folder_is_one_file(run, pictures):
+    Path("folder").mkdir()
+    pictures[0].rename("folder/pic.png")
+    assert run("describe", "folder", "--each").stdout.endswith("\n1 file.\n")
+
+
 def test_a_wrong_option_or_checkpoint_is_told_once(run, pictures):
     wrong = run("segment", *pictures, "x", "--threshold", "5")
     assert (wrong.exit_code, wrong.stderr.count("error: ")) == (2, 1) and "--threshold" in wrong.stderr
@@ -184,6 +197,29 @@ def test_a_file_after_a_word_is_an_error(pictures, words, message):
 def test_a_pattern_that_matches_nothing_is_an_error(pictures):
     with pytest.raises(MediaNotFoundError, match=r"No file matches 'nope\*\.png'"):
         split_words(["nope*.png", "x"])
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ("pic2.png", "is a file or folder"),
+        ("pic7.png", "ends like the name of a file"),
+        ("mask:abcdefgh23", "is a handle"),
+    ],
+)
+def test_an_error_says_why_a_word_is_no_expression(run, pictures, last, reason):
+    result = run("segment", pictures[0], last)
+    assert result.exit_code == 2 and f"{last!r} {reason}." in result.stderr
+
+
+def test_a_file_whose_name_looks_like_a_handle(pictures, tmp_path):
+    try:
+        pictures[0].rename("mask:1.png")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    found = os.path.join(".", "mask:1.png")  # noqa: PTH118
+    assert split_words(["mask*.png", "x"]).media == (found,)
+    assert split_words(["."], each=True).media[0] == found
 
 
 def test_a_missing_file_is_no_expression(run, pictures):
@@ -247,6 +283,9 @@ def test_a_box_is_taken_as_our_own_output_prints_it(run, pictures):
         ("1e999,1,2,3", "too large"),
         ("1,2,x,3", "not a number"),
         ("1_0,2,3,4", "not a number"),
+        ("1,,2,3,4", "lacks a number"),
+        (",1,2,3,4", "lacks a number"),
+        ("box [1, 2, 3, 4] at frame 6", "names a frame"),
         ("{1,2,3,4}", "not valid JSON"),
         ('{"box": [1, 2, 3, 4]}', "JSON without 'box_xyxy'"),
         ("{" * 5000, "not valid JSON"),
@@ -256,6 +295,12 @@ def test_a_box_that_cannot_be_read(text, message):
     with pytest.raises(RequestError, match=re.escape(message)) as caught:
         read_box(text)
     assert "--box" in caught.value.message and "--box" in caught.value.hint
+
+
+def test_a_box_that_is_printed_with_its_frame_keeps_it():
+    with pytest.raises(RequestError) as caught:
+        read_box("box [33, 34, 128, 128] at frame 6")
+    assert caught.value.hint.endswith("--box 'box [33, 34, 128, 128]' --frame 6.")
 
 
 def test_points_and_corners_are_taken_as_programs_print_them():
@@ -326,6 +371,15 @@ def test_an_rle_is_taken_from_a_file_and_from_json(run, pictures, document):
         assert result.exit_code == 0 and "covers 160 pixels" in result.stdout, result.stderr
 
 
+def test_an_rle_is_taken_as_our_own_output_prints_it(run, pictures):
+    document = run("segment", pictures[0], "red square", "--json", "--rle-in-json").stdout
+    mask = json.loads(document)["masks"][0]
+    # As some programs on Windows write it, with a byte order mark.
+    Path("mask.json").write_text(json.dumps(mask), encoding="utf-8-sig")
+    result = run("caption", pictures[0], "--rle", "mask.json", "--json")
+    assert json.loads(result.stdout)["regions"][0]["label"] == "region 1 (mask)"
+
+
 def test_an_rle_is_read_from_standard_input_once_for_all_files(pictures):
     from typer.testing import CliRunner
 
@@ -346,6 +400,7 @@ def test_an_rle_is_read_from_standard_input_once_for_all_files(pictures):
         ("nowhere.json", "cannot be read: No such file"),
         ("{", "not valid JSON"),
         ("[[1, 2, 3, 4, 5, 6]]", "is a polygon"),
+        ('{"rle": [{"size": [1, 1], "counts": [1]}, {"size": [1, 1], "counts": [0, 1]}]}', "on 2 frames"),
         ('{"size": [2, 2]}', "no size and counts"),
         ('{"size": [240, 320], "counts": [1, 2]}', "cover 3 pixels"),
         ('{"size": [24, 32], "counts": [768]}', "differs from the media's"),
@@ -383,6 +438,12 @@ def test_times_are_seconds_or_a_clock(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(BadParameter):
         read_seconds(text)
+
+
+@pytest.mark.parametrize("rate", ["", "nan", "1e999999999", "9" * 50, "25/0", "fast"])
+def test_what_is_no_frame_rate(run, pictures, rate):
+    result = run("segment", pictures[0], "x", "--fps", rate)
+    assert result.exit_code == 2 and "is not a frame rate" in result.stderr
 
 
 def test_a_frame_can_be_named_by_its_time(run, clip):
@@ -503,6 +564,7 @@ WRONG_CALLS = [
     ("export", "answer:aaaaaaaaaa"),
     ("export", "media:aaaaaaaaaa", "--out", "there"),
     ("show", "answer:aaaaaaaaaa"),
+    ("view", "pic1.png", "--crop"),
     ("show", "pic1.png"),
     ("list", "--media", "none.png"),
     ("list", "--media", ""),

@@ -204,6 +204,22 @@ def test_a_view_does_not_overwrite_the_source_of_a_handle(run, tmp_path):
     assert run("view", answer, "--out", "other.png").exit_code == 0
 
 
+def test_an_export_adds_no_frames_to_its_own_folder_of_frames(run, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(3):
+        Image.new("RGB", (64, 48), (200, 30, 10 * index)).save(frames / f"{index}.png")
+    result = run("segment", "frames", "red square", "--out", "frames/../frames")
+    assert result.exit_code == 1 and "the frames of this video" in result.stderr
+    assert sorted(path.name for path in frames.iterdir()) == ["0.png", "1.png", "2.png"]
+    assert run("segment", "frames", "red square", "--out", "frames/found").exit_code == 0
+
+
+def test_a_view_needs_the_name_of_a_file(run, clip, tmp_path):
+    result = run("view", clip, "--out", ".")
+    assert result.exit_code == 2 and "is a folder" in result.stderr and "view.png" in result.stderr
+
+
 def test_nothing_found_overwrites_no_file_of_the_user(run, clip, tmp_path):
     nothing = "a unicorn"
     mine = tmp_path / "mine" / "masks.json"

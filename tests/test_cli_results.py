@@ -146,6 +146,12 @@ def test_export_says_what_it_needs(run, made, clip):
         assert result.exit_code == 2 and not Path("there").exists()
 
 
+def test_export_offers_only_what_it_takes(run):
+    shown = run("export", "--help").stdout
+    assert "--out" in shown and "--format" in shown
+    assert "--rle-in-json" not in shown and "of several sources" not in shown
+
+
 def test_rle_in_json_gives_the_masks_themselves(run, clip):
     document = read_json(run("segment", clip, "a red box", "a unicorn", "--json", "--rle-in-json"))
     found, missing = document["masks"]

@@ -140,6 +140,14 @@ def test_links_count_by_their_target(folders):
         policy.resolve("loop")
 
 
+def test_a_link_that_leads_nowhere_is_named(folders):
+    (folders / "dangling.png").symlink_to(folders / "missing.png")
+    with pytest.raises(
+        MediaNotFoundError, match=r"dangling\.png is a link to .*missing\.png, where there is no"
+    ):
+        AccessPolicy(None).resolve(folders / "dangling.png")
+
+
 def test_root_may_be_a_link(folders):
     (folders / "door").symlink_to(folders / "inside")
     assert AccessPolicy((folders / "door",)).resolve("clip.mp4") == folders / "inside" / "clip.mp4"

@@ -17,6 +17,7 @@ from sa2va_tools.errors import RequestError
         ("SA2VA_ROOTS", '["/data"', "JSON"),
         ("SA2VA_ROOTS", '["/data", ""]', "empty"),
         ("SA2VA_LIMITS", "many", "JSON"),
+        ("SA2VA_DTYPE", "half", "float16"),
     ],
 )
 def test_a_wrong_variable_is_named_with_a_hint(monkeypatch, name, value, message):
@@ -24,6 +25,12 @@ def test_a_wrong_variable_is_named_with_a_hint(monkeypatch, name, value, message
     with pytest.raises(RequestError, match=rf"The setting {name} is wrong: .*{message}") as caught:
         Settings.read(device="cpu")
     assert caught.value.hint == "Correct or unset that variable."
+
+
+def test_a_wrong_device_is_told_in_words(monkeypatch):
+    monkeypatch.setenv("SA2VA_DEVICE", "gpu")
+    with pytest.raises(RequestError, match="SA2VA_DEVICE is wrong: expected auto, cpu, mps, cuda, cuda:1"):
+        Settings.read()
 
 
 def test_arguments_override_the_environment(monkeypatch):

@@ -140,6 +140,15 @@ def test_what_cannot_be_removed_is_said_before_anything_is(engine, clip, argumen
     assert caught.value.hint and result.handle in stored(engine)
 
 
+@pytest.mark.parametrize("kind", ["answer", "mask", "media"])
+def test_an_unknown_handle_is_answered_with_known_ones_of_its_kind(engine, clip, kind):
+    result = engine.segment(clip, ["red square"])
+    known = {"answer": result.handle, "mask": result.objects[0].handle, "media": result.media.handle}
+    with pytest.raises(UnknownHandleError) as caught:
+        engine.remove_results(f"{kind}:abcdefgh23")
+    assert caught.value.hint.endswith(f"newest first: {known[kind]}.")
+
+
 def test_a_damaged_answer_can_be_removed_and_hides_nothing_else(engine, clip, other):
     broken, good = engine.segment(clip, "a box"), engine.segment(other, "a box")
     file = next(each for each in list_files(engine.library.store.root) if each.handle == broken.handle)

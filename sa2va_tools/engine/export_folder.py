@@ -27,11 +27,16 @@ def is_own(path: Path, name: str) -> bool:
 
 def require_free(out_dir: Path, names: Iterable[str], sources: Iterable[Path]) -> None:
     """StoreError if one of these names belongs to something that is not from an export, RequestError if the
-    export could replace or remove one of `sources`, the places of the media."""
+    export could replace or remove one of `sources`, the places of the media, or add frames to it."""
     if "\0" in str(out_dir):
         raise RequestError("A folder name cannot contain a NUL character.", hint="Choose another folder.")
     _require_folder(out_dir)
     real = [source.resolve() for source in sources]
+    if out_dir.resolve() in real:
+        raise RequestError(
+            f"{out_dir} contains the frames of this video; pictures of the export would become frames, too.",
+            hint="Choose another folder.",
+        )
     for target in (out_dir / name for name in (*FILES, PNG_FOLDER)):
         for source in real:
             if _exists(target) and target.resolve() in (source, *source.parents):

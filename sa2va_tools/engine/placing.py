@@ -103,11 +103,15 @@ def _is_moved(given: Sequence[Point], placed: Sequence[Point], unit: Unit, size_
     return any(_scale(point, unit, size_wh) != place for point, place in zip(given, placed, strict=True))
 
 
+def _format_distance(pixels: float) -> str:
+    return f"{pixels:.4g}" if pixels < 10_000 else f"{pixels:,.0f}"
+
+
 def _outside_error(shown: str, given: Sequence[Point], unit: Unit, size_wh: tuple[int, int]) -> RequestError:
     farthest = max(max(_find_distances(_scale(point, unit, size_wh), size_wh)) for point in given)
     return RequestError(
-        f"{shown}, in {unit}s, is {farthest:.4g} pixels outside the picture, which is {size_wh[0]} × "
-        f"{size_wh[1]} pixels.",
+        f"{shown}, in {unit}s, is {_format_distance(farthest)} pixels outside the picture, which is "
+        f"{size_wh[0]} × {size_wh[1]} pixels.",
         hint="Give pixels of the source (x to the right, y down), or fractions (0 to 1) with "
         f"{argument('unit', 'fraction')}.",
     )

@@ -135,7 +135,8 @@ def _find_windows(opened: OpenedMedia, masks: Masks, frames: Sequence[int]) -> l
     """RequestError if there is nothing to crop to."""
     if not masks:
         raise RequestError(
-            "There is no mask to crop to.", hint="Give a mask or answer handle, or leave out crop."
+            "There is no mask to crop to.",
+            hint=f"Give a mask or answer handle, or leave out {argument('crop')}.",
         )
     windows = follow_masks([record.track for _, record in masks], frames, opened.ref.size_wh)
     if windows is None:
@@ -143,7 +144,9 @@ def _find_windows(opened: OpenedMedia, masks: Masks, frames: Sequence[int]) -> l
         nearest = min(seen, key=lambda frame: abs(frame - frames[0]), default=None)
         raise RequestError(
             f"No mask is visible on frame {frames[0]}, so there is nothing to crop to.",
-            hint="Leave out crop." if nearest is None else f"Use frame {nearest}, or leave out crop.",
+            hint=f"Leave out {argument('crop')}."
+            if nearest is None
+            else f"Use frame {nearest}, or leave out {argument('crop')}.",
         )
     return windows
 

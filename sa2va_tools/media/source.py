@@ -51,7 +51,8 @@ class AccessPolicy:
         text = _path_text(source)
         if self.roots is None:
             # os.path.expanduser keeps the ~ of an unknown user, while Path's raises.
-            return _require_existing(Path(os.path.realpath(os.path.expanduser(text))))  # noqa: PTH111
+            given = os.path.expanduser(text)  # noqa: PTH111
+            return _require_existing(Path(os.path.realpath(given)), given=given)
         roots = tuple(Path(os.path.realpath(root)) for root in self.roots)
         inside = [path for path in _candidates(text, roots) if _is_inside(path, roots)]
         if not inside:
@@ -99,12 +100,18 @@ def _is_inside(path: Path, roots: tuple[Path, ...]) -> bool:
     return any(path.is_relative_to(root) for root in roots)
 
 
-def _require_existing(path: Path, roots: tuple[Path, ...] | None = None) -> Path:
+def _require_existing(path: Path, roots: tuple[Path, ...] | None = None, *, given: str = "") -> Path:
+    """The real path. MediaNotFoundError, which names the link that was given if it leads nowhere."""
     if _exists(path):
         return path
     if os.path.islink(path):  # noqa: PTH114  # other links have been followed
         raise MediaNotFoundError(
             f"{path} is a link that leads back to itself.", hint="Give the file or folder that is meant."
+        )
+    if os.path.islink(given):  # noqa: PTH114
+        raise MediaNotFoundError(
+            f"{given} is a link to {path}, where there is no file or folder.",
+            hint="Restore what the link is meant to lead to, or give another file.",
         )
     searchable = roots is None or _is_inside(path.parent, roots)
     near = _near_matches(path) if searchable else []

@@ -28,6 +28,8 @@ from sa2va_tools.store.inventory import (
 from sa2va_tools.store.records import AnswerRecord
 from sa2va_tools.store.store import Store
 
+_MAX_KNOWN = 5
+"""Handles that an error names."""
 _LEFTOVER_AGE_S = 24 * 3600
 """Unfinished files that are older belong to processes that were killed."""
 
@@ -201,13 +203,15 @@ def _unlink(path: Path) -> bool:
 
 
 def _check_names(store: Store, names: Sequence[str], answers: StoredAnswers) -> None:
-    present = {file.handle for file in (*answers.files, *list_files(store.root, ("mask", "media")))}
+    listed = (*answers.files, *list_files(store.root, ("mask", "media")))
+    present = dict.fromkeys(file.handle for file in listed)
     for name in names:
         kind = handles.parse_kind(name)
         if kind is None:
             handles.parse_id(name, "answer")  # raises
         elif name not in present:
-            raise handles.unknown_handle_error(name, kind, [file.handle for file in answers.files[:5]])
+            known = [handle for handle in present if handles.parse_kind(handle) == kind]
+            raise handles.unknown_handle_error(name, kind, known[:_MAX_KNOWN])
         holders = [each for each, record in answers.records.items() if name in record.mask_handles]
         if kind == "mask" and not set(holders) <= set(names):
             raise RequestError(

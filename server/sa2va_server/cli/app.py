@@ -153,9 +153,7 @@ def caption(
 @with_session
 def track(
     session: Session,
-    words: Annotated[
-        list[str], Argument(metavar="MEDIA...", help=f"{MEDIA_HELP} Or a mask handle (mask:…).")
-    ],
+    words: Annotated[list[str], Argument(metavar="MEDIA", help=f"{MEDIA_HELP} Or a mask handle (mask:…).")],
     *,
     each: Each = False,
     regions: flags.RegionFlags,
@@ -201,7 +199,7 @@ def view(
     session: Session,
     handles: Annotated[
         list[str],
-        Argument(metavar="HANDLE...", help="Mask or answer handles, or one media handle or path."),
+        Argument(metavar="HANDLE", help="Mask or answer handles, or one media handle or path."),
     ],
     options: flags.ViewFlags,
     reading: flags.ReadingFlags,

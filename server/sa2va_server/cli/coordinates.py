@@ -23,6 +23,7 @@ _NAMES = {
 }
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_AT_FRAME = re.compile(r"\s+at frame (\d+)\s*$")
 _BRACKETS = str.maketrans(
     dict.fromkeys("[](){}", " ") | {"\N{MINUS SIGN}": "-", ";": ",", "\N{NO-BREAK SPACE}": " "}
 )
@@ -78,8 +79,15 @@ def _pair(numbers: Sequence[float]) -> list[Point]:
 
 
 def _read_numbers(option: str, text: str) -> list[float]:
-    """The numbers in a text. RequestError for an empty text, and for what is not a number or not finite."""
-    parts = re.split(r"[,\s]+", _strip_name(option, text).translate(_BRACKETS).strip(" ,\n\t"))
+    """The numbers in a text. RequestError for an empty text, for what is not a number or not finite, and for
+    a place on a certain frame."""
+    if frame := _AT_FRAME.search(text):
+        raise RequestError(
+            f"{option} {text!r} names a frame.",
+            hint=f"Give the frame by itself: {option} {text[: frame.start()]!r} --frame {frame[1]}.",
+        )
+    plain = _strip_name(option, text).translate(_BRACKETS).strip().removesuffix(",")
+    parts = re.split(r"\s*,\s*|\s+", plain.strip())
     numbers = []
     for part in parts:
         if _NOT_FINITE.fullmatch(part):
@@ -87,7 +95,8 @@ def _read_numbers(option: str, text: str) -> list[float]:
                 f"{option} {text!r} contains {part}, which is no place in a picture.", hint=HOW_TO_POINT
             )
         if not _NUMBER.fullmatch(part):
-            problem = "is empty" if not text.strip() else "contains something that is not a number"
+            problem = "contains something that is not a number" if part else "lacks a number"
+            problem = problem if text.strip() else "is empty"
             raise RequestError(f"{option} {text!r} {problem}.", hint=HOW_TO_POINT)
         if not math.isfinite(float(part)):
             raise RequestError(f"{option} {text!r} contains {part}, which is too large.", hint=HOW_TO_POINT)

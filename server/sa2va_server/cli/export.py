@@ -31,11 +31,16 @@ def prepare_folder(out: Path | None) -> Iterator[None]:
                 folder.rmdir()
 
 
+def require_no_file(out: Path) -> None:
+    """RequestError if a file has the name of the folder."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file, not a folder.", hint="Give --out a folder.")
+
+
 def _make_folder(out: Path, made: list[Path]) -> None:
     """Make and try the folder; `made` gets those that did not exist, innermost first."""
     try:
-        if out.exists() and not out.is_dir():
-            raise RequestError(f"{out} is a file, not a folder.", hint="Give --out a folder.")
+        require_no_file(out)
         made += [folder for folder in (out, *out.parents) if not folder.exists()]
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

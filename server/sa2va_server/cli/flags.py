@@ -26,9 +26,13 @@ FileFormat = StrEnum("FileFormat", ["json", "png", "overlay", "npz", "coco", "po
 """What `--out` can write; the engine's export formats, which are not imported for `--help`."""
 
 
+_LONGEST_RATE = 40
+
+
 def _parse_rate(text: str) -> Fraction:
     try:
-        return Fraction(text)
+        # An exponent can stand for a number that fills the memory.
+        return Fraction(text if len(text) <= _LONGEST_RATE and "e" not in text.lower() else "")
     except (ValueError, ZeroDivisionError) as error:
         raise BadParameter(
             f"{text!r} is not a frame rate; write a number such as 25 or 30000/1001."
@@ -62,6 +66,13 @@ After = Annotated[
     str | None, Option(metavar="HANDLE", help="Continue the conversation of this answer handle (answer:…).")
 ]
 
+Formats = Annotated[
+    list[FileFormat] | None,
+    Option(
+        "--format",
+        help="With --out: files to write besides masks.json; repeat for more. Default: png, overlay.",
+    ),
+]
 RleInJson = Annotated[
     bool,
     Option("--rle-in-json", help="With --json: add the masks themselves, as COCO RLE per frame."),
@@ -244,13 +255,7 @@ class OutputFlags:
             help="Write masks.json and other files into DIR; of several sources, each into its own folder.",
         ),
     ] = None
-    formats: Annotated[
-        list[FileFormat] | None,
-        Option(
-            "--format",
-            help="With --out: files to write besides masks.json; repeat for more. Default: png, overlay.",
-        ),
-    ] = None
+    formats: Formats = None
     rle_in_json: RleInJson = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,6 +13,7 @@ from typer import Argument, Option
 from sa2va_server.cli import flags
 from sa2va_server.cli.commands import EXIT_FAILED, with_session
 from sa2va_server.cli.session import Session
+from sa2va_server.cli.values import read_path
 from sa2va_tools.errors import RequestError
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 _UNITS_S = {"min": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 _AGE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(min|h|d|w)\s*")
 _ResultHandles = Annotated[
-    list[str], Argument(metavar="HANDLE...", help="Answer handles (answer:…) or mask handles (mask:…).")
+    list[str], Argument(metavar="HANDLE", help="Answer handles (answer:…) or mask handles (mask:…).")
 ]
 _Kind = Literal["describe", "segment", "ground", "caption", "track"]
 
@@ -66,7 +68,7 @@ def list_(
 def show(
     session: Session,
     handles: Annotated[
-        list[str], Argument(metavar="HANDLE...", help="Answer, mask or media handles (answer:…, mask:…).")
+        list[str], Argument(metavar="HANDLE", help="Answer, mask or media handles (answer:…, mask:…).")
     ],
     *,
     rle_in_json: flags.RleInJson = False,
@@ -87,21 +89,25 @@ def show(
 
 
 @with_session
-def export(session: Session, handles: _ResultHandles, *, output: flags.OutputFlags) -> None:
+def export(
+    session: Session,
+    handles: _ResultHandles,
+    *,
+    out: Annotated[
+        Path | None,
+        Option(parser=read_path, metavar="DIR", help="Write masks.json and other files into DIR."),
+    ] = None,
+    formats: flags.Formats = None,
+) -> None:
     """Write the files of stored results: masks.json, PNGs, an overlay and more. Computes nothing again."""
     from sa2va_server.cli.export import prepare_folder, write_masks
     from sa2va_server.cli.text import format_files
 
-    if output.out is None:
+    if out is None:
         raise RequestError("export needs a folder to write into.", hint="Add --out DIR.")
-    if output.rle_in_json:
-        raise RequestError(
-            "export writes the RLE into masks.json; --rle-in-json is for what is printed.",
-            hint="Leave it out, or use: sa2va show HANDLE --json --rle-in-json.",
-        )
     names = [name.strip() for name in handles]
-    with prepare_folder(output.out), session.open_engine() as engine, session.open_run() as run:
-        files = write_masks(engine, names, output.out, output.formats, run)
+    with prepare_folder(out), session.open_engine() as engine, session.open_run() as run:
+        files = write_masks(engine, names, out, formats, run)
     if session.as_json:
         session.print_json({"files": files})
     else:
@@ -114,7 +120,7 @@ def rm(
     handles: Annotated[
         list[str] | None,
         Argument(
-            metavar="[HANDLE...]",
+            metavar="HANDLE",
             help="Answer handles; a media handle (media:…) stands for all results about it.",
         ),
     ] = None,
@@ -126,8 +132,7 @@ def rm(
     remove_all: Annotated[bool, Option("--all", help="Remove everything in the store.")] = False,
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove results from the store, with their masks. Files of yours, exported ones included, stay. Needs no
-    model."""
+    """Remove results and their masks from the store. Your files stay, exported ones, too. Needs no model."""
     from sa2va_server.cli.results_text import format_removal, removal_json
 
     chosen: dict[str, Any] = {

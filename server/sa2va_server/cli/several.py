@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from sa2va_server.cli.commands import EXIT_FAILED, as_sa2va_error, error_json, find_exit_code, print_error
-from sa2va_server.cli.export import prepare_folder
+from sa2va_server.cli.export import prepare_folder, require_no_file
 from sa2va_server.cli.flags import OutputFlags, ReadingFlags
 from sa2va_server.cli.session import Session
 from sa2va_server.cli.sources import name_folders
@@ -41,6 +41,8 @@ def run_on_each(
 ) -> None:
     """Run the tool on each of the media. Rows are printed as soon as they are known, JSON at the end."""
     check_output(session, output)
+    if output.out is not None:
+        require_no_file(output.out)
     tool = find_tool(name)
     tool.parse(
         make_valid(make_arguments(media[0]))
@@ -138,7 +140,8 @@ class _Batch:
             yield from (
                 f"  {self._label(source)}  {make_printable(path)}" for source, path in self.folders.items()
             )
-        yield f"{len(self.media)} files" + (f", {self.failed} failed." if self.failed else ".")
+        files = f"{len(self.media)} file{'' if len(self.media) == 1 else 's'}"
+        yield files + (f", {self.failed} failed." if self.failed else ".")
 
 
 def _list_names(sources: Sequence[str]) -> str:

@@ -96,11 +96,17 @@ def require_expressions(words: Words) -> tuple[str, ...]:
         last = words.media[-1]
         is_taken = len(words.media) > 1
         raise RequestError(
-            f"No EXPRESSION was given{f'; {last!r} is a file or folder' if is_taken else ''}.",
+            f"No EXPRESSION was given{f'; {last!r} {_say_why_media(last)}' if is_taken else ''}.",
             hint='Say in words what to look for, after the files: sa2va segment photo.jpg "the red car".'
             + (f" If {last!r} is meant as words, say more." if is_taken else ""),
         )
     return words.texts
+
+
+def _say_why_media(word: str) -> str:
+    if _HANDLE.match(word):
+        return "is a handle"
+    return "is a file or folder" if _exists(word) else "ends like the name of a file"
 
 
 def require_one_question(words: Words) -> str | None:
@@ -151,12 +157,17 @@ def _find_media(word: str) -> list[str]:
         return [word]
     matches = glob.iglob(_expand(word), recursive=True) if _is_pattern(word) else []  # noqa: PTH207
     if found := sorted(matches, key=_natural_key):
-        return found
+        return list(map(_write_as_path, found))
     if not word.strip().lower().endswith(_SUFFIXES):
         return []
     if _is_pattern(word):
         raise MediaNotFoundError(f"No file matches {word!r}.", hint="Check the spelling and the folder.")
     return [word]
+
+
+def _write_as_path(file: str) -> str:
+    """The name of an existing file, so that it is never read as a handle (`mask:1.png`)."""
+    return os.path.join(os.curdir, file) if _HANDLE.match(file) else file  # noqa: PTH118
 
 
 def _is_pattern(word: str) -> bool:
@@ -185,7 +196,9 @@ def _list_folder(name: str) -> Iterator[str]:
         raise MediaNotFoundError(
             f"The folder {folder} cannot be read: {error.strerror or error}.", hint="Check its permissions."
         ) from error
-    shown = [str(file) for file in files if not file.name.startswith(".") and not file.is_dir()]
+    shown = [
+        _write_as_path(str(file)) for file in files if not file.name.startswith(".") and not file.is_dir()
+    ]
     if not shown:
         raise MediaNotFoundError(
             f"The folder {folder} contains no images or videos.",

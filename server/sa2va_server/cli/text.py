@@ -67,7 +67,7 @@ def format_media(media: outputs.MediaOut) -> str:
     """Name, kind, size, length and handle of an image or video."""
     facts = [media.kind, f"{media.size_wh[0]}x{media.size_wh[1]}"]
     if media.duration_s is not None:
-        facts += [f"{media.frames} frames", f"{media.duration_s:.2f} s"]
+        facts += [f"{media.frames} frame{'' if media.frames == 1 else 's'}", f"{media.duration_s:.2f} s"]
     return f"{make_printable(media.name)}  {', '.join(facts)}  {media.handle}"
 
 

@@ -85,6 +85,8 @@ def require_own_picture(path: Path) -> None:
 
 
 def _find_format(path: Path) -> str:
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder.", hint=f"Give --out a file in it: {path / 'view.png'}.")
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
