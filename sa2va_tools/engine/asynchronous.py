@@ -10,6 +10,7 @@ from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sa2va_tools.checks import start_run, type_error
+from sa2va_tools.engine.lane import CALLER
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.protocol import Engine
 from sa2va_tools.engine.streaming import SegmentStream
@@ -46,6 +47,8 @@ class AsyncEngine:
         self.engine = engine
         # Of its own: in asyncio's few threads, calls that wait for the model would keep out all others.
         self._threads = ThreadPoolExecutor(_MAX_THREADS, "sa2va")
+        self._streams: dict[asyncio.Task[Any] | None, Run] = {}
+        """The open stream of each task."""
 
     describe = _as_coroutine(Engine.describe)
     segment = _as_coroutine(Engine.segment)
@@ -68,10 +71,13 @@ class AsyncEngine:
         run: Run = start_run(kwargs.pop("run", None))
         kwargs["run"] = run
         stream: SegmentStream = await self._call(self.engine.stream, args, kwargs)
+        task = asyncio.current_task()
         try:
             while (frame := await self._run_in_thread(partial(next, stream, None), run)) is not None:
+                self._streams[task] = run
                 yield frame
         finally:
+            self._streams.pop(task, None)
             run.cancel()
             await asyncio.shield(self._start_in_thread(stream.close))
 
@@ -87,10 +93,19 @@ class AsyncEngine:
 
     async def _call(self, method: Callable[..., T], args: Any, kwargs: dict[str, Any]) -> T:
         run: Run = start_run(kwargs.pop("run", None))
-        return await self._run_in_thread(partial(method, *args, run=run, **kwargs), run)
+        caller = await self._find_open_stream() or run
+        return await self._run_in_thread(partial(method, *args, run=run, **kwargs), run, caller)
 
-    async def _run_in_thread(self, work: Callable[[], T], run: Run) -> T:
-        task = self._start_in_thread(work)
+    async def _find_open_stream(self) -> Run | None:
+        """The stream that this task is inside of: a call that waited for it would wait for itself."""
+        task = asyncio.current_task()
+        if task in self._streams:
+            for _ in range(2):  # after a `break`, asyncio closes the stream in its next two steps
+                await asyncio.sleep(0)
+        return self._streams.get(task)
+
+    async def _run_in_thread(self, work: Callable[[], T], run: Run, caller: Run | None = None) -> T:
+        task = self._start_in_thread(work, caller or run)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -100,7 +115,9 @@ class AsyncEngine:
                 task.exception()  # retrieved, so that asyncio does not report it as lost
             raise
 
-    def _start_in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
+    def _start_in_thread(self, work: Callable[[], T], caller: Run | None = None) -> asyncio.Future[T]:
         """Like `asyncio.to_thread`, which always takes asyncio's own threads."""
         context = contextvars.copy_context()
+        if caller is not None:
+            context.run(CALLER.set, caller)
         return asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
