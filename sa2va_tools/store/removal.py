@@ -207,7 +207,7 @@ def _check_names(store: Store, names: Sequence[str], answers: StoredAnswers) -> 
         if kind is None:
             handles.parse_id(name, "answer")  # raises
         elif name not in present:
-            raise handles.unknown_handle_error(name, kind, [file.handle for file in answers.files[:5]])
+            raise store.make_unknown_error(name, kind)
         holders = [each for each, record in answers.records.items() if name in record.mask_handles]
         if kind == "mask" and not set(holders) <= set(names):
             raise RequestError(
