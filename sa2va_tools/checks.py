@@ -136,7 +136,7 @@ def start_run(run: Run | None) -> Run:
     if run is None:
         return Run()
     if not isinstance(run, Run):
-        raise RequestError(f"run must be a sa2va_tools.Run, not {type(run).__name__}.", hint="Leave run out.")
+        raise type_error("run", run, "a sa2va_tools.Run")
     run.raise_if_cancelled()
     run.stats = RunStats()
     return run

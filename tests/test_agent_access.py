@@ -332,6 +332,19 @@ def test_a_list_of_handles_leaves_out_what_may_not_be_read(world):
         assert all(engine.library.allows(name) for name in (*own, *others))
 
 
+def test_a_refusal_names_no_handles_of_what_may_not_be_read(world, front_end):
+    call = front_end(world.inside)
+    asked = {
+        "mask": ("caption_region", {"regions": [{"mask": "mask:aaaaaaaaaa"}]}),
+        "media": ("view", {"handles": ["media:aaaaaaaaaa"]}),
+        "answer": ("describe", {"media": world.own["media"], "after": "answer:aaaaaaaaaa"}),
+    }
+    for kind, (name, arguments) in asked.items():
+        answer = call(name, arguments)
+        assert answer.refused and world.own[kind] in answer.text
+        assert not any(handle in answer.text for handle in world.handles.values()), answer.text
+
+
 def test_a_program_of_ones_own_reads_everything_or_what_it_says(world, monkeypatch):
     monkeypatch.setenv("SA2VA_ROOTS", str(world.inside))
     with load_engine("nano") as engine:

@@ -168,6 +168,33 @@ async def test_leaving_an_async_loop_stops_the_work(engine, clip, long_clip):
     assert (await AsyncEngine(engine).describe(clip)).text
 
 
+async def test_another_task_may_call_while_a_stream_is_open(engine, clip):
+    """Threads are shared by many calls: the one that made a frame may make the next call."""
+    asynchronous = AsyncEngine(engine)
+    others = []
+    async for _ in asynchronous.stream(clip, WORDS, **OPTIONS):
+        others.append(asyncio.create_task(asynchronous.segment(clip, f"square {len(others)}")))
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*others)
+    assert [result.objects[0].label for result in results] == [f"square {n}" for n in range(16)]
+
+
+async def test_a_call_inside_ones_own_stream_is_refused_as_it_would_wait_for_itself(engine, clip):
+    asynchronous = AsyncEngine(engine)
+    async for _ in asynchronous.stream(clip, WORDS, **OPTIONS):
+        with pytest.raises(RequestError, match="inside its own stream"):
+            await asynchronous.describe(clip, "inside?")
+        assert (await asynchronous.view(str(clip), max_side=64)).image, "needs no model"
+
+
+async def test_a_task_may_call_as_soon_as_it_has_left_its_stream(engine, clip):
+    asynchronous = AsyncEngine(engine)
+    for number in range(3):
+        async for _ in asynchronous.stream(clip, WORDS, **OPTIONS):
+            break
+        assert (await asynchronous.describe(clip, f"after break {number}?")).text
+
+
 async def test_errors_reach_the_task(engine, clip):
     with pytest.raises(RequestError, match="empty"):
         await AsyncEngine(engine).segment(clip, "")

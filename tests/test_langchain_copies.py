@@ -76,6 +76,18 @@ def test_a_copy_with_other_roots_reads_those(clip, tmp_path):
         tool.model_copy(update={"roots": tmp_path / "nowhere"})
 
 
+def test_a_tool_of_a_toolkit_copied_with_other_roots_reads_those(clip, tmp_path):
+    (tool,) = Sa2VAToolkit(roots=clip.parent).get_tools("view")
+    assert tool.roots == (clip.parent.resolve(),)
+    moved = tool.model_copy(update={"roots": [tmp_path]})
+    assert str(tmp_path) in call(moved, handles=str(clip)).text
+    assert call(tool, handles=str(clip)).status == "success"
+    with FakeEngine() as engine:
+        (tool,) = Sa2VAToolkit(engine=engine).get_tools("view")
+        with pytest.raises(RequestError, match="An engine is given"):
+            tool.model_copy(update={"roots": [tmp_path]})
+
+
 @pytest.mark.parametrize(("field", "value"), [("roots", "any"), ("model", "other"), ("engine", None)])
 def test_the_engine_of_a_tool_is_not_changed_by_an_assignment_that_would_have_no_effect(clip, field, value):
     for thing in (Sa2VAViewTool(roots=clip.parent), Sa2VAToolkit(roots=clip.parent)):

@@ -270,6 +270,8 @@ def test_the_engine_is_opened_by_the_first_call_and_shared(monkeypatch, clip):
         (["view", "describe"], ["describe", "view"]),
         (("view", "view"), ["view"]),
         ("view", ["view"]),
+        ({"view", "describe"}, ["describe", "view"]),
+        ((name for name in ["view"]), ["view"]),
         ([], []),
         (None, [tool.name for tool in CATALOGUE]),
     ],
@@ -282,6 +284,9 @@ def test_an_unknown_name_lists_the_names(engine):
     with pytest.raises(RequestError, match=r"no tool 'segment'\. Did you mean 'segment_by_text'") as caught:
         Sa2VAToolkit(engine=engine).get_tools(include=["view", "segment"])
     assert all(tool.name in caught.value.hint for tool in CATALOGUE)
+    for wrong in (5, [5], [None], {5}, b"view"):
+        with pytest.raises(RequestError, match=r"include|tool"):
+            Sa2VAToolkit(engine=engine).get_tools(include=wrong)
 
 
 @pytest.mark.parametrize(

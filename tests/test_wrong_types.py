@@ -184,6 +184,29 @@ def test_settings_options_regions_and_limits(name, monkeypatch, tmp_path):
         check(name, call, good, parameter)
 
 
+@pytest.mark.parametrize("kind", [DescribeOptions, SegmentOptions, TrackOptions])
+def test_options_are_checked_when_they_are_created(kind):
+    numbers = {"start_s", "end_s", "stride", "llm_frames", "frame_index", "max_new_tokens"}
+    for field in fields(kind):
+        if field.name not in numbers:
+            continue
+        for wrong in ({}, [], (), set(), "", "1", b"", [1], object(), True):
+            with pytest.raises(RequestError, match=field.name):
+                kind(**{field.name: wrong})
+
+
+def test_errors_do_not_repeat_long_values(engine, result):
+    long = "x" * 5000
+    for call in (
+        lambda: result.save("out", formats=long),
+        lambda: engine.list_results(kind=long),
+        lambda: engine.load_result(long),
+    ):
+        with pytest.raises(RequestError) as caught:
+            call()
+        assert len(str(caught.value)) < 400
+
+
 RESULT_METHODS = sorted(
     name
     for name, member in inspect.getmembers(MaskCollection, inspect.isfunction)

@@ -35,7 +35,7 @@ class CommonFields(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    engine: Engine | SharedEngine | None = Field(None, exclude=True, repr=False, frozen=True)
+    engine: Engine | None = Field(None, exclude=True, repr=False, frozen=True)
     """An engine that you opened. It reads what you opened it for: with `load_engine()`, everything."""
     model: str | None = Field(
         None,
@@ -58,7 +58,7 @@ class CommonFields(BaseModel):
 
     def model_post_init(self, context: Any) -> None:
         super().model_post_init(context)
-        self._share_engine()
+        self._choose_engine()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy that shares the engine, unless `update` names another one, another model or other roots."""
@@ -67,10 +67,14 @@ class CommonFields(BaseModel):
             update["roots"] = _check_roots(update["roots"])
         copied = super().model_copy(update=update, deep=deep)
         if update.keys() & set(_ENGINE_FIELDS):
-            copied._share_engine()
+            copied._choose_engine()
         return copied
 
-    def _share_engine(self) -> None:
+    def share_engine(self, shared: SharedEngine) -> None:
+        """Use the engine of another object with the same engine, model and roots."""
+        self._shared = shared
+
+    def _choose_engine(self) -> None:
         if self.engine is None:
             how = f"`{type(self).__name__}(roots=[DIR])` or the variable SA2VA_ROOTS"
             self._shared = SharedEngine(
@@ -82,4 +86,4 @@ class CommonFields(BaseModel):
                 "An engine is given, and also model or roots, which an engine already has.",
                 hint="Give either the engine, opened with load_engine(model, roots=…), or model and roots.",
             )
-        self._shared = self.engine if isinstance(self.engine, SharedEngine) else SharedEngine(self.engine)
+        self._shared = SharedEngine(self.engine)

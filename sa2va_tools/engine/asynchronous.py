@@ -42,6 +42,8 @@ class AsyncEngine:
             raise type_error("engine", engine, "an engine, as load_engine returns it")
         self.engine = engine
         self._threads = CallThreads()
+        self._streams: dict[asyncio.Task[Any] | None, Run] = {}
+        """The open stream of each task."""
 
     describe = _as_coroutine(Engine.describe)
     segment = _as_coroutine(Engine.segment)
@@ -64,10 +66,13 @@ class AsyncEngine:
         run: Run = start_run(kwargs.pop("run", None))
         kwargs["run"] = run
         stream: SegmentStream = await self._call(self.engine.stream, args, kwargs)
+        task = asyncio.current_task()
         try:
             while (frame := await self._threads.call(partial(next, stream, None), run)) is not None:
+                self._streams[task] = run
                 yield frame
         finally:
+            self._streams.pop(task, None)
             run.cancel()
             await asyncio.shield(self._threads.start(stream.close))
 
@@ -83,4 +88,13 @@ class AsyncEngine:
 
     async def _call(self, method: Callable[..., T], args: Any, kwargs: dict[str, Any]) -> T:
         run: Run = start_run(kwargs.pop("run", None))
-        return await self._threads.call(partial(method, *args, run=run, **kwargs), run)
+        caller = await self._find_open_stream() or run
+        return await self._threads.call(partial(method, *args, run=run, **kwargs), run, caller)
+
+    async def _find_open_stream(self) -> Run | None:
+        """The stream that this task is inside of: a call that waited for it would wait for itself."""
+        task = asyncio.current_task()
+        if task in self._streams:
+            for _ in range(2):  # after a `break`, asyncio closes the stream in its next two steps
+                await asyncio.sleep(0)
+        return self._streams.get(task)

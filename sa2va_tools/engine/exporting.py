@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sa2va_tools import atomic
-from sa2va_tools.checks import check_path, check_texts
+from sa2va_tools.checks import check_path, check_texts, show_value
 from sa2va_tools.engine import conversions
 from sa2va_tools.engine.export_folder import (
     PNG_FOLDER,
@@ -113,9 +113,9 @@ def save_objects(
 
 def _check_formats(formats: str | Sequence[str] | None) -> tuple[str, ...]:
     wanted = DEFAULT_FORMATS if formats is None else tuple(check_texts("formats", formats, _ACCEPTED))
-    unknown = [str(name) for name in wanted if name not in FORMATS]
+    unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
-        problem = f"Unknown format {', '.join(unknown)}" if unknown else "The list of formats is empty"
+        problem = f"Unknown format {show_value(unknown[0])}" if unknown else "The list of formats is empty"
         raise RequestError(
             f"{problem}; the formats are {', '.join(FORMATS)}.",
             hint=f"Leave {argument('formats')} out to get json, png and overlay.",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,6 +15,12 @@ from sa2va_tools.run import Run
 
 Result = TypeVar("Result")
 _POLL_S = 0.1
+CALLER: ContextVar[object] = ContextVar("sa2va_caller")
+"""Who makes a call, where that is not the thread: in asyncio, one thread makes calls for many."""
+
+
+def _find_caller() -> object:
+    return CALLER.get(threading.get_ident())
 
 
 @dataclass(eq=False, slots=True)
@@ -22,7 +29,7 @@ class _Place:
 
     title: str
     run: Run
-    thread: int = field(default_factory=threading.get_ident)
+    caller: object = field(default_factory=_find_caller)
 
 
 class Lane:
@@ -42,7 +49,7 @@ class Lane:
 
         `find` looks for what the call is after, first without waiting, and again whenever a call has ended.
         Once it finds something, that is the value of the block, which then runs without its turn. Raises what
-        `find` raises, CancelledError while waiting, and RequestError inside a turn of the same thread.
+        `find` raises, CancelledError while waiting, and RequestError inside a turn of the same caller.
         """
         found = find()
         if found is not None:
@@ -61,9 +68,9 @@ class Lane:
                 self._condition.notify_all()
 
     def refuse_reentry(self) -> None:
-        """RequestError if this thread has its turn: it would wait for itself."""
+        """RequestError if this caller has its turn: it would wait for itself."""
         with self._condition:
-            is_inside = bool(self._queue) and self._queue[0].thread == threading.get_ident()
+            is_inside = bool(self._queue) and self._queue[0].caller == _find_caller()
         if is_inside:
             raise RequestError(
                 "An engine cannot be called from its own on_progress callback or inside its own stream: it "

@@ -68,7 +68,7 @@ class Library:
     filled by someone with wider access."""
 
     def __init__(self, store: Store, access: AccessPolicy, limits: MediaLimits) -> None:
-        self.store = store
+        self.store = Store(store.root, may_name=self.allows)
         self.access = access
         self.limits = limits
         self._probed: OrderedDict[tuple[Path, Reading], tuple[Media, str]] = OrderedDict()

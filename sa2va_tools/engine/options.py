@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Rational
+from numbers import Integral, Rational, Real
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from sa2va_tools.checks import as_plain, check_flag, check_whole_number, show_value, type_error
@@ -17,7 +17,11 @@ from sa2va_tools.wording import argument
 
 Mode = Literal["auto", "sa2va", "sa2va-i"]
 MAX_LLM_FRAMES = 64
-_ACCEPTED = {"after": "an answer handle (answer:…)", "mode": f"one of {', '.join(get_args(Mode))}"}
+_ACCEPTED: dict[str, tuple[str, type]] = {
+    "after": ("an answer handle (answer:…)", str),
+    "mode": (f"one of {', '.join(get_args(Mode))}", str),
+}
+"""What fields take that are no numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +42,10 @@ class FrameRange:
             object.__setattr__(self, field.name, value)
             if isinstance(field.default, bool):
                 check_flag(field.name, value)
-            elif isinstance(value, bool) or type(value).__name__ == "ndarray":
-                raise type_error(field.name, value, _ACCEPTED.get(field.name, "a number"))
-            elif field.name == "after" and not (value is None or isinstance(value, str)):
-                raise type_error("after", value, _ACCEPTED["after"])
+            elif not (value is None and field.default is None):
+                accepted, kind = _ACCEPTED.get(field.name, ("a number", Real))
+                if isinstance(value, bool) or not isinstance(value, kind):
+                    raise type_error(field.name, value, accepted)
         check_parent: Callable[[], None] | None = getattr(super(), "__post_init__", None)
         if check_parent is not None:  # the options of masks have their own checks
             check_parent()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
+from sa2va_tools.checks import show_value
 from sa2va_tools.engine.duplicates import mark_duplicates
 from sa2va_tools.engine.library import Library, describe_media
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
@@ -63,7 +64,7 @@ def list_results(
     """See `Engine.list_results`, without the limit."""
     if kind is not None and kind not in get_args(ResultKind):
         raise RequestError(
-            f"kind is {kind!r}; it must be one of {', '.join(get_args(ResultKind))}.",
+            f"kind is {show_value(kind)}; it must be one of {', '.join(get_args(ResultKind))}.",
             hint="Leave it out to list results of every kind.",
         )
     wanted = None if media is None else _find_media_handles(library, media, run)

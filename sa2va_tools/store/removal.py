@@ -203,15 +203,13 @@ def _unlink(path: Path) -> bool:
 
 
 def _check_names(store: Store, names: Sequence[str], answers: StoredAnswers) -> None:
-    listed = (*answers.files, *list_files(store.root, ("mask", "media")))
-    present = dict.fromkeys(file.handle for file in listed)
+    present = {file.handle for file in (*answers.files, *list_files(store.root, ("mask", "media")))}
     for name in names:
         kind = handles.parse_kind(name)
         if kind is None:
             handles.parse_id(name, "answer")  # raises
         elif name not in present:
-            known = [handle for handle in present if handles.parse_kind(handle) == kind]
-            raise handles.unknown_handle_error(name, kind, known[:_MAX_KNOWN])
+            raise store.make_unknown_error(name, kind)
         holders = [each for each, record in answers.records.items() if name in record.mask_handles]
         if kind == "mask" and not set(holders) <= set(names):
             raise RequestError(

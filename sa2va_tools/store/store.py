@@ -12,10 +12,11 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sa2va_tools.errors import MediaError, MediaNotFoundError, StoreError
+from sa2va_tools.errors import MediaError, MediaNotFoundError, StoreError, UnknownHandleError
 from sa2va_tools.media.media import Media
 from sa2va_tools.run import Run
 from sa2va_tools.store import files, handles, records
@@ -43,8 +44,10 @@ class Store:
     handle of another kind.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, may_name: Callable[[str], bool] = lambda handle: True) -> None:
+        """`may_name` says which handles errors may list, to callers who may not see all."""
         self.root = root
+        self._may_name = may_name
 
     def put_media(self, media: Media) -> str:
         """`media:…`. The same content at another path has the same handle; both places are stored. Of media
@@ -177,7 +180,12 @@ class Store:
                 continue
             except files.MALFORMED as error:
                 raise files.unreadable_error(path, "its fields are not the expected ones") from error
-        raise handles.unknown_handle_error(handle, kind, self.handles(kind)[:_MAX_KNOWN])
+        raise self.make_unknown_error(handle, kind)
+
+    def make_unknown_error(self, handle: str, kind: Kind) -> UnknownHandleError:
+        """The error for a handle that is not in the store; it lists the newest of its kind."""
+        known = islice(filter(self._may_name, self.handles(kind)), _MAX_KNOWN)
+        return handles.unknown_handle_error(handle, kind, list(known))
 
     def _folder(self, kind: Kind, layout: str = LAYOUT) -> Path:
         return kind_folder(self.root, kind, layout)
