@@ -154,6 +154,37 @@ def test_jpeg_with_zeros_instead_of_its_end(tmp_path):
     assert "lacks its last bytes" in open_media(path).warnings[0]
 
 
+def test_jpeg_whose_last_pixels_are_zero_bytes(tmp_path):
+    """Of one colour all over: they must not be taken for bytes that were never written."""
+    path = tmp_path / "a.jpg"
+    Image.new("L", (64, 48), 100).save(path, quality=95, optimize=True)
+    data = path.read_bytes()
+    assert data.endswith(bytes(8) + b"\xff\xd9")
+    expected = read_image(open_media(path))
+    path.write_bytes(data[:-2])
+    media = open_media(path)
+    assert "lacks its last bytes" in media.warnings[0]
+    assert np.array_equal(read_image(media), expected)
+    for short in (data[:-12], data[:-2] + bytes(64)):  # pixels are missing; zeros beyond the pixels
+        path.write_bytes(short)
+        with pytest.raises(MediaUnreadableError, match=r"a\.jpg is cut off"):
+            open_media(path)
+
+
+def test_jpeg_whose_last_pixels_are_one_bits(tmp_path):
+    """A byte 0xff in the coded pixels is followed by a zero, which is no unwritten byte."""
+    path = tmp_path / "a.jpg"
+    rng = np.random.default_rng(0)
+    data = b""
+    while not data.endswith(b"\xff\0\xff\xd9"):
+        pixels = rng.integers(0, 255, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(path, quality=95, optimize=True)
+        data = path.read_bytes()
+    expected = read_image(open_media(path))
+    path.write_bytes(data[:-2])
+    assert np.array_equal(read_image(open_media(path)), expected)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tif", ".bmp"])
 def test_bytes_after_the_end_are_ignored(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -53,6 +54,76 @@ def test_hidden_image_before_a_single_frame(tmp_path):
     )
     media = open_media(path)
     assert media.frame_count == 1 and number_of(read_image(media)) == 7
+
+
+NOTHING, BACKGROUND, PREVIOUS = 0, 1, 2
+"""What is done with a frame of an animated PNG before the next one."""
+
+
+def make_png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def make_animated_png(patches: list[tuple[np.ndarray, int, int, int, int]], *, hidden: bool) -> bytes:
+    """Each patch is (RGBA, x, y, disposal, blending); the first covers the whole picture. A hidden first
+    image is blue."""
+    height, width = patches[0][0].shape[:2]
+    data = b"\x89PNG\r\n\x1a\n" + make_png_chunk(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    )
+    data += make_png_chunk(b"acTL", struct.pack(">II", len(patches), 0))
+    if hidden:
+        data += make_png_chunk(b"IDAT", zlib.compress((b"\0" + b"\0\0\xff\xff" * width) * height))
+    number = 0
+    for index, (rgba, x, y, disposal, blending) in enumerate(patches):
+        size = rgba.shape[1], rgba.shape[0]
+        data += make_png_chunk(
+            b"fcTL", struct.pack(">IIIIIHHBB", number, *size, x, y, 1, 10, disposal, blending)
+        )
+        number += 1
+        pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rgba))
+        if index or hidden:
+            data += make_png_chunk(b"fdAT", struct.pack(">I", number) + pixels)
+            number += 1
+        else:
+            data += make_png_chunk(b"IDAT", pixels)
+    return data + make_png_chunk(b"IEND", b"")
+
+
+def compose(patches: list[tuple[np.ndarray, int, int, int, int]]) -> list[np.ndarray]:
+    """The frames as the PNG specification says, on white. Patches are opaque or fully transparent."""
+    canvas = np.zeros_like(patches[0][0])
+    shown = []
+    for rgba, x, y, disposal, blending in patches:
+        area = np.s_[y : y + rgba.shape[0], x : x + rgba.shape[1]]
+        before = canvas.copy()
+        canvas[area] = np.where(rgba[..., 3:] > 0, rgba, canvas[area]) if blending else rgba
+        shown.append(np.where(canvas[..., 3:] > 0, canvas[..., :3], 255).astype(np.uint8))
+        if disposal == BACKGROUND:
+            canvas[area] = 0
+        elif disposal == PREVIOUS:
+            canvas = before
+    return shown
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_frames_that_are_taken_away_again(tmp_path, seed, hidden):
+    """Every order of what is done with a frame and how the next one is drawn."""
+    rng = np.random.default_rng(seed)
+    patches = [(np.full((32, 48, 4), (90, 160, 90, 255), np.uint8), 0, 0, NOTHING, 0)]
+    for _ in range(12):
+        rgba = np.full((10, 12, 4), (*rng.integers(0, 255, 3), 255), np.uint8)
+        rgba[rng.integers(0, 2, (10, 12)) > 0] = 0
+        x, y = (int(limit) for limit in rng.integers(0, (36, 22)))
+        patches.append((rgba, x, y, int(rng.integers(0, 3)), int(rng.integers(0, 2))))
+    path = tmp_path / "a.png"
+    path.write_bytes(make_animated_png(patches, hidden=hidden))
+    media = open_media(path)
+    assert media.frame_count == len(patches)
+    frames = [rgb for _, rgb in iter_frames(media)]
+    for index, (rgb, expected) in enumerate(zip(frames, compose(patches), strict=True)):
+        assert np.array_equal(rgb, expected), index
 
 
 def test_big_tiff(tmp_path):

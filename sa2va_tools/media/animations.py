@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import Disposal
 
 from sa2va_tools.errors import MediaUnreadableError
 from sa2va_tools.media.diagnosis.cut_off import find_cut
@@ -120,15 +122,41 @@ def _iter_images(path: Path) -> Iterator[Image.Image]:
     with translate_decoder_errors(path):
         image = open_unchecked(path)
     with image:
+        canvas = _Canvas(image) if image.format == "PNG" else None
         for index in itertools.count(_count_hidden(image)):
             with translate_decoder_errors(path, "decoded", image.size):
                 if index >= int(getattr(image, "n_frames", 1)):
                     return
                 if index == 1 and _count_hidden(image):
                     _clear(image)
+                if canvas and index:
+                    canvas.prepare(is_first=index == _count_hidden(image))
                 image.seek(index)
                 image.load()
             yield image
+
+
+class _Canvas:
+    """What is under the frames of an animated PNG.
+
+    Pillow 13 blends a frame into its copy of what was there before, so a frame that is to be removed again
+    would stay. This keeps a copy of its own and puts it back.
+    """
+
+    def __init__(self, image: Any) -> None:
+        self._image = image
+        self._before: Image.Image | None = None
+
+    def prepare(self, *, is_first: bool) -> None:
+        """Before each frame but the file's first: make the canvas ready for it."""
+        image = self._image
+        if not is_first and image.dispose_op == Disposal.OP_PREVIOUS and self._before is not None:
+            image.paste(self._before.crop(image.dispose_extent), image.dispose_extent)
+            return
+        self._before = image.copy()
+        if not is_first and image.dispose_op == Disposal.OP_BACKGROUND:
+            nothing = (0,) * len(image.getbands())
+            self._before.paste(nothing[0] if len(nothing) == 1 else nothing, image.dispose_extent)
 
 
 def _count_hidden(image: Image.Image) -> int:

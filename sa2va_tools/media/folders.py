@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,11 +46,54 @@ def probe_folder(
     """Reads every header; decodes every frame if they have at most `budget_px` pixels together, else the
     first. Raises MediaUnreadableError when there is no frame, the first cannot be read, or sizes differ,
     MediaTooLargeError, OutOfMemoryError, CancelledError."""
-    files = _list_frames(path, limits)
+    content = _probe_frames(path, _list_frames(path, limits), limits, run, budget_px)
+    count = len(content.files)
+    rate = fps or FOLDER_FPS
+    check_duration(path.name, float(count / rate), limits)
+    return Probe(
+        "frames",
+        content.size_wh,
+        frame_count=count,
+        fps=rate,
+        timestamps_s=tuple(float(index / rate) for index in range(count)),
+        last_frame_s=float(1 / rate),
+        files=content.files,
+        warnings=(*content.warnings(path.name), *(() if fps else (_RATE_WARNING,))),
+        complete=not content.broken,
+        transparent=content.transparent,
+        given_fps=None if rate == FOLDER_FPS else rate,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    """The frames of a folder up to the first that cannot be read."""
+
+    files: tuple[Path, ...]
+    size_wh: tuple[int, int]
+    transparent: bool
+    without_end: int
+    """How many of them lack their last bytes."""
+    broken: str
+    """What is wrong with the first frame that cannot be read; empty when all can be."""
+
+    def warnings(self, name: str) -> list[str]:
+        """About what is missing."""
+        found = [f"{break_warning(name, len(self.files))} {self.broken}"] if self.broken else []
+        if self.without_end:
+            lack = "lacks its" if self.without_end == 1 else "lack their"
+            found.append(
+                f"{self.without_end} of the frames in {name} {lack} last bytes; all pixels are there."
+            )
+        return found
+
+
+def _probe_frames(
+    path: Path, files: tuple[Path, ...], limits: MediaLimits, run: Run, budget_px: int
+) -> _Frames:
+    """Raises MediaUnreadableError when the first cannot be read or sizes differ."""
     first = _probe_frame(files[0], limits)
     decode = len(files) * first.size_wh[0] * first.size_wh[1] <= budget_px
-    broken: list[str] = []
-    notes: list[str] = []
     transparent = first.transparent
     without_end = int(first.without_end)
     for index, file in enumerate(files[1:], start=1):
@@ -57,32 +101,12 @@ def probe_folder(
         try:
             other = _probe_frame(file, limits, decode=decode)
         except MediaUnreadableError as error:
-            broken.append(f"{break_warning(path.name, index)} {error.message}")
-            files = files[:index]
-            break
+            return _Frames(files[:index], first.size_wh, transparent, without_end, error.message)
         if other.size_wh != first.size_wh:
             raise _size_error(path, files, (files[0], first), (file, other))
         transparent |= other.transparent
         without_end += other.without_end
-    if without_end:
-        lack = "lacks its" if without_end == 1 else "lack their"
-        notes = [f"{without_end} of the frames in {path.name} {lack} last bytes; all pixels are there."]
-    count = len(files)
-    rate = fps or FOLDER_FPS
-    check_duration(path.name, float(count / rate), limits)
-    return Probe(
-        "frames",
-        first.size_wh,
-        frame_count=count,
-        fps=rate,
-        timestamps_s=tuple(float(index / rate) for index in range(count)),
-        last_frame_s=float(1 / rate),
-        files=files,
-        warnings=(*broken, *notes, *(() if fps else (_RATE_WARNING,))),
-        complete=not broken,
-        transparent=transparent,
-        given_fps=None if rate == FOLDER_FPS else rate,
-    )
+    return _Frames(files, first.size_wh, transparent, without_end, "")
 
 
 def _probe_frame(file: Path, limits: MediaLimits, *, decode: bool = True) -> Probe:

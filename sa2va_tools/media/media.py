@@ -128,6 +128,10 @@ def open_media(
     run.raise_if_cancelled()
     given = _Given(check_stream_number(video_stream), None if fps is None else parse_frame_rate(fps))
     kind, probe, content_hash = _probe_and_hash(path, limits, run, given)
+    return _make_media(path, kind, probe, content_hash)
+
+
+def _make_media(path: Path, kind: Literal["image", "video"], probe: Probe, content_hash: str) -> Media:
     transparency = [transparency_warning(path.name)] if probe.transparent else []
     return Media(
         path=path,

@@ -19,6 +19,8 @@ from sa2va_tools.media.sniff import file_suffix
 
 _FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".gif": "GIF"}
 _FILL_BYTES = 64
+_SPARE_BYTES = 8
+"""More than the coded pixels of a JPEG have at their end without need."""
 _JPEG_END = b"\xff\xd9"
 _JPEG_MARK = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _BANDS = 64
@@ -34,14 +36,31 @@ def read_without_end(path: Path) -> Image.Image | None:
     kind = _FORMATS.get(file_suffix(data))
     if kind is None:
         return None
+    if kind == "JPEG":
+        return _read_jpeg(path, data)
     endings = [b"\0" * _FILL_BYTES, b"\xaa" * _FILL_BYTES]
-    if kind == "PNG":  # which has check sums of its own
-        endings = [b"", b""]
-    elif kind == "JPEG":
-        data = data.rstrip(b"\0\xff")  # unwritten bytes, and half of the end
-        if not _has_all_scans(data):
-            return None
-        endings = [_JPEG_END, b"\x55" * _FILL_BYTES + _JPEG_END]
+    # A PNG has check sums of its own.
+    return _decode_alike(path, data, kind, [b"", b""] if kind == "PNG" else endings)
+
+
+def _read_jpeg(path: Path, data: bytes) -> Image.Image | None:
+    """Zero bytes at the end were never written, or they are pixels of one colour: then none is too many."""
+    endings = [_JPEG_END, b"\x55" * _FILL_BYTES + _JPEG_END]
+    written = data.rstrip(b"\0")
+    if written.endswith(b"\xff"):  # before a zero, it is part of the pixels; at the end, half of the end
+        written = data[: len(written) + 1] if len(data) > len(written) else written[:-1]
+    if not _has_all_scans(written):
+        return None
+    image = _decode_alike(path, written, "JPEG", endings)
+    if image is None:
+        data = data.removesuffix(_JPEG_END[:1])
+        has_spare = _decode_alike(path, data[:-1], "JPEG", endings) is not None
+        image = None if has_spare else _decode_alike(path, data, "JPEG", endings)
+    return image
+
+
+def _decode_alike(path: Path, data: bytes, kind: str, endings: list[bytes]) -> Image.Image | None:
+    """The image if it is the same with both endings, else None."""
     try:
         first, second = (_decode(path, data + ending, kind) for ending in endings)
     except MediaUnreadableError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from sa2va_tools.media.limits import check_duration, check_frames, check_pixels
 from sa2va_tools.media.packets import Packets, read_packets
 from sa2va_tools.media.picture_facts import describe_picture, read_container_start
 from sa2va_tools.media.probe import Probe, list_numbers
-from sa2va_tools.media.stream_rate import find_rate, require_no_rate
+from sa2va_tools.media.stream_rate import StreamRate, find_rate, require_no_rate
 from sa2va_tools.media.timestamps import FrameTimes, compute_times, space_evenly
 from sa2va_tools.run import Run
 from sa2va_tools.settings import MediaLimits
@@ -43,49 +44,19 @@ def probe_video(
     fps: Fraction | None = None,
 ) -> Probe:
     """Decodes up to `budget_px` pixels, or everything when the timestamps are not reliable. `video_stream`
-    chooses a stream, `fps` is the rate of a video that has none. Raises RequestError for a wrong one of
-    these, MediaUnreadableError when no frame can be used, MediaTooLargeError, OutOfMemoryError,
-    CancelledError."""
+    chooses a stream, `fps` is the rate of a video that has none. Raises RequestError for these two,
+    MediaUnreadableError when no frame can be used, MediaTooLargeError, OutOfMemoryError, CancelledError."""
     choice = find_stream(path, video_stream)
-    with open_video(path, choice.number) as (container, stream):
-        size_wh = (int(stream.width), int(stream.height))
-        check_pixels(path.name, size_wh, limits)
-        rate = find_rate(container, stream)
-        time_base = Fraction(stream.time_base)
-        container_start_s = read_container_start(container)
-        family = str(container.format.name).split(",")[0]
-        packets = read_packets(path, container, stream, limits, run)
-    if not packets.pts:
-        raise MediaUnreadableError(
-            f"{path.name} contains no frames.", hint="It may be cut off; export or download it again."
-        )
-    packets.cut_off = packets.cut_off or bool(find_cut(path))
-    budget = max(1, budget_px // max(1, size_wh[0] * size_wh[1]))
-    decode = partial(_decode, path, choice.number, limits, run)
-    decoded = _decode_exactly(packets, budget, lambda count, damaged: decode(count, damaged=damaged))
-    decoded.mark_lost_and_damaged(packets.damaged_pts)
-    _check_usable(path, packets, decoded)
-    stamps = sorted(packets.known_pts)
-    for at, changed_wh in packets.size_changes if not decoded.to_end else ():
-        check_pixels(path.name, changed_wh, limits)
-        decoded.add_change(bisect_left(stamps, at), decoded.orientation.apply_size(changed_wh))
-    natural = compute_times(
-        decoded.pts if decoded.to_end else stamps,
-        rate.fps,
-        time_base,
-        packets.last_duration,
-        may_jump=packets.may_jump,
-    )
-    if fps is not None:
-        require_no_rate(path.name, rate, natural)
-    times = natural if fps is None else space_evenly(natural, fps)
-    check_duration(path.name, times.timestamps_s[-1] + times.last_frame_s, limits)
-    start_s = max(0.0, float(times.pts[0] * time_base) - container_start_s) if times.pts and not fps else 0.0
-    is_damaged = bool(packets.has_hole or decoded.faults or decoded.damaged)
+    stream = _read_stream(path, choice.number, limits, run)
+    decoded = _decode_and_check(path, choice.number, stream, limits, run, budget_px)
+    times, given_fps = _compute_times(path.name, stream, decoded, fps, limits)
+    start_s = stream.compute_start(times) if fps is None else 0.0
+    warnings = _find_warnings(path.name, stream, decoded, times, may_assume=fps is None)
+    is_damaged = bool(stream.packets.has_hole or decoded.faults or decoded.damaged)
     # Alpha has key frames of its own, and with errors, frames depend on where one begins.
     must_start_over = decoded.facts.has_alpha_aside or (is_damaged and decoded.to_end)
     return Probe(
-        _container_name(family, path),
+        _container_name(stream.family, path),
         decoded.size_wh,
         frame_count=len(times.timestamps_s),
         fps=times.fps,
@@ -93,25 +64,104 @@ def probe_video(
         last_frame_s=times.last_frame_s,
         orientation=decoded.orientation,
         pts=() if must_start_over else times.pts,
-        warnings=(
-            *choice.warnings,
-            *_find_warnings(path.name, packets, decoded, times),
-            *(() if fps else rate.assumed_warning(path.name, times)),
-            *decoded.facts.warnings(path.name, start_s),
-        ),
-        complete=not (packets.cut_off or is_damaged),
+        warnings=(*choice.warnings, *warnings, *decoded.facts.warnings(path.name, start_s)),
+        complete=not (stream.packets.cut_off or is_damaged),
         damaged_frames=tuple(sorted(decoded.damaged)),
         same_size_frames=decoded.changes[0][0] if decoded.changes else len(decoded.pts),
         video_stream=choice.number,
-        given_fps=None if times.timestamps_s == natural.timestamps_s else fps,
+        given_fps=given_fps,
         pixel_aspect=decoded.orientation.apply_aspect(decoded.facts.pixel_aspect),
         start_s=start_s,
     )
 
 
-def _find_warnings(name: str, packets: Packets, decoded: DecodedFrames, times: FrameTimes) -> list[str]:
-    """About damage, changes of size, and joins."""
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """What a file says about the stream before it is decoded."""
+
+    size_wh: tuple[int, int]
+    """As stored."""
+    rate: StreamRate
+    time_base: Fraction
+    container_start_s: float
+    """Second 0 of a player's clock, as the container counts."""
+    family: str
+    """FFmpeg's name of the format, or of the first of its family."""
+    packets: Packets
+
+    def compute_start(self, times: FrameTimes) -> float:
+        """When a player shows the first frame, in seconds."""
+        if not times.pts:
+            return 0.0
+        return max(0.0, float(times.pts[0] * self.time_base) - self.container_start_s)
+
+
+def _read_stream(path: Path, number: int, limits: MediaLimits, run: Run) -> _Stream:
+    """Reads all packets. MediaUnreadableError when there are none."""
+    with open_video(path, number) as (container, stream):
+        size_wh = (int(stream.width), int(stream.height))
+        check_pixels(path.name, size_wh, limits)
+        found = _Stream(
+            size_wh,
+            find_rate(container, stream),
+            Fraction(stream.time_base),
+            read_container_start(container),
+            str(container.format.name).split(",")[0],
+            read_packets(path, container, stream, limits, run),
+        )
+    if not found.packets.pts:
+        raise MediaUnreadableError(
+            f"{path.name} contains no frames.", hint="It may be cut off; export or download it again."
+        )
+    found.packets.cut_off = found.packets.cut_off or bool(find_cut(path))
+    return found
+
+
+def _decode_and_check(
+    path: Path, number: int, stream: _Stream, limits: MediaLimits, run: Run, budget_px: int
+) -> DecodedFrames:
+    """At least what the budget allows, with what the packets tell about the rest. MediaUnreadableError when
+    the file is too damaged."""
+    packets = stream.packets
+    budget = max(1, budget_px // max(1, stream.size_wh[0] * stream.size_wh[1]))
+    decode = partial(_decode, path, number, limits, run)
+    decoded = _decode_exactly(packets, budget, lambda count, damaged: decode(count, damaged=damaged))
+    decoded.mark_lost_and_damaged(packets.damaged_pts)
+    _check_usable(path, packets, decoded)
+    stamps = sorted(packets.known_pts)
+    for at, changed_wh in packets.size_changes if not decoded.to_end else ():
+        check_pixels(path.name, changed_wh, limits)
+        decoded.add_change(bisect_left(stamps, at), decoded.orientation.apply_size(changed_wh))
+    return decoded
+
+
+def _compute_times(
+    name: str, stream: _Stream, decoded: DecodedFrames, fps: Fraction | None, limits: MediaLimits
+) -> tuple[FrameTimes, Fraction | None]:
+    """By the timestamps of all frames if they were decoded, else by those of the packets; at the caller's
+    rate `fps` if there is one. Second, that rate if it makes a difference. RequestError if the file has times
+    of its own, MediaTooLargeError."""
+    packets = stream.packets
+    natural = compute_times(
+        decoded.pts if decoded.to_end else sorted(packets.known_pts),
+        stream.rate.fps,
+        stream.time_base,
+        packets.last_duration,
+        may_jump=packets.may_jump,
+    )
+    if fps is not None:
+        require_no_rate(name, stream.rate, natural)
+    times = natural if fps is None else space_evenly(natural, fps)
+    check_duration(name, times.timestamps_s[-1] + times.last_frame_s, limits)
+    return times, None if times.timestamps_s == natural.timestamps_s else fps
+
+
+def _find_warnings(
+    name: str, stream: _Stream, decoded: DecodedFrames, times: FrameTimes, *, may_assume: bool
+) -> list[str]:
+    """About damage, changes of size, joins, and, unless the caller gave it, the frame rate."""
     count = len(times.timestamps_s)
+    packets = stream.packets
     warnings = damage_warnings(name, decoded, count, cut_off=packets.cut_off, has_hole=packets.has_hole)
     warnings += resize_warning(name, decoded)
     if times.joins:
@@ -119,7 +169,7 @@ def _find_warnings(name: str, packets: Packets, decoded: DecodedFrames, times: F
             f"The timestamps of {name} jump at {list_numbers('frame', times.joins)}, as in recordings that "
             "were joined; their times go on from the frame before."
         )
-    return warnings
+    return [*warnings, *(stream.rate.assumed_warning(name, times) if may_assume else ())]
 
 
 def _decode_exactly(
