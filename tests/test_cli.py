@@ -297,6 +297,11 @@ def test_view_does_not_overwrite_a_frame_of_a_folder(run, tmp_path):
         Image.new("RGB", (64, 48), (90 * index, 30, 30)).save(tmp_path / "frames" / f"{index}.png")
     refused = run("view", "frames", "--out", "frames/1.png")
     assert refused.exit_code == 2 and "is the input" in refused.stderr
+    answer = json.loads(run("segment", "frames", "red square", "--json").stdout)["handle"]
+    for name in ("frames", answer):
+        refused = run("view", name, "--out", "frames/new.png")
+        assert refused.exit_code == 2 and "would become one of them" in refused.stderr
+    assert not Path("frames/new.png").exists()
     assert run("view", "frames", "--out", "sheet.png").exit_code == 0
 
 

@@ -375,7 +375,7 @@ def test_a_full_disk_leaves_the_old_record(store, media, tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match="No space left") as caught:
             store.put_media(replace(media, path=moved))
-    assert "free space" in caught.value.hint
+    assert "free space" in caught.value.hint and "store_dir" in caught.value.hint
     assert {path: path.read_bytes() for path in _files(store)} == before
     assert store.put_media(replace(media, path=moved)) == handle
 

@@ -252,11 +252,12 @@ def test_new_records_are_of_the_new_format(engine, root, clip):
     before = _contents(root / "v2")
     engine.segment(clip, "the square")
     assert _contents(root / "v2") == before
-    records = ("answer", "mask", "media")  # beside them are notes of calls, which have a format of their own
-    written = sorted(path for kind in records for path in (root / "v3" / kind).glob("*.json.gz"))
-    assert [path.parent.name for path in written] == ["answer", "mask", "media"]
-    for path in written:
-        assert json.loads(gzip.decompress(path.read_bytes()))["format"] == "sa2va-store/3"
+    formats = {
+        path.parent.name: json.loads(gzip.decompress(path.read_bytes()))["format"]
+        for path in (root / "v3").rglob("*.json.gz")
+    }
+    records = dict.fromkeys(("answer", "mask", "media"), "sa2va-store/3")
+    assert formats == records | {"call": "sa2va-call/1"}
 
 
 def _mask(label: str) -> MaskRecord:

@@ -148,7 +148,7 @@ def _list_frames(path: Path, limits: MediaLimits) -> tuple[Path, ...]:
     if not files:
         content = f"{len(names)} other entries" if names else "it is empty"
         raise MediaUnreadableError(
-            f"The folder {path.name} contains no frames ({content}).",
+            f"The folder {path.name or path} contains no frames ({content}).",
             hint=_suggestion(path, _find_media(path))
             or f"A folder must contain the frames of one video as image files. {SUPPORTED_FORMATS}",
         )

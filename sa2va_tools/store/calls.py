@@ -12,8 +12,9 @@ from typing import Any
 from sa2va_tools import atomic
 from sa2va_tools.errors import StoreError
 from sa2va_tools.store import handles
-from sa2va_tools.store.files import MALFORMED, SUFFIX
+from sa2va_tools.store.files import MALFORMED, SUFFIX, name_setting
 from sa2va_tools.store.records import Json
+from sa2va_tools.wording import setting
 
 _FORMAT = "sa2va-call/1"
 
@@ -46,9 +47,10 @@ class CallIndex:
         except OSError as error:
             raise StoreError(
                 f"The store cannot create {self._folder}: {error.strerror or error}.",
-                hint="Set SA2VA_STORE_DIR to a folder that can be written.",
+                hint=f"Set {setting('store_dir')} to a folder that can be written.",
             ) from error
-        atomic.write_bytes(self._path(digest), gzip.compress(document.encode("utf-8"), mtime=0))
+        with name_setting():
+            atomic.write_bytes(self._path(digest), gzip.compress(document.encode("utf-8"), mtime=0))
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}{SUFFIX}"

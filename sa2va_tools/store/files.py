@@ -6,6 +6,8 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -38,11 +40,24 @@ def write_record(path: Path, kind: Kind, record: Json, run: Run | None = None) -
     """Write or replace the file, whole or not at all. Raises StoreError, CancelledError."""
     pieces = chain([f'{{"format":"{FORMAT}","kind":"{kind}","record":'], iter_json(record), "}")
     packer = zlib.compressobj(wbits=_GZIP)
-    with atomic.create_file(path) as file:
+    with name_setting(), atomic.create_file(path) as file:
         for piece in pieces:
             raise_if_cancelled(run)
             file.write(packer.compress(piece.encode("ascii")))
         file.write(packer.flush())
+
+
+@contextmanager
+def name_setting() -> Iterator[None]:
+    """A failure to write into the store says which setting chooses another folder."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(
+            error.message,
+            hint="Check that the store is writable and that its disk has free space, or set "
+            f"{setting('store_dir')} to another folder.",
+        ) from error
 
 
 def read_record(path: Path, kind: Kind, run: Run | None = None) -> Json:

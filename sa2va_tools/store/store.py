@@ -26,7 +26,7 @@ from sa2va_tools.store.pictures import save_picture
 from sa2va_tools.store.pieces import normalize_record
 from sa2va_tools.store.records import AnswerRecord, Json, MaskRecord
 from sa2va_tools.store.stamp import compute_stamp, is_unchanged
-from sa2va_tools.wording import setting
+from sa2va_tools.wording import call, setting
 
 _MAX_KNOWN = 5
 """Handles that the error for an unknown handle lists."""
@@ -239,5 +239,6 @@ def _list_other_places(record: Json, existing: Json) -> list[Json]:
 def _make_move_error(what: str, problem: str) -> MediaNotFoundError:
     return MediaNotFoundError(
         f"{what} {problem}.",
-        hint="Pass the path of the image or video again; masks made from it remain valid.",
+        hint="Move it back, or give its new path once, for example to "
+        f"{call('view')}; masks made from it remain valid.",
     )

@@ -32,7 +32,7 @@ _QUALITY = 92
 
 def view_command(session: Session, handles: Sequence[str], options: ViewFlags, reading: ReadingFlags) -> None:
     """Write one picture. Without `--out`, its name follows from the first handle or file, in the working
-    folder. RequestError if it would overwrite what is viewed."""
+    folder. RequestError if it would overwrite what is viewed, or add a frame to it."""
     path = options.out or Path(_name_picture(handles[0]))
     _find_format(path)
     # Unlike os.path's, Path.resolve raises for a link that leads back to itself.
@@ -40,6 +40,8 @@ def view_command(session: Session, handles: Sequence[str], options: ViewFlags, r
     real = Path(os.path.realpath(path))
     if real in sources or (path.exists() and set(sources) & set(real.parents)):
         raise _overwrites_source(path)
+    if real.parent in sources:
+        raise _becomes_frame(path)
     with session.open_engine() as engine, session.open_run() as run:
         given = [str(open_as_given(engine, handle, reading, run)) for handle in handles]
         result = engine.view(
@@ -53,6 +55,8 @@ def view_command(session: Session, handles: Sequence[str], options: ViewFlags, r
         )
         if is_media(engine, path, result.media.handle):
             raise _overwrites_source(path)
+        if real.parent.name == result.media.name and is_media(engine, real.parent, result.media.handle):
+            raise _becomes_frame(path)
     write_picture(path, result.image, result.mime_type)
     _show(session, result, path)
 
@@ -120,6 +124,13 @@ def _show(session: Session, result: ViewResult, path: Path) -> None:
 
 def _overwrites_source(path: Path) -> RequestError:
     return RequestError(f"{path} is the input.", hint="Choose another output file with --out.")
+
+
+def _becomes_frame(path: Path) -> RequestError:
+    return RequestError(
+        f"{path.parent} contains the frames of this video; {path.name} would become one of them.",
+        hint="Choose another folder with --out.",
+    )
 
 
 def _name_picture(name: str) -> str:
