@@ -133,6 +133,14 @@ def assert_is_picture(path: Path) -> None:
     assert (media.kind, media.container) == ("image", "jpeg") and number_of(read_image(media)) == 0
 
 
+def test_motion_jpeg_that_breaks_off(tmp_path):
+    path = write(tmp_path / "cam.mjpeg", make_jpegs(6))
+    path.write_bytes(path.read_bytes()[:-40])
+    media = open_media(path)
+    assert (media.frame_count, media.complete, media.damaged_frames) == (6, False, (5,))
+    assert "is cut off" in media.warnings[0] and "frame 5 may show errors" in media.warnings[1]
+
+
 def test_photographs_with_other_pictures_behind_them(tmp_path):
     first, second = make_jpegs(2)
     preview = make_jpegs(1, (32, 24))[0]

@@ -8,6 +8,10 @@ from typing import Any
 from sa2va_tools.media.diagnosis.holes import has_hole
 from sa2va_tools.media.diagnosis.joins import begins_recording
 
+_JPEG_END = b"\xff\xd9"
+_JPEG_TAIL_BYTES = 4096
+"""Padding may follow the end."""
+
 
 class FaultWatch:
     """Looks at the packets of one stream, in file order."""
@@ -24,8 +28,11 @@ class FaultWatch:
         self._previous: Any = None
         self._suspect: int | None = None
         self._skipped: list[tuple[int, int]] = []
+        self._is_motion_jpeg = container.format.name == "mjpeg"
         self.damaged_pts: list[int] = []
         """Timestamps of damaged packets; complete after `finish`."""
+        self.cut_off = False
+        """Whether the last packet ends early; known after `finish`."""
 
     def see(self, packet: Any) -> None:
         """Take note of the next packet."""
@@ -40,6 +47,10 @@ class FaultWatch:
 
     def finish(self) -> bool:
         """After the last packet: whether frames are missing where bytes of the file were never written."""
+        last = self._previous
+        if last is not None and self._is_motion_jpeg:
+            self.cut_off = _JPEG_END not in bytes(memoryview(last)[-_JPEG_TAIL_BYTES:])
+            self._suspect = last.pts if self.cut_off else self._suspect
         if self._suspect is not None:
             self.damaged_pts.append(self._suspect)
         return not self._may_have_zeros and has_hole(self._path, self._skipped)

@@ -80,7 +80,7 @@ def read_packets(path: Path, container: Any, stream: Any, limits: MediaLimits, r
     found.has_hole = faults.finish()
     found.damaged_pts = faults.damaged_pts
     found.size_changes = sizes.changes
-    found.cut_off = found.cut_off or _ends_early(container, stream, found)
+    found.cut_off = found.cut_off or faults.cut_off or _ends_early(container, stream, found)
     return found
 
 
