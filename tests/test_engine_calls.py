@@ -214,6 +214,16 @@ def test_what_is_damaged_or_gone_is_computed_again_and_is_whole_then(engine, med
     assert engine.view(again.handle).legend
 
 
+def test_an_answer_is_not_lost_if_it_cannot_be_noted(engine, media):
+    root = engine.library.store.root
+    (root / "v3").mkdir(parents=True)
+    (root / "v3" / "call").write_bytes(b"in the way")
+    for _ in range(2):
+        result = engine.segment(media, "a box")
+        assert result.objects[0].found and not result.provenance.from_store
+        assert any("will be computed again" in warning for warning in result.warnings)
+
+
 def test_nothing_of_a_cancelled_call_is_served(engine, media):
     run = Run(lambda progress: run.cancel() if (progress.stage, progress.done) == ("propagate", 3) else None)
     with pytest.raises(CancelledError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ from sa2va_tools.engine.library import Library, OpenedMedia
 from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.options import FrameRange
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, SegmentResult
+from sa2va_tools.errors import StoreError
 from sa2va_tools.run import Run
 from sa2va_tools.store.calls import CallIndex
 from sa2va_tools.store.handles import compute_digest
@@ -98,9 +99,8 @@ class Calls:
         with self._lane.turn(call.title, call.run, lambda: self._find(call)) as found:
             if found is not None:
                 return found  # type: ignore[return-value]  # one kind of call has one kind of result
-            result = compute()
-            self._remember(call, result)  # before the next call has its turn: it may be the same
-            return result
+            # Remembered before the next call has its turn: it may be the same.
+            return self._remember(call, compute())
 
     def stream(
         self, call: Call, frames: Generator[FrameResult, None, SegmentResult]
@@ -108,12 +108,17 @@ class Calls:
         """`frames`, made with the model for this call alone, whatever is stored."""
         with self._lane.turn(call.title, call.run), closing(frames):
             result = yield from frames
-            self._remember(call, result)
-            return result
+            return self._remember(call, result)
 
-    def _remember(self, call: Call, result: AnswerResult | CaptionResult | SegmentResult) -> None:
-        """Note that this is the answer to the call. It is complete, and in the store already."""
-        self._index.put(self._request(call), describe_outcome(result))
+    def _remember(self, call: Call, result: Result) -> Result:
+        """Note that this is the answer to the call. It is complete, and in the store already; if the note
+        cannot be written, it has a warning."""
+        try:
+            self._index.put(self._request(call), describe_outcome(result))
+        except StoreError as error:
+            warning = f"{error.message} The same call will be computed again."
+            return replace(result, warnings=(*result.warnings, warning))
+        return result
 
     def _find(self, call: Call) -> AnswerResult | CaptionResult | SegmentResult | None:
         outcome = self._index.find(self._request(call)) if self._reuse else None

@@ -52,6 +52,11 @@ def source_kind(source: object) -> Literal["path", "bytes", "pixels"]:
         return "bytes"
     if isinstance(source, (np.ndarray, Image.Image)):
         return "pixels"
+    handle = getattr(source, "handle", None)
+    if isinstance(handle, str):
+        raise WrongTypeError(
+            f"Media cannot be opened from a {type(source).__name__} itself. Give its handle: {handle}."
+        )
     is_array = hasattr(source, "__array__")
     if isinstance(source, Iterable) and not isinstance(source, _NOT_FRAMES) and not is_array:
         return "pixels"
