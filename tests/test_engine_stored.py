@@ -10,7 +10,7 @@ import pytest
 
 from sa2va_server.cli.demo_scene import write_demo_clip
 from sa2va_tools import Settings, load_engine
-from sa2va_tools.errors import RequestError
+from sa2va_tools.errors import MediaNotFoundError, RequestError
 from sa2va_tools.model.hub.names import NANO_FOLDER
 from sa2va_tools.testing import FakeEngine
 
@@ -62,6 +62,23 @@ def test_a_result_outlives_its_file(tmp_path, clip):
     assert loaded.objects[0].times_s == result.objects[0].times_s
     with pytest.raises(RequestError, match="no access to its image or video"):
         loaded.save(tmp_path / "out")
+
+
+def test_masks_of_a_file_that_is_gone_are_written_but_no_overlay(tmp_path, clip):
+    shutil.copy(clip, tmp_path / "gone.mp4")
+    engine = FakeEngine(tmp_path / "store")
+    result = engine.segment(tmp_path / "gone.mp4", "a box")
+    formats = ["json", "png", "npz", "coco", "polygons"]
+    engine.export(result.handle, tmp_path / "before", formats=formats)
+    document = engine.masks_json(result.handle)
+    (tmp_path / "gone.mp4").unlink()
+    engine.export(result.handle, tmp_path / "after", formats=formats)
+    for file in (tmp_path / "before").rglob("*.*"):
+        assert (tmp_path / "after" / file.relative_to(tmp_path / "before")).read_bytes() == file.read_bytes()
+    assert engine.masks_json(result.handle) == document
+    with pytest.raises(MediaNotFoundError, match="no longer there") as refused:
+        engine.export(result.handle, tmp_path / "overlay")
+    assert "formats='json'" in refused.value.hint and not (tmp_path / "overlay").exists()
 
 
 def test_pixels_in_memory_have_results_too(tmp_path):

@@ -123,6 +123,11 @@ def _check_formats(formats: str | Sequence[str] | None) -> tuple[str, ...]:
     return wanted
 
 
+def needs_pixels(formats: str | Sequence[str] | None) -> bool:
+    """Whether files of these formats show the image or video itself. RequestError for an unknown format."""
+    return "overlay" in _check_formats(formats)
+
+
 def to_exported_masks(ref: MediaRef, media: Media, objects: Sequence[MaskObject]) -> ExportedMasks:
     """The objects as `masks.export` takes them."""
     info = {"name": ref.name, "size_wh": list(ref.size_wh), "frame_count": ref.frame_count, "fps": ref.fps}

@@ -21,8 +21,8 @@ from sa2va_tools.checks import (
     type_error,
 )
 from sa2va_tools.engine.clip import Clip, check_frame
-from sa2va_tools.engine.exporting import save_objects, to_exported_masks
-from sa2va_tools.engine.library import Library, OpenedMedia
+from sa2va_tools.engine.exporting import needs_pixels, save_objects, to_exported_masks
+from sa2va_tools.engine.library import Library, OpenedMedia, describe_media
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
 from sa2va_tools.engine.options import FrameRange, TrackOptions
 from sa2va_tools.engine.protocol import Engine, MediaInput, MediaSource
@@ -36,9 +36,10 @@ from sa2va_tools.engine.stored_results import (
     list_results,
     load_objects,
     load_result,
+    require_readable,
 )
 from sa2va_tools.engine.viewing import draw_view
-from sa2va_tools.errors import RequestError, StoreError
+from sa2va_tools.errors import MediaNotFoundError, RequestError, StoreError
 from sa2va_tools.masks.export import render_masks_json
 from sa2va_tools.media.sampling import select_frames
 from sa2va_tools.memory_errors import translate_memory_errors
@@ -130,7 +131,7 @@ class StoreBackedEngine(Engine):
         run = start_run(run)
         with translate_memory_errors():
             names = check_texts("handles", handles, _ACCEPTED)
-            opened, objects = self._load_objects(names, run)
+            opened, objects = self._load_objects(names, run, needs_pixels=needs_pixels(formats))
             if not objects and not any(parse_kind(name) == "answer" for name in names):
                 raise RequestError(
                     "There is no mask to write.",
@@ -142,15 +143,17 @@ class StoreBackedEngine(Engine):
     def masks_json(self, handles: str | Sequence[str], *, run: Run | None = None) -> str:
         with translate_memory_errors():
             names = check_texts("handles", handles, _ACCEPTED)
-            opened, objects = self._load_objects(names, start_run(run))
+            opened, objects = self._load_objects(names, start_run(run), needs_pixels=False)
             exported = to_exported_masks(opened.ref, opened.media, objects)
             return render_masks_json(exported, opened.media.timestamps_s)
 
-    def _load_objects(self, handles: Sequence[str], run: Run) -> tuple[OpenedMedia, list[MaskObject]]:
+    def _load_objects(
+        self, handles: Sequence[str], run: Run, *, needs_pixels: bool
+    ) -> tuple[OpenedMedia, list[MaskObject]]:
         """The masks of these handles, each once, and after them what their answers did not find."""
         if not handles:
             raise RequestError("No handle was given.", hint="Give handles of masks or answers.")
-        opened = self.library.open(handles[0], run)
+        opened = self._open_recorded(handles[0], run, needs_pixels)
         found = [MaskObject.from_record(*each) for each in self.library.masks(handles, opened, run)]
         missing: dict[str, MaskObject] = {}
         for handle in handles:
@@ -159,6 +162,21 @@ class StoreBackedEngine(Engine):
                 objects = load_objects(self.library, record, opened.media, run)
                 missing |= {item.label: item for item in objects if not item.found}
         return opened, [*found, *missing.values()]
+
+    def _open_recorded(self, handle: str, run: Run, needs_pixels: bool) -> OpenedMedia:
+        """The media of a handle. If the file is gone and no pixels are needed, what the store knows of it."""
+        try:
+            return self.library.open(handle, run)
+        except MediaNotFoundError as error:
+            kind = parse_kind(handle)
+            if kind is None:
+                raise
+            if needs_pixels:
+                error.add_hint(f"Masks alone can be written all the same: {argument('formats', 'json')}.")
+                raise
+            name = self.library.find_media_handle(handle, kind, run)
+            media = require_readable(self.library, name)
+            return OpenedMedia(media, describe_media(media, name))
 
     def find_media(
         self,
