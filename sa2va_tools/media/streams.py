@@ -39,7 +39,9 @@ def check_stream_number(number: object) -> int | None:
     if number is None:
         return None
     if isinstance(number, bool) or not isinstance(number, Integral):
-        raise WrongTypeError(f"video_stream has type {type(number).__name__}; expected a whole number.")
+        raise WrongTypeError(
+            f"{argument('video_stream')} has type {type(number).__name__}; expected a whole number."
+        )
     if number < 0:
         raise RequestError(
             f"{argument('video_stream')} is {number}; video streams are numbered from 0.",
