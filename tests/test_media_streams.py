@@ -197,3 +197,11 @@ def test_webm_without_alpha_has_the_decoder_s_own_frames(tmp_path):
     with av.open(str(path)) as container:
         for frame, (_, rgb) in zip(container.decode(video=0), iter_frames(open_media(path)), strict=True):
             assert np.array_equal(frame.to_ndarray(format="rgb24"), rgb)
+
+
+def test_a_cover_that_was_asked_for_has_no_absurd_rate(tmp_path):
+    path = make_streams(
+        tmp_path / "a.mp4", [SMALL, LARGE], codecs=["libx264", "mjpeg"], counts=[12, 1], attached=[1]
+    )
+    media = open_media(path, video_stream=1)
+    assert (media.frame_count, media.size_wh, media.fps) == (1, LARGE, 25)

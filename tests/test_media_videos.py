@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from media_makers import make_audio, make_video, number_of, numbered_frame, remux
 
@@ -283,3 +284,22 @@ def test_real_clips(name, size_wh, count, fps):
     (picked,) = read_frames(media, [60])
     stream = dict(iter_frames(media, range(58, 62)))
     assert (picked == stream[60]).all() and (picked != stream[61]).any()
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+def test_random_access_where_pictures_are_refreshed_part_by_part(tmp_path, suffix):
+    """Streams of low delay have no key frames after the first, though containers flag some as such."""
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 128, "yuv420p"
+        stream.options = {"x264-params": "intra-refresh=1:keyint=20"}
+        for index in range(90):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(index % 28, (160, 128)), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    media = open_media(path)
+    frames = [rgb for _, rgb in iter_frames(media)]
+    assert len(frames) == media.frame_count == 90
+    for index in (48, 55, 72):
+        assert np.array_equal(read_frames(media, [index])[0], frames[index])

@@ -22,6 +22,7 @@ from sa2va_tools.media.container import decode_stream, frame_orientation, open_v
 from sa2va_tools.media.failures import translate_decoder_errors
 from sa2va_tools.media.frames import frame_to_rgb
 from sa2va_tools.media.media import Media
+from sa2va_tools.media.nal_units import recovers_gradually, split_units
 from sa2va_tools.media.stills import read_still
 from sa2va_tools.memory_errors import translate_memory_errors
 from sa2va_tools.run import Run
@@ -30,6 +31,7 @@ Rgb = NDArray[np.uint8]
 
 _MIN_SEEK_GAP = 32
 """Seeking is tried from this many unwanted frames in a row."""
+_HEAD_BYTES = 4096
 
 
 def read_image(media: Media) -> Rgb:
@@ -173,7 +175,14 @@ def _key_frame_pts(media: Media, container: Any, stream: Any, index: int) -> int
         packet = next(container.demux(stream), None)
     except av.FFmpegError:
         return None  # the container cannot seek: decode from the current position
-    return packet.pts if packet is not None and packet.is_keyframe else None
+    if packet is None or not packet.is_keyframe:
+        return None
+    codec = stream.codec_context
+    if codec.name == "h264" and recovers_gradually(
+        split_units("h264", codec.extradata or b"", bytes(memoryview(packet)[:_HEAD_BYTES]))
+    ):
+        return None
+    return int(packet.pts) if packet.pts is not None else None
 
 
 def _to_upright_rgb(media: Media, path: Path, frame: Any) -> Rgb:

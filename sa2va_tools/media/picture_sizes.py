@@ -3,12 +3,12 @@ and HEVC, the codecs of recorded calls and streams."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import av
 
-_START = re.compile(b"\0\0\1")
+from sa2va_tools.media.nal_units import split_units
+
 _PARAMETER_SETS = {"h264": (0x1F, 0, 7), "hevc": (0x7E, 1, 33)}
 """Codec → (mask and shift of a unit's type in its first byte, type of the sequence parameter set)."""
 _HEAD_BYTES = 4096
@@ -48,20 +48,14 @@ class SizeWatch:
         if self._codec not in _PARAMETER_SETS:
             return b""
         mask, shift, wanted = _PARAMETER_SETS[self._codec]
-        return next((unit for unit in self._split(data) if unit and (unit[0] & mask) >> shift == wanted), b"")
-
-    def _split(self, data: bytes) -> list[bytes]:
-        """H.264 or HEVC units, after start codes or after their lengths."""
-        if self._extradata[:1] != b"\1":
-            return _START.split(data)[1:]
-        length_bytes = 1 + (self._extradata[4 if self._codec == "h264" else 21] & 3)
-        units = []
-        at = 0
-        while at + length_bytes < len(data):
-            end = at + length_bytes + int.from_bytes(data[at : at + length_bytes], "big")
-            units.append(data[at + length_bytes : end])
-            at = end
-        return units
+        return next(
+            (
+                unit
+                for unit in split_units(self._codec, self._extradata, data)
+                if unit and (unit[0] & mask) >> shift == wanted
+            ),
+            b"",
+        )
 
     def _measure(self, packet: Any, data: bytes) -> tuple[int, int] | None:
         if self._codec == "vp8":

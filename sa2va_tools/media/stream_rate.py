@@ -49,7 +49,8 @@ def find_rate(container: Any, stream: Any) -> StreamRate:
     if container.format.name == "avi":  # whose header may count fields, and empty packets between frames
         rates.reverse()
     rate = next((rate for rate in rates if rate), None)
-    return StreamRate(Fraction(rate) if rate and rate > 0 else None, is_bare, is_told=False)
+    is_plausible = rate is not None and 0 < rate <= highest
+    return StreamRate(Fraction(rate) if rate and is_plausible else None, is_bare, is_told=False)
 
 
 def require_no_rate(name: str, rate: StreamRate, times: FrameTimes) -> None:
