@@ -34,3 +34,17 @@ def run(tmp_path, monkeypatch):
         return CliRunner().invoke(app, [str(word) for word in words], obj=opener)
 
     return run
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Three pictures of one size in the working folder."""
+    from PIL import Image, ImageDraw
+
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2, 10):
+        picture = Image.new("RGB", (320, 240), (70, 76, 86))
+        x = 60 + 5 * number
+        ImageDraw.Draw(picture).ellipse((x - 48, 32, x + 48, 128), fill=(220, 40, 40))
+        picture.save(f"pic{number}.png")
+    return [Path(f"pic{number}.png") for number in (1, 2, 10)]
