@@ -71,11 +71,11 @@ def test_a_file_that_moved_is_found_again_by_its_new_path(folders):
 def test_a_path_is_read_once_while_its_file_stays_as_it_is(folders, monkeypatch):
     opened, real = [], library_module.open_media
 
-    def counted(path, *others, **how):
+    def count_call(path, *others, **how):
         opened.append(path.name)
         return real(path, *others, **how)
 
-    monkeypatch.setattr(library_module, "open_media", counted)
+    monkeypatch.setattr(library_module, "open_media", count_call)
     library, path = _library(folders, "first"), folders / "first" / "a.png"
     first = library.open(path, RUN)
     assert library.open(path, RUN).ref == first.ref and opened == ["a.png"]

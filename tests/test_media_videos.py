@@ -179,13 +179,13 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     real, count = decode.decode_stream, 0
 
-    def counted(*arguments):
+    def count_call(*arguments):
         nonlocal count
         for frame in real(*arguments):
             count += 1
             yield frame
 
-    monkeypatch.setattr(decode, "decode_stream", counted)
+    monkeypatch.setattr(decode, "decode_stream", count_call)
     return lambda: count
 
 

@@ -109,7 +109,7 @@ def test_wrong_arguments_of_a_tool_are_named_as_its_callers_know_them():
     assert not {name for name in NOT_WORDS if name in str(caught.value)}
 
 
-def _raised_texts() -> Iterator[tuple[str, str]]:
+def _find_error_texts() -> Iterator[tuple[str, str]]:
     """(place, text) of each string in the call that makes an error."""
     kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
     for file in sorted((ROOT / "sa2va_tools").rglob("*.py")):
@@ -130,7 +130,7 @@ def _raised_texts() -> Iterator[tuple[str, str]]:
 def test_no_error_of_the_library_names_an_argument_or_tool_in_plain_text():
     wrong = [
         (place, text)
-        for place, text in _raised_texts()
+        for place, text in _find_error_texts()
         if {*re.findall(r"\w+", text)} & NOT_WORDS or re.search(r"(?<!pip install )(?<![\w-])--[a-z]", text)
     ]
     # How agents' folders are opened is told by the front ends; only Python takes dictionaries.

@@ -61,11 +61,11 @@ class ScriptedModel:
 
 def make_script(clip: str, *, long: bool = False) -> list[Step]:
     """The usual script; or, with `long`, a call that takes time, a short one, and the first one again."""
-    segment = _fixed(media=clip, expressions=["the red circle"])
+    segment = _give_always(media=clip, expressions=["the red circle"])
     if long:
         return [
             Step("long call", "segment_by_text", segment),
-            Step("short call", "view", _fixed(handles=[clip], max_frames=1)),
+            Step("short call", "view", _give_always(handles=[clip], max_frames=1)),
             Step("same again", "segment_by_text", segment),
         ]
     return [
@@ -74,14 +74,14 @@ def make_script(clip: str, *, long: bool = False) -> list[Step]:
         Step(
             "caption",
             "caption_region",
-            _fixed(media=clip, regions=[{"box_xyxy": [350, 240, 500, 380]}], frame_index=0),
+            _give_always(media=clip, regions=[{"box_xyxy": [350, 240, 500, 380]}], frame_index=0),
         ),
         Step("nulls", "describe", lambda _, tool: fill_all(tool.schema, {"media": clip})),
-        Step("error", "describe", _fixed(media=clip.replace(".mp4", "-missing.mp4"))),
+        Step("error", "describe", _give_always(media=clip.replace(".mp4", "-missing.mp4"))),
     ]
 
 
-def _fixed(**arguments: Any) -> Callable[[str, OfferedTool], Mapping[str, Any]]:
+def _give_always(**arguments: Any) -> Callable[[str, OfferedTool], Mapping[str, Any]]:
     return lambda _text, _tool: arguments
 
 

@@ -110,22 +110,9 @@ class LocalEngine(StoreBackedEngine):
 
     # ---- masks from words -----------------------------------------------------------------------
 
-    def _segment(
-        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
-    ) -> SegmentResult:
-        call, frames = self._start_segment(media, expressions, options, run)
-        return self.calls.answer(call, lambda: run_to_end(frames))
-
-    def _stream(
-        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
-    ) -> Generator[FrameResult, None, SegmentResult]:
-        call, frames = self._start_segment(media, expressions, options, run)
-        return (yield from self.calls.stream(call, frames))
-
     def _start_segment(
         self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
     ) -> tuple[Call, Generator[FrameResult, None, SegmentResult]]:
-        """The checked call, and its work, which begins with the first frame."""
         opened, clip = self._open_clip(media, options, run)
         conversation = load_conversation(self.library, options.after, opened, clip)
 

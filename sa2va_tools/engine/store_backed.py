@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -20,16 +21,19 @@ from sa2va_tools.checks import (
     start_run,
     type_error,
 )
+from sa2va_tools.engine.calls import Call, Calls
 from sa2va_tools.engine.clip import Clip, check_frame
 from sa2va_tools.engine.exporting import needs_pixels, save_objects, to_exported_masks
 from sa2va_tools.engine.library import Library, OpenedMedia, describe_media
+from sa2va_tools.engine.mask_access import FrameResult
 from sa2va_tools.engine.mask_object import MaskObject, MediaRef
-from sa2va_tools.engine.options import FrameRange, TrackOptions
+from sa2va_tools.engine.options import FrameRange, SegmentOptions, TrackOptions
 from sa2va_tools.engine.protocol import Engine, MediaInput, MediaSource
 from sa2va_tools.engine.region_masks import RegionsOnFrame, check_regions
 from sa2va_tools.engine.regions import Region
+from sa2va_tools.engine.requests import Expressions
 from sa2va_tools.engine.result_removal import remove_results
-from sa2va_tools.engine.results import ResultKind, ViewResult
+from sa2va_tools.engine.results import ResultKind, SegmentResult, ViewResult
 from sa2va_tools.engine.stored_results import (
     LoadedResult,
     StoredResult,
@@ -38,6 +42,7 @@ from sa2va_tools.engine.stored_results import (
     load_result,
     require_readable,
 )
+from sa2va_tools.engine.tracks import run_to_end
 from sa2va_tools.engine.viewing import draw_view
 from sa2va_tools.errors import MediaNotFoundError, RequestError, StoreError
 from sa2va_tools.masks.export import render_masks_json
@@ -57,6 +62,9 @@ _ACCEPTED = "a handle or a list of handles"
 
 class StoreBackedEngine(Engine):
     """Implements lookups, views and exports over a `Library`."""
+
+    calls: Calls
+    """Answers calls, from the store if it can; every engine sets its own."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -221,6 +229,24 @@ class StoreBackedEngine(Engine):
         return remove_results(self.library, handles, older_than_s, dry_run=dry_run, run=run)
 
     # ---- for engines that make masks -------------------------------------------------------------
+
+    def _segment(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> SegmentResult:
+        call, frames = self._start_segment(media, expressions, options, run)
+        return self.calls.answer(call, lambda: run_to_end(frames))
+
+    def _stream(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> Generator[FrameResult, None, SegmentResult]:
+        call, frames = self._start_segment(media, expressions, options, run)
+        return (yield from self.calls.stream(call, frames))
+
+    @abstractmethod
+    def _start_segment(
+        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
+    ) -> tuple[Call, Generator[FrameResult, None, SegmentResult]]:
+        """The checked call, and its work, which begins with the first frame."""
 
     def _open_clip(self, media: MediaInput, span: FrameRange, run: Run) -> tuple[OpenedMedia, Clip]:
         opened = self._open(media, run)

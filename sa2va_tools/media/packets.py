@@ -93,7 +93,7 @@ def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:
         # Frames that an edit list cuts off at the end are counted in the header, but not in its duration.
         promised_s = float(stream.duration * time_base) if stream.duration else math.inf
         return promised_s - shown_s > 1.5 * shown_s / max(1, len(known))
-    promised_s = _tagged_duration_s(container, stream)
+    promised_s = _read_tagged_duration_s(container, stream)
     if promised_s and known:
         ends_s = float((max(known) + packets.last_duration) * time_base)
         return promised_s - ends_s > 1.5 * shown_s / len(known)
@@ -103,7 +103,7 @@ def _ends_early(container: Any, stream: Any, packets: Packets) -> bool:
     return bool(container.duration / av.time_base - shown_s > max(1.0, 0.1 * shown_s))
 
 
-def _tagged_duration_s(container: Any, stream: Any) -> float:
+def _read_tagged_duration_s(container: Any, stream: Any) -> float:
     """The end of a Matroska or WebM stream by the tag of its writer; 0 without one."""
     tag = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
     if tag is None or "matroska" not in container.format.name:

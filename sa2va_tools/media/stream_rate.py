@@ -28,7 +28,7 @@ class StreamRate:
     is_told: bool
     """Whether a bare stream has the rate in its own headers."""
 
-    def assumed_warning(self, name: str, times: FrameTimes) -> tuple[str, ...]:
+    def warn_if_assumed(self, name: str, times: FrameTimes) -> tuple[str, ...]:
         """Says so if the times are a guess."""
         if self.is_told or not (times.is_guess or self.is_bare):
             return ()

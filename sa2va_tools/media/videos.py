@@ -169,7 +169,7 @@ def _find_warnings(
             f"The timestamps of {name} jump at {list_numbers('frame', times.joins)}, as in recordings that "
             "were joined; their times go on from the frame before."
         )
-    return [*warnings, *(stream.rate.assumed_warning(name, times) if may_assume else ())]
+    return [*warnings, *(stream.rate.warn_if_assumed(name, times) if may_assume else ())]
 
 
 def _decode_exactly(

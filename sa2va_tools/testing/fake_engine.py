@@ -33,7 +33,6 @@ from sa2va_tools.engine.regions import Region
 from sa2va_tools.engine.requests import Expressions, caption_question, describe_question, ground_question
 from sa2va_tools.engine.results import AnswerResult, CaptionResult, Provenance, RegionCaption, SegmentResult
 from sa2va_tools.engine.store_backed import StoreBackedEngine
-from sa2va_tools.engine.tracks import run_to_end
 from sa2va_tools.masks import rle
 from sa2va_tools.masks.rle import Rle
 from sa2va_tools.masks.track import MaskTrack
@@ -89,22 +88,9 @@ class FakeEngine(StoreBackedEngine):
 
         return self.calls.answer(_make_call("describe", recorder, options, question=question), compute)
 
-    def _segment(
-        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
-    ) -> SegmentResult:
-        call, frames = self._start_segment(media, expressions, options, run)
-        return self.calls.answer(call, lambda: run_to_end(frames))
-
-    def _stream(
-        self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
-    ) -> Generator[FrameResult, None, SegmentResult]:
-        call, frames = self._start_segment(media, expressions, options, run)
-        return (yield from self.calls.stream(call, frames))
-
     def _start_segment(
         self, media: MediaInput, expressions: Expressions, options: SegmentOptions, run: Run
     ) -> tuple[Call, Generator[FrameResult, None, SegmentResult]]:
-        """The checked call, and its work, which begins with the first frame."""
         recorder, plan, conversation = self._start(media, options, run)
 
         def work() -> Generator[FrameResult, None, SegmentResult]:

@@ -79,7 +79,7 @@ class Tool(Generic[Arguments]):
 
     def parse(self, raw: Mapping[str, Any]) -> Arguments:
         """The arguments, checked. RequestError says what is wrong and what is allowed."""
-        with _worded():
+        with _spell_errors():
             try:
                 return self.arguments.model_validate(dict(raw))
             except ValidationError as error:
@@ -87,7 +87,7 @@ class Tool(Generic[Arguments]):
 
     def run(self, engine: Engine, arguments: Arguments, run: Run) -> ToolOutput:
         """Do the work. Raises errors of `sa2va_tools.errors`, and for a lack of memory no library's own."""
-        with _worded(), translate_memory_errors():
+        with _spell_errors(), translate_memory_errors():
             return _note_origin(self.work(engine, arguments, run))
 
 
@@ -101,7 +101,7 @@ def _note_origin(output: ToolOutput) -> ToolOutput:
 
 
 @contextlib.contextmanager
-def _worded() -> Iterator[None]:
+def _spell_errors() -> Iterator[None]:
     """Errors leave this block in the words of tools."""
     try:
         yield

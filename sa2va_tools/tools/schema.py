@@ -24,7 +24,7 @@ accept them for some models only."""
 def arguments_schema(model: type[BaseModel]) -> Schema:
     """What a tool takes: an object without `$ref`; unknown names are refused; required ones first. Optional
     ones are `nullable`."""
-    schema: Schema = _mark_optional(_ordered_schema(model))
+    schema: Schema = _mark_optional(_make_schema(model))
     fields = {name: _drop_noise(field) for name, field in schema["properties"].items()}
     return schema | {"properties": fields}
 
@@ -32,7 +32,7 @@ def arguments_schema(model: type[BaseModel]) -> Schema:
 def strict_arguments_schema(model: type[BaseModel]) -> Schema:
     """The same in the form that strict function calling requires (OpenAI's Structured Outputs): every object
     is closed and lists all of its properties as required, and null stands for what is not given."""
-    return _make_strict(_ordered_schema(model))
+    return _make_strict(_make_schema(model))
 
 
 def result_schema(model: type[BaseModel]) -> Schema:
@@ -43,7 +43,7 @@ def result_schema(model: type[BaseModel]) -> Schema:
     return {"type": "object", "properties": fields, "required": schema["required"]}
 
 
-def _ordered_schema(model: type[BaseModel]) -> Schema:
+def _make_schema(model: type[BaseModel]) -> Schema:
     schema = _plain_schema(model.model_json_schema())
     fields = schema["properties"]
     return schema | {"properties": {name: fields[name] for name in schema.get("required", [])} | fields}

@@ -77,7 +77,7 @@ def masks_output(result: SegmentResult, verb: str) -> ToolOutput:
     found = sum(item.found for item in result.objects)
     summary = (
         f"{verb} {found} of {len(result.objects)} in {media_words(result.media)}: {masks_words(masks)}. "
-        f"Result: {result.handle}.{_searched_words(result)}"
+        f"Result: {result.handle}.{_describe_searched_part(result)}"
     )
     structured = outputs.MasksResult(
         summary=summary, masks=masks, truncated=listing.truncated, **trace_fields(result, listing.warnings)
@@ -85,7 +85,7 @@ def masks_output(result: SegmentResult, verb: str) -> ToolOutput:
     return ToolOutput(structured, in_words(summary, listing.warnings))
 
 
-def _searched_words(result: MaskResult) -> str:
+def _describe_searched_part(result: MaskResult) -> str:
     searched = result.provenance.frames
     total = result.media.frame_count
     return f" Only {searched} of {total} frames were searched." if 0 < searched < total else ""
@@ -129,7 +129,7 @@ def ground_output(result: AnswerResult) -> ToolOutput:
     found = masks_words(masks) or "no phrase has a mask"
     summary = (
         f"Answer about {media_words(result.media)}; {found}. Result: {result.handle}."
-        f"{_searched_words(result)} {UNTRUSTED_NOTE}"
+        f"{_describe_searched_part(result)} {UNTRUSTED_NOTE}"
     )
     structured = outputs.GroundResult(
         summary=summary,
